@@ -1,0 +1,69 @@
+# make run      sets itself up, then runs all four stages      CONFIG=config/config.yaml CORES=2
+# make test     every test;   make check   what has to pass before a commit
+SHELL := bash
+.DEFAULT_GOAL := help
+
+CONFIG ?= config/config.yaml
+CORES ?= $(shell getconf _NPROCESSORS_ONLN)
+REPORT ?= report.html
+EXTRAS ?= workflow,mesher,viz,dev
+PYTHON ?= python3
+VENV ?= .venv
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(CONFIG) --cores $(CORES)
+
+# Programs started by rules are those of the environment; each runs on the threads its rule gives it.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run report test check schema clean
+
+help:
+	@echo "make run | report | test | check | schema | setup | clean"
+	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
+
+setup: $(STAMP)
+
+# uv is ten times faster than pip. It reads none of pip's settings, so find-links and the index are
+# handed over: a local build of torch must win over the one on PyPI. If uv fails, pip does it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("spinmesh needs Python 3.11 or newer: make PYTHON=python3.11 setup" if sys.version_info < (3, 11) else 0)'
+	@echo "installing spinmesh[$(EXTRAS)] into $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@command -v uv >/dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt uv || true
+	@pip_setting() { $(BIN)/python -m pip config list | sed -n "s/^[^=]*\.$$1='\(.*\)'$$/\1/p" \
+	    | sed 's/\\n/ /g' | xargs | tr ' ' ','; }; \
+	export UV_FIND_LINKS="$${UV_FIND_LINKS:-$$(pip_setting find-links)}"; \
+	export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$(pip_setting index-url)}"; \
+	test -n "$$UV_FIND_LINKS" || unset UV_FIND_LINKS; \
+	test -n "$$UV_DEFAULT_INDEX" || unset UV_DEFAULT_INDEX; \
+	uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]' \
+	    || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+run: $(STAMP)
+	@$(SNAKEMAKE)
+
+report: $(STAMP)
+	@$(SNAKEMAKE)
+	@$(SNAKEMAKE) --report $(REPORT)
+
+test: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint --configfile $(CONFIG)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m "not slow and not gpu"
+
+schema: $(STAMP)
+	$(BIN)/python -m spinmesh.config > workflow/schemas/config.schema.json
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
