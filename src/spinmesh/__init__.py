@@ -1,0 +1,1 @@
+"""spinmesh: tissue geometry to diffusion-MRI signal, back, and on to synthetic images."""

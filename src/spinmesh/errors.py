@@ -1,0 +1,29 @@
+"""One error family. Every message says what is wrong, where, and what to do next."""
+
+
+class SpinmeshError(Exception):
+    """Base class of every error spinmesh raises on purpose."""
+
+
+class ConfigError(SpinmeshError):
+    """A configuration value is unknown, misspelt or impossible."""
+
+
+class MeshError(SpinmeshError):
+    """A mesh is inverted, degenerate, mislabelled or of the wrong size."""
+
+
+class SequenceError(SpinmeshError):
+    """An acquisition or gradient waveform is inconsistent."""
+
+
+class ReductionError(SpinmeshError):
+    """A reduced basis, a solve or an optimisation cannot reach what was asked."""
+
+
+class StoreError(SpinmeshError):
+    """A store or an input file is missing, incomplete or of another schema."""
+
+
+class ScaleWarning(UserWarning):
+    """Lengths suggest another unit than the micrometre."""

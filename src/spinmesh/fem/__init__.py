@@ -1,0 +1,18 @@
+"""Finite elements for Bloch-Torrey: straight P1 and curved P2 tets, one assembly."""
+
+from spinmesh.fem.assembly import CellMatrices, Matrices, assemble, cell_matrices, check_tissue
+from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass
+from spinmesh.fem.space import Space, function_space
+
+__all__ = [
+    "CellMatrices",
+    "ElementMatrices",
+    "Matrices",
+    "Space",
+    "assemble",
+    "cell_matrices",
+    "check_tissue",
+    "element_matrices",
+    "face_mass",
+    "function_space",
+]

@@ -1,0 +1,145 @@
+"""Global finite-element matrices of the Bloch-Torrey equation in its symmetric form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass
+from spinmesh.fem.space import Space, function_space
+from spinmesh.mesh import TetMesh, check_quality
+from spinmesh.tissue import Tissue
+
+
+@dataclass(frozen=True, eq=False)
+class CellMatrices:
+    """Element and face matrices with the tissue's factors in, differentiable in points and tissue.
+
+    The unknown is w = u / rho, so every volume matrix carries the density rho and all are
+    symmetric: M w' = -(S + Q + R + i gamma f g.J) w, w(0) = 1, signal = 1' M w.
+    """
+
+    elements: ElementMatrices  # rho M, rho S, rho J of each tet
+    relaxation: Float[Tensor, " tet"]  # 1/T2 of each tet
+    membrane: Float[Tensor, "face node node"]  # kappa times the interface's surface mass
+    wall: Float[Tensor, "wall node node"]  # kappa_out rho times the wall's surface mass
+
+
+def cell_matrices(mesh: TetMesh, space: Space, tissue: Tissue) -> CellMatrices:
+    """All cell matrices of a mesh filled with a tissue."""
+    row = torch.searchsorted(torch.tensor(tissue.labels), mesh.compartment)
+    density = tissue.density[row]
+    base = element_matrices(mesh.points[mesh.tets], tissue.diffusivity[row])
+    elements = ElementMatrices(
+        density[:, None, None] * base.mass,
+        density[:, None, None] * base.stiffness,
+        density[:, None, None, None] * base.moments,
+    )
+    density_of = dict(zip(tissue.labels, tissue.density, strict=True))
+
+    def weight(a: int, b: int) -> Tensor:
+        # The harmonic mean makes kappa the usual one for equal densities and the flux symmetric.
+        mean = 2 * density_of[a] * density_of[b] / (density_of[a] + density_of[b])
+        return mean * tissue.between(a, b)
+
+    membrane = _scaled_faces(
+        mesh.points[space.dof_point[space.interface_dofs[:, 0]]], space.interface_labels, weight
+    )
+    wall = _scaled_faces(
+        mesh.points[space.dof_point[space.wall_dofs]],
+        space.wall_label[:, None],
+        lambda c: density_of[c] * tissue.wall_permeability.get(c, 0.0),
+    )
+    return CellMatrices(elements, 1 / tissue.t2[row], membrane, wall)
+
+
+def _scaled_faces(points: Tensor, labels: Tensor, weight) -> Tensor:
+    """Surface mass of each face times the weight of its labels."""
+    if len(points) == 0:
+        return points.new_zeros(0, points.shape[1], points.shape[1])
+    unique, row = torch.unique(labels, dim=0, return_inverse=True)
+    weights = [torch.as_tensor(weight(*pair), dtype=points.dtype) for pair in unique.tolist()]
+    return torch.stack(weights)[row][:, None, None] * face_mass(points)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """Sparse matrices over the dofs of `space` (simulator.md section 1), all symmetric."""
+
+    space: Space
+    mass: sp.csr_matrix  # um^3
+    stiffness: sp.csr_matrix  # um^3/ms
+    flux: sp.csr_matrix  # um^3/ms, interfaces and walls
+    relaxation: sp.csr_matrix  # um^3/ms, mass / T2
+    moments: tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]  # um^4
+
+
+def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
+    """Mass, stiffness, flux, relaxation and moment matrices of a checked mesh.
+
+    Raises MeshError for inverted tets and ConfigError if labels of mesh and tissue disagree or an
+    interface of the tissue does not exist in the mesh.
+    """
+    check_quality(mesh)
+    space = function_space(mesh)
+    check_tissue(mesh, space, tissue)
+    with torch.no_grad():
+        cells = cell_matrices(mesh, space, tissue)
+    relaxed = cells.relaxation[:, None, None] * cells.elements.mass
+    dofs, count = space.tet_dofs.numpy(), len(space)
+    return Matrices(
+        space,
+        _sparse(cells.elements.mass, dofs, count),
+        _sparse(cells.elements.stiffness, dofs, count),
+        _flux(space, cells),
+        _sparse(relaxed, dofs, count),
+        tuple(_sparse(cells.elements.moments[:, axis], dofs, count) for axis in range(3)),
+    )
+
+
+def _flux(space: Space, cells: CellMatrices) -> sp.csr_matrix:
+    """Q: kappa (w_c - w_c') tested on either side, plus the wall's loss."""
+    inner, outer = space.interface_dofs.unbind(1)
+    both = torch.cat([inner, outer], 1).numpy()
+    membrane = torch.cat(
+        [
+            torch.cat([cells.membrane, -cells.membrane], 2),
+            torch.cat([-cells.membrane, cells.membrane], 2),
+        ],
+        1,
+    )
+    count = len(space)
+    return _sparse(membrane, both, count) + _sparse(cells.wall, space.wall_dofs.numpy(), count)
+
+
+def _sparse(blocks: Tensor, dofs: np.ndarray, count: int) -> sp.csr_matrix:
+    nodes = dofs.shape[1]
+    rows, columns = np.repeat(dofs, nodes, axis=1).ravel(), np.tile(dofs, (1, nodes)).ravel()
+    return sp.coo_matrix((blocks.numpy().ravel(), (rows, columns)), shape=(count, count)).tocsr()
+
+
+def check_tissue(mesh: TetMesh, space: Space, tissue: Tissue) -> None:
+    """ConfigError unless tissue and mesh name the same compartments and touching interfaces."""
+    if tuple(sorted(tissue.labels)) != tissue.labels:
+        raise ConfigError(f"tissue: labels {tissue.labels} are not ascending. Sort them.")
+    if mesh.labels != tissue.labels:
+        missing = set(mesh.labels) - set(tissue.labels)
+        extra = set(tissue.labels) - set(mesh.labels)
+        raise ConfigError(
+            f"tissue: mesh `{mesh.name}` has compartments {mesh.labels}, the tissue "
+            f"{tissue.labels} (not in the tissue: {sorted(missing)}, not in the mesh: "
+            f"{sorted(extra)}). Make the two agree."
+        )
+    touching = {tuple(pair) for pair in torch.unique(space.interface_labels, dim=0).tolist()}
+    for pair in tissue.permeability:
+        if tuple(sorted(pair)) not in touching:
+            raise MeshError(
+                f"tissue: compartments {pair} share no face in mesh `{mesh.name}` (touching: "
+                f"{sorted(touching) or 'none'}). Remove the interface, or make the mesh conforming."
+            )

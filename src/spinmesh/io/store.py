@@ -1,0 +1,176 @@
+"""Zarr v3 stores: one per stage output, complete or absent, self-describing, checked on read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import xarray as xr
+
+from spinmesh.errors import StoreError
+from spinmesh.provenance import Provenance, package_version
+
+Noun = TypeVar("Noun")
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How one noun becomes a dataset and back.
+
+    `stage` is the Snakemake target group to rerun when the schema has moved on. Every variable
+    that `encode` returns must carry a `units` attribute ("1" if it has none).
+    """
+
+    noun: type
+    schema: str
+    version: int
+    stage: str
+    encode: Callable[[Any], xr.Dataset]
+    decode: Callable[[xr.Dataset], Any]
+
+
+# The codec of each noun lives in the module that may know that noun; it is imported on demand, so
+# that loading a mesh does not load the networks.
+CODECS = {
+    "TetMesh": "spinmesh.io.shapes",
+    "Substrates": "spinmesh.io.shapes",
+    "Signals": "spinmesh.io.signals",
+    "Target": "spinmesh.io.reconstructions",
+    "ShapeModel": "spinmesh.io.reconstructions",
+    "Reconstruction": "spinmesh.io.reconstructions",
+    "ImageSet": "spinmesh.io.images",
+    "ScoreModel": "spinmesh.io.images",
+    "Synthesis": "spinmesh.io.images",
+}
+
+
+def codec_of(noun: type) -> Codec:
+    """The codec registered for a type; StoreError if it has none."""
+    if noun.__name__ not in CODECS:
+        raise StoreError(f"{noun.__name__} has no store. Storable: {', '.join(sorted(CODECS))}.")
+    codecs: tuple[Codec, ...] = import_module(CODECS[noun.__name__]).CODECS
+    return next(codec for codec in codecs if codec.noun is noun)
+
+
+def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> None:
+    """Write `value` as a Zarr v3 store at `path`, complete or not at all.
+
+    The store is written beside `path` and renamed at the end. Group attributes: schema,
+    schema_version, seed, package_version, config_digest, manifest (SHA-256 of every file).
+    """
+    codec = codec_of(type(value))
+    dataset = codec.encode(value)
+    for name, variable in dataset.variables.items():
+        if "units" not in variable.attrs:
+            raise StoreError(f"{codec.schema}: array {name} has no `units` attribute.")
+    provenance = provenance or Provenance()
+    attributes = {
+        "schema": codec.schema,
+        "schema_version": codec.version,
+        "seed": provenance.seed,
+        "package_version": package_version(),
+        "config_digest": provenance.config_digest,
+    }
+    with complete_or_absent(Path(path)) as partial:
+        with warnings.catch_warnings():
+            # Consolidated metadata keeps readers from listing the folder, where Snakemake leaves
+            # its timestamp file; zarr-python warns that v3 has not standardised it yet.
+            warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata.*")
+            dataset.assign_attrs(attributes).to_zarr(
+                partial, mode="w", zarr_format=3, consolidated=True
+            )
+        _write_manifest(partial)
+
+
+@contextmanager
+def complete_or_absent(path: Path) -> Iterator[Path]:
+    """Yield a fresh path beside `path`; rename it to `path` if the block succeeds, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        yield partial
+        if path.is_dir():
+            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+            path.rename(old)
+            partial.rename(path)
+            shutil.rmtree(old)
+        else:
+            os.replace(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def load(noun: type[Noun], path: str | Path) -> Noun:
+    """Read a `noun` from the store at `path`.
+
+    Raises StoreError if the store is missing, damaged, or of another schema or version; the
+    message names the stage to rerun.
+    """
+    codec = codec_of(noun)
+    path = Path(path)
+    attributes = _attributes(path, codec)
+    found = (attributes.get("schema"), attributes.get("schema_version"))
+    if found != (codec.schema, codec.version):
+        raise StoreError(
+            f"{path}: holds {found[0]} version {found[1]}, but {codec.schema} version "
+            f"{codec.version} is needed. Rerun stage `{codec.stage}`."
+        )
+    _check_manifest(path, attributes, codec)
+    with xr.open_zarr(path, chunks=None) as dataset:
+        value: Noun = codec.decode(dataset.load())
+    return value
+
+
+def provenance_of(path: str | Path) -> Provenance:
+    """Seed and config digest of a store."""
+    metadata = json.loads((Path(path) / "zarr.json").read_text())["attributes"]
+    return Provenance(metadata["seed"], metadata["config_digest"])
+
+
+def _attributes(path: Path, codec: Codec) -> dict[str, Any]:
+    file = path / "zarr.json"
+    if not file.is_file():
+        raise StoreError(f"{path}: no Zarr store here. Run stage `{codec.stage}` first.")
+    attributes: dict[str, Any] = json.loads(file.read_text()).get("attributes", {})
+    return attributes
+
+
+def _data_files(path: Path) -> Iterator[Path]:
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and file != path / "zarr.json" and not file.name.startswith("."):
+            yield file
+
+
+def _write_manifest(path: Path) -> None:
+    manifest = {
+        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in _data_files(path)
+    }
+    group = path / "zarr.json"
+    metadata = json.loads(group.read_text())
+    metadata["attributes"]["manifest"] = manifest
+    group.write_text(json.dumps(metadata, indent=1))
+
+
+def _check_manifest(path: Path, attributes: dict[str, Any], codec: Codec) -> None:
+    for name, digest in attributes.get("manifest", {}).items():
+        file = path / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            what = "is missing" if not file.is_file() else "has changed"
+            raise StoreError(
+                f"{path}: {name} {what} since the store was written. Delete the store and rerun "
+                f"stage `{codec.stage}`."
+            )

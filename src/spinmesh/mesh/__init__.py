@@ -1,0 +1,42 @@
+"""Tetrahedral meshes: the noun, the swept-disk template, and the families of shapes."""
+
+from spinmesh.mesh.families import (
+    FAMILIES,
+    PARAMETER_TABLE,
+    PARAMETERS,
+    Substrates,
+    deform,
+    neutral_parameters,
+    rotation_matrix,
+    sample_substrates,
+)
+from spinmesh.mesh.template import SweptDisk, swept_disk
+from spinmesh.mesh.tetmesh import (
+    TET_EDGES,
+    TET_FACES,
+    TetMesh,
+    check_quality,
+    corner_volumes,
+    jacobian_determinants,
+    shape_gradients,
+)
+
+__all__ = [
+    "FAMILIES",
+    "PARAMETERS",
+    "PARAMETER_TABLE",
+    "TET_EDGES",
+    "TET_FACES",
+    "Substrates",
+    "SweptDisk",
+    "TetMesh",
+    "check_quality",
+    "corner_volumes",
+    "deform",
+    "jacobian_determinants",
+    "neutral_parameters",
+    "rotation_matrix",
+    "sample_substrates",
+    "shape_gradients",
+    "swept_disk",
+]

@@ -1,0 +1,234 @@
+"""Families of axon shapes: closed-form deformations of the template, and seeded samples of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.polynomial.legendre import leggauss
+from scipy.stats import qmc
+from torch import Tensor
+
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.mesh.tetmesh import TetMesh, check_quality
+
+# Name -> (unit, value that leaves the template's shape alone; None = the template's own size).
+PARAMETER_TABLE: dict[str, tuple[str, float | None]] = {
+    "radius": ("um", None),
+    "length": ("um", None),
+    "ellipticity": ("1", 0.0),
+    "bend": ("1", 0.0),
+    "bend_direction": ("rad", 0.0),
+    "twist": ("rad", 0.0),
+    "bead_amplitude": ("1", 0.0),
+    "bead_count": ("1", 1.0),
+    "bead_phase": ("rad", 0.0),
+    "fan_angle": ("rad", 0.0),
+    "fan_height": ("1", 0.5),
+    "fan_direction": ("rad", 0.0),
+    "undulation_amplitude": ("um", 0.0),
+    "undulation_count": ("1", 1.0),
+}
+PARAMETERS = tuple(PARAMETER_TABLE)
+
+_SIZE = ("radius", "length", "ellipticity")
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "straight": _SIZE,
+    "bend_twist": (*_SIZE, "bend", "bend_direction", "twist"),
+    "beading": (*_SIZE, "bead_amplitude", "bead_count", "bead_phase"),
+    "fanning": (*_SIZE, "fan_angle", "fan_height", "fan_direction"),
+    "undulating": (*_SIZE, "undulation_amplitude", "undulation_count"),
+    "combined": PARAMETERS,
+}
+
+# A full bend (beta = 1) displaces the tip by this many template radii (ReMiDi uses "order ten").
+BEND_WIDTHS = 10.0
+# The fan's turn is spread over this fraction of the length: a sharp kink would fold the tets.
+FAN_WIDTH = 0.7
+# Gauss points for the centre line's integral; its integrand is smooth on the scale FAN_WIDTH.
+_NODES, _WEIGHTS = leggauss(24)
+
+
+def neutral_parameters(template: TetMesh) -> Float[Tensor, " parameter"]:
+    """The parameters that reproduce the template."""
+    radius, length = _template_size(template)
+    own = {"radius": radius, "length": length}
+    values = [own[name] if v is None else v for name, (_, v) in PARAMETER_TABLE.items()]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def deform(
+    template: TetMesh, parameters: Float[Tensor, "... parameter"]
+) -> Float[Tensor, "... point 3"]:
+    """Node coordinates (um) of the deformed template; differentiable in the parameters.
+
+    Parameters in the order of `PARAMETERS`. With t = z/L of the template: cross-sections are scaled
+    to `radius`, squeezed by exp(+-ellipticity/2), beaded by 1 + a sin(2 pi n t + phase), sheared
+    along the bend by 10 r beta t^2 and along y by the undulation A sin(2 pi n t), turned by
+    twist t about z, and finally swept along a centre line that turns by `fan_angle` around
+    `fan_height`. The bend, twist, beading and fan follow ReMiDi (arXiv 2502.01988), the fan with a
+    smooth turn.
+    """
+    p = {name: parameters[..., i, None] for i, name in enumerate(PARAMETERS)}
+    radius0, length0 = _template_size(template)
+    t = template.points[:, 2] / length0
+    bead = 1 + p["bead_amplitude"] * torch.sin(2 * torch.pi * p["bead_count"] * t + p["bead_phase"])
+    scale = p["radius"] / radius0 * bead
+    x = template.points[:, 0] * scale * torch.exp(p["ellipticity"] / 2)
+    y = template.points[:, 1] * scale * torch.exp(-p["ellipticity"] / 2)
+
+    shift = BEND_WIDTHS * p["radius"] * p["bend"] * t**2
+    wave = p["undulation_amplitude"] * torch.sin(2 * torch.pi * p["undulation_count"] * t)
+    x = x + shift * torch.cos(p["bend_direction"])
+    y = y + shift * torch.sin(p["bend_direction"]) + wave
+    x, y = _rotate(x, y, p["twist"] * t)
+
+    along, across = _rotate(x, y, -p["fan_direction"])
+    angle, centre_x, centre_z = _fan_centre_line(p["fan_angle"], p["fan_height"], t)
+    z = p["length"] * centre_z - along * torch.sin(angle)
+    along = p["length"] * centre_x + along * torch.cos(angle)
+    x, y = _rotate(along, across, p["fan_direction"])
+    return torch.stack([x, y, z.expand_as(x)], -1)
+
+
+def _rotate(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
+    return (
+        x * torch.cos(angle) - y * torch.sin(angle),
+        x * torch.sin(angle) + y * torch.cos(angle),
+    )
+
+
+def _fan_centre_line(
+    fan_angle: Tensor, height: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tangent angle and unit-length centre line (int sin, int cos) of the fan at each t."""
+
+    def tangent(s: Tensor) -> Tensor:
+        return fan_angle[..., None] * torch.sigmoid((s - height[..., None]) * (6 / FAN_WIDTH))
+
+    nodes = torch.as_tensor((_NODES + 1) / 2, dtype=t.dtype, device=t.device)
+    weights = torch.as_tensor(_WEIGHTS / 2, dtype=t.dtype, device=t.device)
+    angle = tangent(t[:, None] * nodes)
+    # The base stays horizontal: the tangent is measured from its value at t = 0.
+    base = tangent(torch.zeros_like(t[:1, None]))
+    centre_x = t * (torch.sin(angle - base) @ weights)
+    centre_z = t * (torch.cos(angle - base) @ weights)
+    return (tangent(t[:, None]) - base)[..., 0], centre_x, centre_z
+
+
+def _template_size(template: TetMesh) -> tuple[float, float]:
+    radius = float(template.points[:, :2].norm(dim=1).max())
+    return radius, float(template.points[:, 2].max())
+
+
+@dataclass(frozen=True, eq=False)
+class Substrates:
+    """A table of shapes on one template."""
+
+    template: TetMesh
+    points: Float[Tensor, "substrate point 3"]  # um
+    parameters: Float[Tensor, "substrate parameter"]
+    names: tuple[str, ...]
+    family: tuple[str, ...]
+    split: tuple[str, ...]  # train, validation or test
+
+    def __post_init__(self) -> None:
+        if len(self.points) == 0:
+            raise MeshError("substrate table: empty. Raise a family's count or another split.")
+        lengths = {len(self.points), len(self.parameters), len(self.family), len(self.split)}
+        if len(lengths) != 1:
+            raise MeshError(f"substrate table: columns of lengths {sorted(lengths)}.")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def mesh(self, index: int) -> TetMesh:
+        """The mesh of one substrate."""
+        name = f"substrate {index} ({self.family[index]})"
+        return self.template.with_points(self.points[index], name)
+
+    def take(self, index: list[int]) -> Substrates:
+        """The substrates at `index`, in that order."""
+        return Substrates(
+            self.template,
+            self.points[index],
+            self.parameters[index],
+            self.names,
+            tuple(self.family[i] for i in index),
+            tuple(self.split[i] for i in index),
+        )
+
+    def select(self, split: str) -> Substrates:
+        """The substrates of one split; MeshError if it has none."""
+        return self.take([i for i, s in enumerate(self.split) if s == split])
+
+    def shard(self, number: int, count: int) -> Substrates:
+        """Every `count`-th substrate from `number` on, so that shards cost alike."""
+        return self.take(list(range(number, len(self), count)))
+
+
+def sample_substrates(
+    template: TetMesh,
+    families: Mapping[str, int],
+    ranges: Mapping[str, tuple[float, float]],
+    split: Mapping[str, float],
+    seed: int,
+) -> Substrates:
+    """Latin-hypercube samples of each family's parameters, shuffled into splits.
+
+    `ranges` gives [low, high] in internal units for any of `PARAMETERS`; the others stay neutral.
+    Raises MeshError naming the substrate if a deformation folds a tet.
+    """
+    unknown = [name for name in (*families, *ranges) if name not in FAMILIES | PARAMETER_TABLE]
+    if unknown:
+        raise ConfigError(f"mesh: unknown {unknown}. Families: {list(FAMILIES)}.")
+    rng = np.random.default_rng(seed)
+    rows, names = [], []
+    for family, count in families.items():
+        if count == 0:
+            continue
+        rows.append(_sample_family(template, FAMILIES[family], ranges, count, rng))
+        names += [family] * count
+    if not rows:
+        raise MeshError("substrate table: every family has count 0. Give at least one shape.")
+    parameters = torch.cat(rows)
+    points = deform(template, parameters)
+    table = Substrates(
+        template, points, parameters, PARAMETERS, tuple(names), _splits(split, len(names), rng)
+    )
+    for index in range(len(table)):
+        check_quality(table.mesh(index))
+    return table
+
+
+def _sample_family(
+    template: TetMesh,
+    free: tuple[str, ...],
+    ranges: Mapping[str, tuple[float, float]],
+    count: int,
+    rng: np.random.Generator,
+) -> Float[Tensor, "count parameter"]:
+    unit = torch.from_numpy(qmc.LatinHypercube(len(PARAMETERS), rng=rng).random(count))
+    values = neutral_parameters(template).repeat(count, 1)
+    for i, name in enumerate(PARAMETERS):
+        if name in free and name in ranges:
+            low, high = ranges[name]
+            values[:, i] = low + (high - low) * unit[:, i]
+    return values
+
+
+def _splits(split: Mapping[str, float], count: int, rng: np.random.Generator) -> tuple[str, ...]:
+    bounds = np.floor(np.cumsum(list(split.values())) * count + 0.5).astype(int)
+    labels = np.array(list(split))[np.searchsorted(bounds, np.arange(count), side="right")]
+    return tuple(str(label) for label in rng.permutation(labels))
+
+
+def rotation_matrix(vector: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+    """Rotation by |vector| rad about `vector` (exponential map); smooth at zero."""
+    zero = torch.zeros_like(vector[..., 0])
+    x, y, z = vector.unbind(-1)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1)
+    return torch.linalg.matrix_exp(cross.reshape(*vector.shape[:-1], 3, 3))

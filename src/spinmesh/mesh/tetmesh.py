@@ -1,0 +1,166 @@
+"""The tetrahedral mesh, straight (4 nodes) or curved (10 nodes), and what it must satisfy."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spinmesh.errors import MeshError, ScaleWarning
+
+# Node order of a 10-node tet (VTK, meshio `tetra10`, scikit-fem): 4 vertices, then these edges.
+TET_EDGES = ((0, 1), (1, 2), (0, 2), (0, 3), (1, 3), (2, 3))
+# Vertices of the face opposite each vertex, oriented outwards for a positive tet.
+TET_FACES = ((1, 2, 3), (0, 3, 2), (0, 1, 3), (0, 2, 1))
+_EDGE_NUMBER = {frozenset(edge): 4 + number for number, edge in enumerate(TET_EDGES)}
+# The same faces with their three mid-edge nodes: 3 vertices, then edges (01), (12), (20).
+TET10_FACES = tuple(
+    (*face, *(_EDGE_NUMBER[frozenset((face[i], face[(i + 1) % 3]))] for i in range(3)))
+    for face in TET_FACES
+)
+# A tet whose volume is this small beside its longest edge cubed cannot be told from a flat one.
+DEGENERATE = 1e-6
+# A cell is some um to a few hundred um long; beyond these the file is in m, mm or nm.
+PLAUSIBLE_SIZE = (1e-2, 2e3)
+
+
+@dataclass(frozen=True, eq=False)
+class TetMesh:
+    """Tetrahedra with compartment labels.
+
+    A tet with 10 nodes is curved: its mid-edge nodes (order of `TET_EDGES`) bend it
+    (isoparametric, quadratic). Points in um.
+    """
+
+    points: Float[Tensor, "point 3"]
+    tets: Int[Tensor, "tet node"]
+    compartment: Int[Tensor, " tet"]
+    name: str = "mesh"
+
+    def __post_init__(self) -> None:
+        if self.tets.ndim != 2 or self.tets.shape[0] == 0:
+            raise MeshError(f"{self.name}: no tetrahedra. Give a volume mesh, not a surface.")
+        if self.tets.shape[1] not in (4, 10):
+            raise MeshError(
+                f"{self.name}: tets have {self.tets.shape[1]} nodes. Use tetra or tetra10 cells."
+            )
+        if self.points.ndim != 2 or self.points.shape[1] != 3:
+            raise MeshError(
+                f"{self.name}: points have shape {tuple(self.points.shape)}, not (point, 3)."
+            )
+        if len(self.compartment) != len(self.tets):
+            raise MeshError(
+                f"{self.name}: {len(self.compartment)} compartment labels for {len(self.tets)} "
+                "tets. Give one label per tet."
+            )
+        low, high = int(self.tets.min()), int(self.tets.max())
+        if low < 0 or high >= len(self.points):
+            raise MeshError(
+                f"{self.name}: tets point at nodes {low}..{high} of {len(self.points)}. "
+                "The file is damaged or counts from one; write it again."
+            )
+
+    @property
+    def order(self) -> int:
+        """1 for straight tets, 2 for curved 10-node tets."""
+        return 1 if self.tets.shape[1] == 4 else 2
+
+    @cached_property
+    def labels(self) -> tuple[int, ...]:
+        """Compartment labels, ascending."""
+        return tuple(int(label) for label in torch.unique(self.compartment))
+
+    @cached_property
+    def vertices(self) -> Int[Tensor, " vertex"]:
+        """Indices of the points that are tet corners (all points of a straight mesh)."""
+        return torch.unique(self.tets[:, :4])
+
+    @property
+    def bounding_box(self) -> Float[Tensor, "2 3"]:
+        """Lowest and highest corner (um)."""
+        return torch.stack([self.points.amin(0), self.points.amax(0)])
+
+    def with_points(self, points: Float[Tensor, "point 3"], name: str | None = None) -> TetMesh:
+        """The same connectivity at other node coordinates."""
+        return TetMesh(points, self.tets, self.compartment, self.name if name is None else name)
+
+
+def corner_volumes(points: Float[Tensor, "point 3"], tets: Int[Tensor, "tet node"]) -> Tensor:
+    """Signed volume (um^3) of each tet spanned by its four corners; differentiable in points."""
+    corner = points[..., tets[:, :4], :]
+    edge = corner[..., 1:, :] - corner[..., :1, :]
+    return torch.linalg.det(edge) / 6
+
+
+def shape_gradients(
+    xi: Float[Tensor, "sample 3"], nodes: int
+) -> tuple[Float[Tensor, "sample node"], Float[Tensor, "sample node 3"]]:
+    """Lagrange shape functions and reference gradients of the 4- or 10-node tet at `xi`."""
+    bary = torch.cat([1 - xi.sum(-1, keepdim=True), xi], -1)
+    dbary = torch.tensor([[-1.0, -1, -1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).to(xi)
+    if nodes == 4:
+        return bary, dbary.expand(len(xi), 4, 3)
+    i, j = torch.tensor(TET_EDGES).T
+    value = torch.cat([bary * (2 * bary - 1), 4 * bary[:, i] * bary[:, j]], -1)
+    corner = (4 * bary - 1)[..., None] * dbary
+    edge = 4 * (bary[:, i, None] * dbary[j] + bary[:, j, None] * dbary[i])
+    return value, torch.cat([corner, edge], 1)
+
+
+def jacobian_determinants(
+    points: Float[Tensor, "point 3"], tets: Int[Tensor, "tet node"]
+) -> Float[Tensor, "tet sample"]:
+    """Determinant of the element map at the nodes of each tet; six times the volume if straight.
+
+    For a curved tet these samples catch every fold that reaches a node, which is where a
+    quadratic tet folds first in practice; they do not prove positivity in between.
+    """
+    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).to(points)
+    if tets.shape[1] == 4:
+        samples = corners[:1]
+    else:
+        i, j = torch.tensor(TET_EDGES).T
+        samples = torch.cat([corners, (corners[i] + corners[j]) / 2])
+    _, gradient = shape_gradients(samples, tets.shape[1])
+    jacobian = torch.einsum("...tna,snb->...tsab", points[..., tets, :], gradient)
+    return torch.linalg.det(jacobian)
+
+
+def check_quality(mesh: TetMesh) -> TetMesh:
+    """Return the mesh unchanged if every tet is positive and well away from flat.
+
+    Raises MeshError naming the mesh and the first bad tet; warns (ScaleWarning) with the
+    bounding box if the size suggests another unit than um.
+    """
+    if not bool(torch.isfinite(mesh.points).all()):
+        bad = int((~torch.isfinite(mesh.points)).any(1).nonzero()[0])
+        raise MeshError(f"{mesh.name}: point {bad} is not finite. Repair or re-mesh.")
+    low, high = mesh.bounding_box
+    size = float((high - low).max())
+    if not PLAUSIBLE_SIZE[0] <= size <= PLAUSIBLE_SIZE[1]:
+        box = " to ".join("(" + ", ".join(f"{x:.4g}" for x in c.tolist()) + ")" for c in (low, high))
+        warnings.warn(
+            f"{mesh.name}: bounding box {box} um is {size:.3g} um long; cells are some um. "
+            "Is the file in another unit? Give `scale_to_um`.",
+            ScaleWarning,
+            stacklevel=2,
+        )
+    determinant = jacobian_determinants(mesh.points, mesh.tets).amin(-1)
+    corner = mesh.points[mesh.tets[:, :4]]
+    longest = torch.cdist(corner, corner).amax((-1, -2))
+    inverted = determinant <= 0
+    flat = determinant < 6 * DEGENERATE * longest**3
+    for wrong, word in ((inverted, "inverted"), (flat, "degenerate (flat)")):
+        count = int(wrong.sum())
+        if count:
+            first = int(wrong.nonzero()[0])
+            raise MeshError(
+                f"{mesh.name}: {count:,} of {len(mesh.tets):,} tets are {word} "
+                f"(first: {first}, volume {float(determinant[first]) / 6:.3g} um^3). "
+                "Re-mesh, or lower the deformation (bend, twist, bead amplitude, fan angle)."
+            )
+    return mesh

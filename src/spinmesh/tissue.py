@@ -1,0 +1,79 @@
+"""What fills each compartment, and what its membranes let through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+
+Interface = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Tissue:
+    """Material of each compartment, in the order of `labels`, and its membranes.
+
+    Every tensor may carry a gradient. `permeability` is keyed by pairs of labels (both orders
+    mean the same membrane); `wall_permeability` is the outer wall's surface relaxivity.
+    """
+
+    labels: tuple[int, ...]
+    diffusivity: Float[Tensor, "compartment 3 3"]  # um^2/ms
+    t2: Float[Tensor, " compartment"]  # ms, inf allowed
+    density: Float[Tensor, " compartment"]  # relative spin density
+    permeability: Mapping[Interface, float | Tensor] = field(default_factory=dict)  # um/ms
+    wall_permeability: Mapping[int, float | Tensor] = field(default_factory=dict)  # um/ms
+
+    def __post_init__(self) -> None:
+        for name, values in (("t2", self.t2), ("density", self.density)):
+            if not bool((values > 0).all()):
+                raise ConfigError(f"tissue: {name} is {values.tolist()}; every one must be > 0.")
+        if len(self.labels) != len(self.diffusivity):
+            raise ConfigError(
+                f"tissue: {len(self.diffusivity)} diffusivities for compartments {self.labels}."
+            )
+        for label, tensor in zip(self.labels, self.diffusivity.detach(), strict=True):
+            symmetric = torch.allclose(tensor, tensor.T, rtol=1e-10)
+            if not symmetric or not bool((torch.linalg.eigvalsh(tensor) > 0).all()):
+                raise ConfigError(
+                    f"tissue: diffusivity of compartment {label} is not symmetric positive "
+                    f"definite: {tensor.tolist()}. Give a scalar > 0 or such a 3x3 tensor."
+                )
+        for pair, kappa in self.permeability.items():
+            if len(set(pair)) != 2 or not set(pair) <= set(self.labels):
+                raise ConfigError(
+                    f"tissue: interface {pair} is not a pair of compartments {self.labels}."
+                )
+            if float(kappa) < 0:
+                raise ConfigError(f"tissue: permeability of {pair} is {float(kappa)}; give >= 0.")
+        for label, kappa in self.wall_permeability.items():
+            if label not in self.labels or float(kappa) < 0:
+                raise ConfigError(
+                    f"tissue: wall of compartment {label} has permeability {float(kappa)}; "
+                    f"give >= 0 for one of {self.labels}."
+                )
+
+    @classmethod
+    def uniform(
+        cls, diffusivity: float | Tensor = 2.0, t2: float = float("inf"), labels=(1,)
+    ) -> Tissue:
+        """The same scalar or tensor diffusivity (um^2/ms) and T2 (ms) everywhere, sealed."""
+        tensor = torch.as_tensor(diffusivity, dtype=torch.float64)
+        tensor = tensor * torch.eye(3, dtype=torch.float64) if tensor.ndim == 0 else tensor
+        count = len(labels)
+        return cls(
+            tuple(labels),
+            tensor.expand(count, 3, 3),
+            torch.full((count,), t2, dtype=torch.float64),
+            torch.ones(count, dtype=torch.float64),
+        )
+
+    def between(self, first: int, second: int) -> float | Tensor:
+        """Permeability (um/ms) of the membrane between two compartments; 0 if not given."""
+        given = self.permeability
+        return given.get((first, second), given.get((second, first), 0.0))

@@ -1,0 +1,42 @@
+"""The one system of units: um, ms, mT/m, rad. Conversions live here and are called by `io`."""
+
+# Proton gyromagnetic ratio, CODATA 2018: 2.6752218744e8 rad/(s T).
+# 1 rad/(s T) = 1e-3 (1/ms) * 1e-9 (per um mT/m) -> 2.675e-4 rad/(ms um mT/m).
+GAMMA = 2.6752218744e-4
+
+S_PER_MM2 = 1e-3
+"""One s/mm^2 in ms/um^2."""
+
+MS_PER_S = 1e3
+MT_PER_T = 1e3
+UM_PER_M = 1e6
+
+
+def b_from_s_per_mm2(b):
+    """b-value from s/mm^2 to ms/um^2."""
+    return b * S_PER_MM2
+
+
+def b_to_s_per_mm2(b):
+    """b-value from ms/um^2 to s/mm^2."""
+    return b / S_PER_MM2
+
+
+def ms_from_s(time):
+    """Time from s (Camino schemes) to ms."""
+    return time * MS_PER_S
+
+
+def s_from_ms(time):
+    """Time from ms to s (Camino schemes)."""
+    return time / MS_PER_S
+
+
+def mt_per_m_from_t_per_m(gradient):
+    """Gradient from T/m (Camino schemes) to mT/m."""
+    return gradient * MT_PER_T
+
+
+def t_per_m_from_mt_per_m(gradient):
+    """Gradient from mT/m to T/m (Camino schemes)."""
+    return gradient / MT_PER_T
