@@ -1,0 +1,169 @@
+"""Weights whose conditional mean is minus the score: score(x) = -E[delta | X_t = x].
+
+`delta` is the Skorokhod integral of the covering field (arXiv 2503.16917; without Malliavin
+derivatives, arXiv 2507.05550). Below it is exact for the discretised chain X' = F(X) + a xi, by
+Gaussian integration by parts on the increments: one forward pass, no stored path, no time step
+error in the identity. J = F', H = F''.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis.sde import LinearSDE, SeparableSDE
+
+# The matrix form holds d^3 numbers per path: it is a reference, not a tool for images.
+LARGEST_MATRIX_DIMENSION = 10
+
+
+def linear_weight(sde: LinearSDE, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """X_t = Y X_0 + sqrt(gamma) noise, and its weight gamma^-1 (X_t - Y X_0).
+
+    For a linear drift the Skorokhod integral is an Ito integral and the weight is closed;
+    denoising score matching is this case. `t` broadcasts against `x0`.
+    """
+    Y, gamma = sde.mean_factor(t), sde.gamma(t)
+    x = Y * x0 + gamma.sqrt() * noise
+    return x, (x - Y * x0) / gamma
+
+
+@dataclass(frozen=True, eq=False)
+class ElementwiseWeight:
+    """Weight (A) for a drift acting on each coordinate: four numbers per coordinate.
+
+    Z <- J Z + a xi;  g <- J^2 g + a^2;  c <- H g + J c;  e <- J^3 e + 2 J^2 H g^2;
+    delta = Z/g - c/g + e/g^2. Limit: dZ = b'Z dt + sigma dB, dg = (2 b'g + sigma^2) dt,
+    dc = (b'c + b''g) dt, de = (3 b'e + 2 b''g^2) dt.
+    """
+
+    Z: Tensor
+    g: Tensor
+    c: Tensor
+    e: Tensor
+
+    @classmethod
+    def start(cls, x: Tensor) -> ElementwiseWeight:
+        """All zero, shaped like the state."""
+        zero = torch.zeros_like(x)
+        return cls(zero, zero, zero, zero)
+
+    def step(self, J: Tensor, H: Tensor, a: Tensor, xi: Tensor) -> ElementwiseWeight:
+        """After one step of the chain; every right-hand side holds the old values."""
+        return ElementwiseWeight(
+            Z=J * self.Z + a * xi,
+            g=J**2 * self.g + a**2,
+            c=H * self.g + J * self.c,
+            e=J**3 * self.e + 2 * J**2 * H * self.g**2,
+        )
+
+    @property
+    def ito(self) -> Tensor:
+        """Z/g, the Ito part: the whole weight if the drift is linear, biased otherwise."""
+        return self.Z / self.g
+
+    @property
+    def delta(self) -> Tensor:
+        """The weight; defined after the first step."""
+        return self.ito - self.c / self.g + self.e / self.g**2
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixWeight:
+    """Weight (A) for any smooth step F of R^d, d <= 10; axes (path, d, ...).
+
+    Z <- J Z + A xi;  G <- J G J' + A A';  c_i <- <F_i'', G> + (J c)_i;
+    E_ijl <- J_ik J_jq J_lr E_kqr + [(J G)_ip F_j,pq'' (G J')_ql + (j <-> l)];
+    delta_k = (Z - c)' G^-1 e_k + E_ijl (G^-1)_ij (G^-1)_lk.
+    """
+
+    Z: Float[Tensor, "path d"]
+    G: Float[Tensor, "path d d"]
+    c: Float[Tensor, "path d"]
+    E: Float[Tensor, "path d d d"]
+
+    @classmethod
+    def start(cls, x: Float[Tensor, "path d"]) -> MatrixWeight:
+        """All zero; ConfigError beyond ten dimensions."""
+        n, d = x.shape
+        if d > LARGEST_MATRIX_DIMENSION:
+            raise ConfigError(
+                f"matrix weight: dimension {d} > {LARGEST_MATRIX_DIMENSION} needs d^3 numbers per "
+                "path. Use ElementwiseWeight or bismut_step."
+            )
+        return cls(x.new_zeros(n, d), x.new_zeros(n, d, d), x.new_zeros(n, d), x.new_zeros(n, d, d, d))
+
+    def step(
+        self,
+        J: Float[Tensor, "path d d"],
+        H: Float[Tensor, "path d d d"],
+        A: Float[Tensor, "d d"],
+        xi: Float[Tensor, "path d"],
+    ) -> MatrixWeight:
+        """After one step; `H[:, j, p, q]` is the second derivative of F_j in x_p and x_q."""
+        JG = J @ self.G
+        new = torch.einsum("nip,njpq,nlq->nijl", JG, H, JG)
+        carried = torch.einsum("nik,njq,nlr,nkqr->nijl", J, J, J, self.E)
+        return MatrixWeight(
+            Z=(J @ self.Z[..., None])[..., 0] + xi @ A.T,
+            G=JG @ J.mT + A @ A.T,
+            c=torch.einsum("nipq,npq->ni", H, self.G) + (J @ self.c[..., None])[..., 0],
+            E=carried + new + new.transpose(2, 3),
+        )
+
+    @property
+    def delta(self) -> Float[Tensor, "path d"]:
+        """The weight; defined once G is invertible."""
+        inverse = torch.linalg.inv(self.G)
+        ito = ((self.Z - self.c)[:, None] @ inverse)[:, 0]
+        return ito + torch.einsum("nijl,nij,nlk->nk", self.E, inverse, inverse)
+
+
+def bismut_step(
+    delta: Float[Tensor, "path d"],
+    J: Float[Tensor, "path d d"],
+    log_det_gradient: Float[Tensor, "path d"],
+    a: float | Tensor,
+    xi: Float[Tensor, "path d"],
+    K: float | Tensor,
+) -> Float[Tensor, "path d"]:
+    """Weight (C), for any coupled step F that is a diffeomorphism.
+
+    delta <- (1 - K) J^-T (delta + grad log|det J|) + K xi / a. Any gain K keeps the mean exact
+    (K = 1 at the first step); K = 1 always is local denoising score matching, and K = a^2 / gamma
+    is the closed form if F is linear. K may be a function of the new state, not of xi alone.
+    """
+    pulled = torch.linalg.solve(J.mT, (delta + log_det_gradient)[..., None])[..., 0]
+    return (1 - K) * pulled + K * xi / a
+
+
+def pilot_gain(pulled: Tensor, local: Tensor) -> Float[Tensor, " d"]:
+    """The constant K of least variance of (1 - K) P + K L, from pilot paths (axis 0).
+
+    K = (Var P - Cov(P, L)) / Var(P - L), P = J^-T (delta + grad log|det J|), L = xi / a.
+    """
+    P, L = pulled - pulled.mean(0), local - local.mean(0)
+    return ((P**2).mean(0) - (P * L).mean(0)) / ((P - L) ** 2).mean(0)
+
+
+def simulate_weight(
+    sde: SeparableSDE, x0: Tensor, steps: int, end: float, generator: torch.Generator
+) -> tuple[Tensor, ElementwiseWeight]:
+    """Euler-Maruyama chain from x0 to time `end`, with its weight (A) at the end.
+
+    `.delta` of the result regressed on (x, t) gives minus the score of the chain's law, with no
+    time-step error in that identity.
+    """
+    h = end / steps
+    x, weight = x0, ElementwiseWeight.start(x0)
+    for n in range(steps):
+        t = x0.new_tensor(n * h)
+        a = sde.noise(t) * h**0.5
+        J, H = 1 + h * sde.drift_slope(x, t), h * sde.drift_curvature(x, t)
+        xi = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        x, weight = x + h * sde.drift(x, t) + a * xi, weight.step(J, H, a, xi)
+    return x, weight

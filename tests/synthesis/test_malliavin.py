@@ -1,0 +1,180 @@
+"""The weights that training regresses: closed form, unbiasedness, and a control that must fail."""
+
+import math
+
+import pytest
+import torch
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis import malliavin, sde
+
+F64 = torch.float64
+LINEAR = [sde.VE(0.05, 5.0), sde.VP(), sde.SubVP()]
+
+
+def chain(equation, steps=40, start=0.05, end=1.0):
+    """Step factors J_n and noise a_n of the Euler chain of a linear SDE."""
+    t = torch.linspace(start, end, steps + 1, dtype=F64)[:-1]
+    h = (end - start) / steps
+    J = 1 + h * equation.drift_slope(torch.ones(steps, dtype=F64), t)
+    return J, equation.noise(t) * math.sqrt(h)
+
+
+@pytest.mark.parametrize("equation", LINEAR, ids=lambda e: type(e).__name__)
+def test_all_weights_of_a_linear_chain_are_the_closed_form(equation):
+    """A scalar, A matrix and C with K = a^2/gamma equal gamma^-1 (X - Y X0) of the chain."""
+    generator = torch.Generator().manual_seed(1)
+    J, a = chain(equation)
+    x0 = torch.randn(50, 3, dtype=F64, generator=generator)
+    eye = torch.eye(3, dtype=F64)
+    x, Y, gamma = x0, 1.0, 0.0
+    scalar, matrix = malliavin.ElementwiseWeight.start(x0), malliavin.MatrixWeight.start(x0)
+    running, zero = torch.zeros_like(x0), torch.zeros_like(x0)
+    for n in range(len(J)):
+        xi = torch.randn(x0.shape, dtype=F64, generator=generator)
+        x, Y, gamma = J[n] * x + a[n] * xi, J[n] * Y, J[n] ** 2 * gamma + a[n] ** 2
+        scalar = scalar.step(J[n], zero, a[n], xi)
+        full = (J[n] * eye).expand(50, 3, 3)
+        matrix = matrix.step(full, x.new_zeros(50, 3, 3, 3), a[n] * eye, xi)
+        running = malliavin.bismut_step(running, full, zero, a[n], xi, a[n] ** 2 / gamma)
+    closed = (x - Y * x0) / gamma
+    # 40 steps of float64 rounding on numbers of order 10.
+    for weight in (scalar.delta, matrix.delta, running):
+        torch.testing.assert_close(weight, closed, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("equation", LINEAR, ids=lambda e: type(e).__name__)
+def test_gamma_solves_its_differential_equation(equation):
+    """gamma' = 2 b' gamma + g^2 and Y' = b' Y; time_of inverts the noise level."""
+    t = torch.linspace(0.05, 1, 20, dtype=F64)
+    step = 1e-5  # central difference: error step^2 x third derivative, about 1e-7 relative.
+    slope = equation.drift_slope(torch.ones_like(t), t)
+    numeric = (equation.gamma(t + step) - equation.gamma(t - step)) / (2 * step)
+    exact = 2 * slope * equation.gamma(t) + equation.noise(t) ** 2
+    torch.testing.assert_close(numeric, exact, rtol=1e-6, atol=1e-8)
+    numeric = (equation.mean_factor(t + step) - equation.mean_factor(t - step)) / (2 * step)
+    torch.testing.assert_close(numeric, slope * equation.mean_factor(t), rtol=1e-6, atol=1e-8)
+    # Ten roundings of float64; the VP square root loses a few digits at most.
+    torch.testing.assert_close(equation.time_of(equation.noise_level(t)), t, rtol=1e-10, atol=0)
+
+
+def test_linear_weight_is_the_noise_over_its_standard_deviation():
+    equation, t = sde.VP(), torch.tensor(0.4, dtype=F64)
+    noise = torch.linspace(-2, 2, 9, dtype=F64)
+    x, delta = malliavin.linear_weight(equation, torch.full_like(noise, 0.3), noise, t)
+    torch.testing.assert_close(delta * equation.std(t), noise, rtol=1e-12, atol=1e-12)
+
+
+def chain_density(equation, x0, steps, end, edges):
+    """Density of the Euler chain at `edges`, by Chapman-Kolmogorov quadrature on a fine grid."""
+    h = end / steps
+    a = float(equation.noise(torch.zeros(()))) * math.sqrt(h)
+    # Trapezoid on a grid of spacing << a converges faster than any power.
+    grid = torch.linspace(-3.5, 3.5, int(7 / (a / 6)), dtype=F64)
+    mean = grid + h * equation.drift(grid, grid)
+
+    def kernel(y, centre):
+        z = (y[:, None] - centre) / a
+        return torch.exp(-0.5 * z**2) / (a * math.sqrt(2 * math.pi))
+
+    first = torch.tensor([x0], dtype=F64)
+    p = kernel(grid, first + h * equation.drift(first, first))[:, 0]
+    step = kernel(grid, mean) * (grid[1] - grid[0])
+    for _ in range(steps - 2):
+        p = step @ p
+    return kernel(edges, mean) @ p * (grid[1] - grid[0])
+
+
+def bin_z_scores(x, delta, equation, x0, steps, end):
+    """z of the binned mean of delta: E[delta 1(l < X < r)] = p(l) - p(r), exactly."""
+    edges = torch.quantile(x[:100_000], torch.linspace(0.02, 0.98, 25, dtype=F64))
+    p = chain_density(equation, x0, steps, end, edges)
+    inside = torch.bucketize(x, edges)
+    z = []
+    for k in range(1, len(edges)):
+        value = delta * (inside == k)
+        error = value.mean() - (p[k - 1] - p[k])
+        z.append(error / (value.std() / len(x) ** 0.5))
+    return torch.stack(z)
+
+
+def cubic_z_rms(paths, end, steps):
+    """rms over 24 bins for weight A and for its Ito part alone."""
+    equation, x0 = sde.DoubleWell(), 0.4
+    generator = torch.Generator().manual_seed(7)
+    start = torch.full((paths,), x0, dtype=F64)
+    x, weight = malliavin.simulate_weight(equation, start, steps, end, generator)
+    exact = bin_z_scores(x, weight.delta, equation, x0, steps, end)
+    ito = bin_z_scores(x, weight.ito, equation, x0, steps, end)
+    return float(exact.square().mean().sqrt()), float(ito.square().mean().sqrt())
+
+
+def test_weight_of_a_cubic_drift_is_unbiased_and_its_ito_part_is_not():
+    """Against the exact density of the chain, at t = 1, dX = (X - X^3) dt + 0.7 dB."""
+    exact, ito = cubic_z_rms(paths=150_000, end=1.0, steps=50)
+    # rms of 24 z-scores: 1 +- 0.14; four deviations either way.
+    assert 0.45 < exact < 1.55
+    assert ito > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [0.1, 0.3, 1.0, 2.0])
+def test_weight_of_a_cubic_drift_is_unbiased_at_every_time(end):
+    exact, ito = cubic_z_rms(paths=2_000_000, end=end, steps=round(end / 0.02))
+    assert 0.45 < exact < 1.55
+    assert ito > (1.6 if end < 0.2 else 4)  # The Ito bias is only 1 % at t = 0.1.
+
+
+def hopf(x, h):
+    """Step, Jacobian, Hessian and grad log|det J| of a rotating, non-gradient 2-D drift."""
+    r2 = (x**2).sum(-1)
+    turn = torch.tensor([[1.0, -2.0], [2.0, 1.0]], dtype=F64)
+    eye = torch.eye(2, dtype=F64)
+    step = x + h * (x @ turn.T - r2[:, None] * x)
+    J = eye + h * (turn - r2[:, None, None] * eye - 2 * x[:, :, None] * x[:, None, :])
+    # d_p d_q (r2 x_j) = 2 (x_p delta_jq + x_q delta_jp + x_j delta_pq)
+    H = torch.einsum("np,jq->njpq", x, eye)
+    H = -2 * h * (H + H.transpose(2, 3) + torch.einsum("nj,pq->njpq", x, eye))
+    log_det = torch.einsum("nji,nijp->np", torch.linalg.inv(J), H)
+    return step, J, H, log_det
+
+
+def test_coupled_drift_obeys_integration_by_parts():
+    """E[delta_k f(X)] = E[d_k f(X)] for cubic test functions; A (matrix) and C, Hopf drift."""
+    generator = torch.Generator().manual_seed(3)
+    h, a, n = 0.05, 0.6 * math.sqrt(0.05), 60_000
+    x = torch.tensor([[0.5, 0.2]], dtype=F64).expand(n, 2)
+    weight, running = malliavin.MatrixWeight.start(x), torch.zeros(n, 2, dtype=F64)
+    for k in range(20):
+        xi = torch.randn(n, 2, dtype=F64, generator=generator)
+        step, J, H, log_det = hopf(x, h)
+        gain = 1.0 if k == 0 else 1 / (k + 1)
+        running = malliavin.bismut_step(running, J, log_det, a, xi, gain)
+        weight = weight.step(J, H, a * torch.eye(2, dtype=F64), xi)
+        x = step + a * xi
+    f, df = x[:, 1] ** 3, torch.stack([0 * x[:, 0], 3 * x[:, 1] ** 2], 1)
+    for delta in (weight.delta, running):
+        error = delta * f[:, None] - df
+        z = error.mean(0) / (error.std(0) / n**0.5)
+        assert z.abs().max() < 4  # Two z-scores per weight.
+    ito = torch.linalg.solve(weight.G, weight.Z[..., None])[..., 0] * f[:, None] - df
+    assert (ito.mean(0) / (ito.std(0) / n**0.5)).abs().max() > 6
+
+
+def test_pilot_gain_lowers_the_variance():
+    generator = torch.Generator().manual_seed(5)
+    P, L = torch.randn(20_000, 2, generator=generator), 3 * torch.randn(20_000, 2, generator=generator)
+    K = malliavin.pilot_gain(P, L)
+    # Independent: K = Var P / (Var P + Var L) = 0.1, to three deviations of 20,000 samples.
+    torch.testing.assert_close(K, torch.full((2,), 0.1), rtol=0, atol=0.02)
+
+
+def test_too_many_dimensions_and_unknown_equations_are_refused():
+    with pytest.raises(ConfigError, match="dimension 11"):
+        malliavin.MatrixWeight.start(torch.zeros(1, 11))
+    with pytest.raises(ConfigError, match="unknown"):
+        sde.linear_sde("vee")
+    with pytest.raises(ConfigError, match="sigma_min"):
+        sde.linear_sde("ve", {"sigma_min": 0.0})
+    with pytest.raises(ConfigError, match="sde_parameters"):
+        sde.linear_sde("vp", {"sigma_min": 0.1})
