@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from spinmesh.bloch_torrey.propagation import intervals_of, signal
 from spinmesh.errors import SequenceError
 from spinmesh.reduction import ReducedModel
 from spinmesh.sequence import PGSE, Acquisition
@@ -43,30 +45,34 @@ def simulate_compartments(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Complex[Tensor, "compartment measurement"]:
     """Signal of each compartment; differentiable in the reduced operators, forward and reverse."""
-    signal: list[Tensor] = []
+    parts: list[Tensor] = []
     order: list[Tensor] = []
     for number, sequence in enumerate(acquisition.sequences):
         chosen = (acquisition.timing == number).nonzero()[:, 0]
         if len(chosen):
-            signal.append(_pgse(reduced, sequence, acquisition.gradient[chosen]))
+            parts.append(_one_sequence(reduced, sequence, acquisition.gradient[chosen]))
             order.append(chosen)
-    return torch.cat(signal, 1)[:, torch.argsort(torch.cat(order))]
+    return torch.cat(parts, 1)[:, torch.argsort(torch.cat(order))]
 
 
-def _pgse(
-    reduced: ReducedModel, pgse: PGSE, gradient: Float[Tensor, "measurement 3"]
+def _one_sequence(
+    reduced: ReducedModel, sequence: PGSE, gradient: Float[Tensor, "measurement 3"]
 ) -> Complex[Tensor, "compartment measurement"]:
-    """Two pulses with free diffusion between (matrix formalism, Callaghan 1997).
+    """Product of exp(-dt (L + i gamma f g.J)) over the intervals on which f is constant."""
+    phase = GAMMA * torch.einsum("md,djk->mjk", gradient, reduced.moments)
+    times = sequence.breakpoints()
+    durations = [after - before for before, after in pairwise(times)]
+    levels = [sequence.profile((before + after) / 2) for before, after in pairwise(times)]
+    rate = GAMMA * float(gradient.norm(dim=1).max()) * _extent(reduced.moments)
+    return signal(
+        reduced.laplacian, phase, reduced.mean, intervals_of(durations, levels, rate)
+    )
 
-    K is complex symmetric, so the second pulse acts on the read-out as exp(-delta conj K).
-    """
-    L = reduced.laplacian.to(torch.complex128)
-    K = L + 1j * GAMMA * torch.einsum("md,djk->mjk", gradient, reduced.moments)
-    pulse = torch.linalg.matrix_exp(-pgse.delta * K)
-    between = torch.linalg.matrix_exp(-(pgse.Delta - pgse.delta) * L)
-    nu = pulse @ reduced.initial.to(L)
-    read_out = torch.einsum("mjk,ck->cmj", pulse.conj(), reduced.mean.to(L))
-    return torch.einsum("cmj,mj->cm", read_out, nu @ between)
+
+def _extent(moments: Float[Tensor, "3 mode mode"]) -> float:
+    """Bound on |n.J| for any unit n: the root of the largest eigenvalue of Jx^2 + Jy^2 + Jz^2."""
+    squares = torch.einsum("djk,dkl->jl", moments.detach(), moments.detach())
+    return float(torch.linalg.eigvalsh(squares)[-1].clamp_min(0).sqrt())
 
 
 def unweighted(

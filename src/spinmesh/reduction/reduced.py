@@ -32,6 +32,12 @@ class ReducedModel:
         """Magnetisation at the excitation: the spin density."""
         return self.mean.sum(0)
 
+    def to(self, device: str) -> ReducedModel:
+        """The same operators on another device."""
+        return ReducedModel(
+            self.laplacian.to(device), self.moments.to(device), self.mean.to(device)
+        )
+
 
 def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> ReducedModel:
     """Operators of the mesh at `points`, restricted to the frozen span.

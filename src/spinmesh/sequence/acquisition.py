@@ -99,6 +99,10 @@ class Acquisition:
         """The same acquisition with every gradient turned: g -> R g."""
         return Acquisition(self.sequences, self.timing, self.gradient @ rotation.T)
 
+    def to(self, device: str) -> Acquisition:
+        """The same acquisition with its tensors on another device."""
+        return Acquisition(self.sequences, self.timing.to(device), self.gradient.to(device))
+
     def select(self, index) -> Acquisition:
         """The measurements at `index` (mask or indices), in that order."""
         return Acquisition(self.sequences, self.timing[index], self.gradient[index])
