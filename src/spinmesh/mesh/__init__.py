@@ -10,6 +10,7 @@ from spinmesh.mesh.families import (
     rotation_matrix,
     sample_substrates,
 )
+from spinmesh.mesh.orientation import oriented
 from spinmesh.mesh.template import SweptDisk, swept_disk
 from spinmesh.mesh.tetmesh import (
     TET_EDGES,
@@ -35,6 +36,7 @@ __all__ = [
     "deform",
     "jacobian_determinants",
     "neutral_parameters",
+    "oriented",
     "rotation_matrix",
     "sample_substrates",
     "shape_gradients",

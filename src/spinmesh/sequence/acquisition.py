@@ -46,32 +46,19 @@ class Acquisition:
         A direction is read only where b > 0; there it is normalised exactly.
         """
         b = torch.as_tensor(b, dtype=torch.float64).reshape(-1)
-        direction = torch.as_tensor(direction, dtype=torch.float64)
-        if direction.shape != (len(b), 3):
-            raise SequenceError(
-                f"acquisition: {len(b)} b-values but directions of shape "
-                f"{tuple(direction.shape)}. Give one 3-vector per b-value."
-            )
-        durations = []
-        for name, value in (("delta", delta), ("Delta", Delta)):
-            value = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
-            if len(value) not in (1, len(b)):
-                raise SequenceError(
-                    f"acquisition: {len(value)} values of {name} for {len(b)} b-values. "
-                    "Give one value, or one per measurement."
-                )
-            durations.append(value.expand(len(b)))
-        _refuse_bad_b(b, direction)
-        pairs = torch.stack(durations, 1)
-        unique, timing = torch.unique(pairs, dim=0, return_inverse=True)
-        sequences = tuple(PGSE(*pair) for pair in unique.tolist())
-        amplitude = torch.tensor(
-            [sequences[k].gradient(value) for k, value in zip(timing, b.tolist(), strict=True)],
-            dtype=torch.float64,
-        )
-        norm = direction.norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
-        unit = torch.where(b[:, None] > 0, direction / norm[:, None], 0.0)
-        return cls(sequences, timing, amplitude[:, None] * unit)
+        _refuse_negative("b-value (ms/um^2)", b)
+        sequences, timing = _timings(len(b), delta, Delta)
+        pairs = zip(timing.tolist(), b.tolist(), strict=True)
+        amplitude = torch.tensor([sequences[k].gradient(x) for k, x in pairs], dtype=torch.float64)
+        return cls(sequences, timing, amplitude[:, None] * _unit(direction, b))
+
+    @classmethod
+    def from_gradient(cls, amplitude, direction, delta, Delta) -> Acquisition:
+        """The same from gradient amplitudes (mT/m) instead of b-values."""
+        amplitude = torch.as_tensor(amplitude, dtype=torch.float64).reshape(-1)
+        _refuse_negative("gradient (mT/m)", amplitude)
+        sequences, timing = _timings(len(amplitude), delta, Delta)
+        return cls(sequences, timing, amplitude[:, None] * _unit(direction, amplitude))
 
     @property
     def amplitude(self) -> Float[Tensor, " measurement"]:
@@ -108,16 +95,42 @@ class Acquisition:
         return Acquisition(self.sequences, self.timing[index], self.gradient[index])
 
 
-def _refuse_bad_b(b: Tensor, direction: Tensor) -> None:
-    wrong = ~torch.isfinite(b) | (b < 0)
+def _refuse_negative(what: str, values: Tensor) -> None:
+    wrong = ~torch.isfinite(values) | (values < 0)
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
         raise SequenceError(
-            f"acquisition: b-value of measurement {first} is {float(b[first]) * 1000:g} s/mm^2. "
-            "b-values are finite and >= 0; check the bval file."
+            f"acquisition: {what} of measurement {first} is {float(values[first]):g}. "
+            "It must be finite and >= 0; check the bval or scheme file."
+        )
+
+
+def _timings(count: int, delta, Delta) -> tuple[tuple[PGSE, ...], Tensor]:
+    """The distinct sequences, and which of them each measurement uses."""
+    durations = []
+    for name, value in (("delta", delta), ("Delta", Delta)):
+        value = torch.as_tensor(value, dtype=torch.float64).reshape(-1)
+        if len(value) not in (1, count):
+            raise SequenceError(
+                f"acquisition: {len(value)} values of {name} for {count} measurements. "
+                "Give one value, or one per measurement."
+            )
+        durations.append(value.expand(count))
+    unique, timing = torch.unique(torch.stack(durations, 1), dim=0, return_inverse=True)
+    return tuple(PGSE(*pair) for pair in unique.tolist()), timing
+
+
+def _unit(direction, strength: Tensor) -> Float[Tensor, "measurement 3"]:
+    """Directions of exact unit length where there is a gradient, zero elsewhere."""
+    direction = torch.as_tensor(direction, dtype=torch.float64)
+    if direction.shape != (len(strength), 3):
+        raise SequenceError(
+            f"acquisition: {len(strength)} measurements but directions of shape "
+            f"{tuple(direction.shape)}. Give one 3-vector per measurement."
         )
     length = direction.norm(dim=1)
-    off = (b > 0) & ~((length - 1).abs() <= UNIT_TOLERANCE)
+    on = strength > 0
+    off = on & ~((length - 1).abs() <= UNIT_TOLERANCE)
     if bool(off.any()):
         first = int(off.nonzero()[0])
         raise SequenceError(
@@ -125,3 +138,4 @@ def _refuse_bad_b(b: Tensor, direction: Tensor) -> None:
             f"{first}, length {float(length[first]):.4g}). Normalise the bvec file, or check that "
             "it belongs to this bval file."
         )
+    return torch.where(on[:, None], direction / torch.where(on, length, 1.0)[:, None], 0.0)
