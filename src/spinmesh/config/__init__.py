@@ -1,0 +1,31 @@
+"""What a run may ask for: every option with its unit, default and meaning, checked before any job.
+
+`python -m spinmesh.config` prints the JSON schema that the workflow validates against. The
+scientific packages are imported only by the methods that build their nouns, so that a workflow
+starts without loading them.
+"""
+
+from spinmesh.config.inference import Reconstruct, Synthesise
+from spinmesh.config.loading import (
+    Config,
+    json_schema,
+    load_config,
+    schema_text,
+    validate_config,
+)
+from spinmesh.config.physics import AcquisitionFiles, Simulate, TissueSection
+from spinmesh.config.shapes import Mesh
+
+__all__ = [
+    "AcquisitionFiles",
+    "Config",
+    "Mesh",
+    "Reconstruct",
+    "Simulate",
+    "Synthesise",
+    "TissueSection",
+    "json_schema",
+    "load_config",
+    "schema_text",
+    "validate_config",
+]

@@ -1,0 +1,7 @@
+"""Print the JSON schema of the configuration."""
+
+import sys
+
+from spinmesh.config import schema_text
+
+sys.stdout.write(schema_text())

@@ -1,0 +1,146 @@
+"""Stages 3 and 4 of the configuration: reconstruction and synthesis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from spinmesh.config.physics import AcquisitionFiles
+from spinmesh.config.section import Section
+from spinmesh.config.shapes import Range
+
+if TYPE_CHECKING:
+    from spinmesh.inversion import ShapeModelSpec
+    from spinmesh.synthesis import ImageSpec
+
+
+class ShapeModelSection(Section):
+    """The latent space of shapes."""
+
+    kind: Literal["autoencoder", "pca", "best"] = "autoencoder"
+    """best: whichever of the two has the lower validation error."""
+    latent: PositiveInt = 16
+    """Numbers that describe a shape."""
+    modes: PositiveInt = 256
+    """Eigenfunctions of the template that shapes are expanded in, ascending."""
+    scores: PositiveInt = 64
+    """Principal components of the expansion that the network works with."""
+    width: PositiveInt = 128
+    """Units of a hidden layer."""
+    epochs: PositiveInt = 3000
+    """Passes over the training shapes."""
+    learning_rate: PositiveFloat = 2e-3
+    """Of Adam."""
+    latent_noise: NonNegativeFloat = 0.05
+    """Standard deviation of the noise added to latents in training; smooths the decoder."""
+
+    def spec(self) -> ShapeModelSpec:
+        """What `spinmesh.inversion.train_shape_model` asks for."""
+        from spinmesh.inversion import ShapeModelSpec
+
+        return ShapeModelSpec(**self.model_dump())
+
+
+class SignalFile(Section):
+    """A measured signal: a csv table, or one voxel of a NIfTI image."""
+
+    csv: str | None = None
+    """One row per measurement with a column `signal` or `attenuation`."""
+    nifti: str | None = None
+    """A 4-D image, measurements last."""
+    voxel: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = None
+    """Index of the voxel, counted from 0; needed with `nifti`."""
+    snr: PositiveFloat = 50.0
+    """Signal-to-noise ratio of the unweighted measurement."""
+    acquisition: AcquisitionFiles | None = None
+    """How it was measured; null: like the section `acquisition`."""
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> SignalFile:
+        if (self.csv is None) == (self.nifti is None):
+            raise ValueError("give either `csv` or `nifti`")
+        if (self.nifti is None) != (self.voxel is None):
+            raise ValueError("`voxel: [i, j, k]` goes with `nifti`, and only with it")
+        return self
+
+
+class Reconstruct(Section):
+    """Stage 3: from a signal to a mesh."""
+
+    shape_model: ShapeModelSection = ShapeModelSection()
+    """The latent space and its training."""
+    iterations: PositiveInt = 30
+    """Gauss-Newton steps at most, per start."""
+    starts: PositiveInt = 3
+    """Training shapes the optimisation starts from; the best end wins."""
+    pose: Literal["known", "unknown"] = "known"
+    """unknown: a rotation is found together with the shape."""
+    signal: SignalFile | None = None
+    """Your measured signal; null: the simulated target of `mesh.target`."""
+
+
+class Images(Section):
+    """Cross-section images of packed substrates: axon 1, outside -1."""
+
+    count: int = Field(1600, ge=2)
+    """How many, held-out ones included."""
+    held_out_fraction: float = Field(0.25, gt=0, lt=1)
+    """Fraction made of test substrates, which the model never sees."""
+    pixels: int = Field(32, ge=8, multiple_of=8)
+    """Along each side; a multiple of 8."""
+    field_of_view_um: PositiveFloat = 20.0
+    """Along each side; the cell is periodic."""
+    volume_fraction: Range = (0.2, 0.4)
+    """[low, high] of the area that axons cover; random packing jams near 0.5."""
+    attempts: PositiveInt = 20
+    """Trials to place an axon before another is drawn."""
+
+    def spec(self) -> ImageSpec:
+        """What `spinmesh.synthesis.pack_cross_sections` asks for."""
+        from spinmesh.synthesis import ImageSpec
+
+        values = self.model_dump()
+        return ImageSpec(field_of_view=values.pop("field_of_view_um"), **values)
+
+
+class ScoreModelSection(Section):
+    """The network that learns the score, and the SDE it learns it for."""
+
+    sde: Literal["ve", "vp", "sub-vp"] = "ve"
+    """Linear SDE whose Malliavin weight is the regression target."""
+    width: PositiveInt = 32
+    """Channels of the first level."""
+    iterations: PositiveInt = 1000
+    """Training steps."""
+    batch: PositiveInt = 64
+    """Images per step."""
+    learning_rate: PositiveFloat = 1e-3
+    """Of Adam."""
+
+
+class Samples(Section):
+    """What is drawn from the trained model."""
+
+    count: PositiveInt = 64
+    """How many images."""
+    steps: PositiveInt = 40
+    """Noise levels of the sampler."""
+
+
+class Synthesise(Section):
+    """Stage 4: images."""
+
+    images: Images = Images()
+    """The training and test set."""
+    score_model: ScoreModelSection = ScoreModelSection()
+    """The network and its training."""
+    samples: Samples = Samples()
+    """The synthetic images."""

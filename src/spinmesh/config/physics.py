@@ -1,0 +1,175 @@
+"""Stage 2 of the configuration: tissue, acquisition and the simulator."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from spinmesh.config.section import Section
+
+if TYPE_CHECKING:
+    from spinmesh.tissue import Tissue
+
+
+def _positive_definite(value: Any) -> Any:
+    tensor = np.asarray(value, dtype=float)
+    if tensor.ndim == 2 and not (
+        np.allclose(tensor, tensor.T, rtol=1e-10) and np.linalg.eigvalsh(tensor).min() > 0
+    ):
+        raise ValueError("a diffusion tensor must be symmetric and positive definite")
+    return value
+
+
+Row = tuple[float, float, float]
+Diffusivity = Annotated[PositiveFloat | tuple[Row, Row, Row], AfterValidator(_positive_definite)]
+
+
+class Compartment(Section):
+    """What fills one compartment."""
+
+    diffusivity_um2_per_ms: Diffusivity = 2.0
+    """A number, or a symmetric positive definite 3x3 tensor."""
+    t2_ms: PositiveFloat = math.inf
+    """Transverse relaxation time; the default .inf is none."""
+    density: PositiveFloat = 1.0
+    """Spin density relative to the other compartments."""
+
+
+class InterfaceMembrane(Section):
+    """A permeable membrane between two compartments."""
+
+    between: tuple[int, int]
+    """The two compartment labels."""
+    permeability_um_per_ms: NonNegativeFloat
+    """0 is a sealed membrane."""
+
+
+class Wall(Section):
+    """Loss through the outer wall of one compartment (surface relaxivity)."""
+
+    compartment: int
+    """The compartment's label."""
+    permeability_um_per_ms: NonNegativeFloat
+    """0 is a reflecting wall."""
+
+
+class TissueSection(Section):
+    """What fills the compartments and what their membranes let through."""
+
+    compartments: dict[int, Compartment] = Field({1: Compartment()}, min_length=1)
+    """Keyed by the mesh's compartment labels; generated substrates have the one label 1."""
+    interfaces: tuple[InterfaceMembrane, ...] = ()
+    """Membranes between compartments; pairs left out are sealed."""
+    walls: tuple[Wall, ...] = ()
+    """Outer walls; compartments left out reflect."""
+
+    @model_validator(mode="after")
+    def _labels_exist(self) -> TissueSection:
+        named = [label for i in self.interfaces for label in i.between]
+        for label in (*named, *(wall.compartment for wall in self.walls)):
+            if label not in self.compartments:
+                known = sorted(self.compartments)
+                raise ValueError(f"compartment {label} is not among `compartments` {known}")
+        for interface in self.interfaces:
+            if len(set(interface.between)) == 1:
+                raise ValueError(f"interface {interface.between} needs two different compartments")
+        return self
+
+    def tissue(self) -> Tissue:
+        """The noun the simulator works with (float64)."""
+        import torch
+
+        from spinmesh.tissue import Tissue
+
+        filling = list(self.compartments.values())
+        tensors = [
+            np.asarray(c.diffusivity_um2_per_ms) * (np.eye(3) if _is_number(c) else 1.0)
+            for c in filling
+        ]
+        return Tissue(
+            tuple(self.compartments),
+            torch.tensor(np.array(tensors), dtype=torch.float64),
+            torch.tensor([c.t2_ms for c in filling], dtype=torch.float64),
+            torch.tensor([c.density for c in filling], dtype=torch.float64),
+            {i.between: i.permeability_um_per_ms for i in self.interfaces},
+            {w.compartment: w.permeability_um_per_ms for w in self.walls},
+        )
+
+
+def _is_number(compartment: Compartment) -> bool:
+    return np.ndim(compartment.diffusivity_um2_per_ms) == 0
+
+
+class AcquisitionFiles(Section):
+    """FSL bvals, bvecs, delta and Delta, or one Camino scheme; paths from the working directory."""
+
+    bvals: str | None = None
+    """FSL b-values, s/mm^2."""
+    bvecs: str | None = None
+    """FSL directions: three rows, or one row of three per measurement."""
+    delta_ms: PositiveFloat | str | None = None
+    """Pulse duration: a number, or a text file with one per measurement."""
+    Delta_ms: PositiveFloat | str | None = None
+    """Pulse separation, onset to onset: a number, or a text file with one per measurement."""
+    scheme: str | None = None
+    """A Camino STEJSKALTANNER scheme; excludes the four keys above."""
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> AcquisitionFiles:
+        fsl = {k: getattr(self, k) for k in ("bvals", "bvecs", "delta_ms", "Delta_ms")}
+        given = [key for key, value in fsl.items() if value is not None]
+        if self.scheme is not None and given:
+            raise ValueError(f"`scheme` excludes {', '.join(given)}; give one or the other")
+        missing = [key for key, value in fsl.items() if value is None]
+        if self.scheme is None and missing:
+            raise ValueError(
+                f"{', '.join(missing)} missing; give all of {', '.join(fsl)}, or `scheme`"
+            )
+        delta, Delta = self.delta_ms, self.Delta_ms
+        if isinstance(delta, float) and isinstance(Delta, float) and delta > Delta:
+            raise ValueError(f"delta_ms {delta:g} exceeds Delta_ms {Delta:g}; were they swapped?")
+        return self
+
+    def files(self) -> dict[str, str]:
+        """The keys that name files, with their paths."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        return {key: value for key, value in values.items() if isinstance(value, str)}
+
+
+class Basis(Section):
+    """The reduced basis that signals are computed in."""
+
+    kind: Literal["krylov", "laplace"] = "krylov"
+    """krylov: polynomial-seeded shift-invert Krylov space; laplace: eigenfunctions."""
+    degree: NonNegativeInt = 2
+    """krylov: degree of the monomials it starts from."""
+    blocks: PositiveInt = 3
+    """krylov: blocks, the start included."""
+    modes: PositiveInt = 120
+    """laplace: how many eigenfunctions."""
+
+
+class Simulate(Section):
+    """Stage 2: signals."""
+
+    basis: Basis = Basis()
+    """For the substrates and the user mesh."""
+    target_basis: Basis = Basis(kind="laplace")
+    """For the demonstration's target: another one, so that no error is shared."""
+    snr: PositiveFloat = 50.0
+    """Of the target's unweighted signal (Rician noise); .inf for none."""
+    shards: PositiveInt = 2
+    """Into how many jobs the substrates are divided."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda where there is one."""

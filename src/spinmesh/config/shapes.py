@@ -1,0 +1,201 @@
+"""Stage 1 of the configuration: template, families, target and user mesh."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from spinmesh.config.section import Section
+
+if TYPE_CHECKING:
+    from spinmesh.mesh import SweptDisk
+
+Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
+ShapeKey = Literal[
+    "radius_um",
+    "length_um",
+    "ellipticity",
+    "bend",
+    "bend_direction_rad",
+    "twist_rad",
+    "bead_amplitude",
+    "bead_count",
+    "bead_phase_rad",
+    "fan_angle_deg",
+    "fan_height",
+    "fan_direction_rad",
+    "undulation_amplitude_um",
+    "undulation_count",
+]
+# Bounds outside which a shape folds or means nothing; None is no bound.
+SHAPE_BOUNDS: dict[str, tuple[float | None, float | None]] = {
+    "radius_um": (0.01, None),
+    "length_um": (0.01, None),
+    "ellipticity": (-2, 2),
+    "bend": (0, 0.5),
+    "bead_amplitude": (0, 0.9),
+    "bead_count": (0, None),
+    "fan_angle_deg": (0, 90),
+    "fan_height": (0, 1),
+    "undulation_amplitude_um": (0, None),
+    "undulation_count": (0, None),
+}
+
+
+# Defaults, copied by pydantic for every configuration.
+FAMILIES: dict[Family, int] = {
+    "straight": 60,
+    "bend_twist": 60,
+    "beading": 60,
+    "fanning": 60,
+    "combined": 60,
+}
+RANGES: dict[ShapeKey, tuple[float, float]] = {
+    "radius_um": (1.0, 3.0),
+    "length_um": (20.0, 20.0),
+    "ellipticity": (0.0, 0.4),
+    "bend": (0.0, 0.3),
+    "bend_direction_rad": (0.0, 6.2832),
+    "twist_rad": (0.0, 1.5),
+    "bead_amplitude": (0.0, 0.3),
+    "bead_count": (1.0, 2.0),
+    "bead_phase_rad": (0.0, 6.2832),
+    "fan_angle_deg": (0.0, 60.0),
+    "fan_height": (0.25, 0.75),
+    "fan_direction_rad": (0.0, 6.2832),
+}
+DEMO_TARGET: dict[ShapeKey, float] = {"radius_um": 1.7, "length_um": 20.0, "bend": 0.1}
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"low {pair[0]} exceeds high {pair[1]}; write [low, high]")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+def internal_shape(values: Mapping[ShapeKey, Any]) -> dict[str, Any]:
+    """Shape values under the names and in the units of `spinmesh.mesh.PARAMETERS`."""
+
+    def convert(value: Any) -> Any:
+        return tuple(map(math.radians, value)) if np.ndim(value) else math.radians(value)
+
+    named = {}
+    for key, value in values.items():
+        stem, _, unit = key.rpartition("_")
+        name = stem if unit in ("um", "rad", "deg") else key
+        named[name] = convert(value) if unit == "deg" else value
+    return named
+
+
+class Template(Section):
+    """The swept cylinder that every substrate is a deformation of."""
+
+    rings: PositiveInt = 2
+    """Concentric rings of 6, 12, 18... sectors in the cross-section."""
+    layers: PositiveInt = 10
+    """Layers of tetrahedra along the axis."""
+    radius_um: PositiveFloat = 2.0
+    """Radius of the undeformed template."""
+    length_um: PositiveFloat = 20.0
+    """Length of the undeformed template."""
+    order: Literal[1, 2] = 2
+    """1: straight 4-node tets; 2: curved 10-node tets."""
+
+    def spec(self, refine: int = 1) -> SweptDisk:
+        """The template with `refine` times as many rings and layers."""
+        from spinmesh.mesh import SweptDisk
+
+        return SweptDisk(
+            self.rings * refine, self.layers * refine, self.radius_um, self.length_um, self.order
+        )
+
+
+class Split(Section):
+    """Fractions of the substrates; they add up to 1."""
+
+    train: NonNegativeFloat = 0.8
+    """Seen by the networks."""
+    validation: NonNegativeFloat = 0.1
+    """Chooses when training stops."""
+    test: NonNegativeFloat = 0.1
+    """Seen by nothing but the final score."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Split:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + validation + test is {total:g}; make it 1")
+        return self
+
+
+class TargetShape(Section):
+    """The shape to reconstruct in the demonstration: in no training set, on a finer mesh."""
+
+    shape: dict[ShapeKey, float] = DEMO_TARGET
+    """Its parameters; those left out stay at the template's value."""
+    refine: PositiveInt = 2
+    """Rings and layers of its mesh, as a multiple of the template's."""
+
+    def parameters(self) -> dict[str, float]:
+        """The shape under the names and in the units of `spinmesh.mesh.PARAMETERS`."""
+        return internal_shape(self.shape)
+
+
+class UserMesh(Section):
+    """A mesh of your own; it is simulated beside the substrates."""
+
+    path: str
+    """A .msh, .vtu or .mesh file with tetra or tetra10 cells, relative to the working directory."""
+    scale_to_um: PositiveFloat = 1.0
+    """What the file's lengths are multiplied by to become um (1e6 for m, 1e3 for mm)."""
+    name: str = "user mesh"
+    """Its name in messages and figures."""
+
+
+class Mesh(Section):
+    """Stage 1: shapes."""
+
+    template: Template = Template()
+    """The template."""
+    families: dict[Family, NonNegativeInt] = FAMILIES
+    """How many substrates of each family; the families left out have none."""
+    ranges: dict[ShapeKey, Range] = RANGES
+    """[low, high] of each parameter; those left out stay at the template's value."""
+    split: Split = Split()
+    """Who sees which substrates."""
+    target: TargetShape = TargetShape()
+    """What is reconstructed unless `reconstruct.signal` is given."""
+    user_mesh: UserMesh | None = None
+    """A mesh of your own, or null."""
+
+    @model_validator(mode="after")
+    def _plausible(self) -> Mesh:
+        if sum(self.families.values()) == 0:
+            raise ValueError("families: every count is 0; ask for at least one substrate")
+        ends = [("ranges", key, value) for key, pair in self.ranges.items() for value in pair]
+        wanted = [("target.shape", key, value) for key, value in self.target.shape.items()]
+        for where, key, value in ends + wanted:
+            low, high = SHAPE_BOUNDS.get(key, (None, None))
+            if (low is not None and value < low) or (high is not None and value > high):
+                raise ValueError(
+                    f"{where}.{key} is {value:g}; give {low} to {'...' if high is None else high}"
+                )
+        return self
+
+    def parameter_ranges(self) -> dict[str, tuple[float, float]]:
+        """`ranges` under the names and in the units of `spinmesh.mesh.PARAMETERS`."""
+        return internal_shape(self.ranges)

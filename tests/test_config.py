@@ -1,0 +1,204 @@
+"""A run may ask only for what is possible, and is told how to mend the rest."""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from spinmesh.config import json_schema, load_config, schema_text, validate_config
+from spinmesh.config.shapes import RANGES, SHAPE_BOUNDS, internal_shape
+from spinmesh.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
+FSL = {"bvals": "b", "bvecs": "v", "delta_ms": 8, "Delta_ms": 19}
+
+
+def demo() -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    return values
+
+
+def edited(path: str, value: Any) -> dict[str, Any]:
+    """The demonstration with one value replaced; `path` has dots between keys."""
+    values = demo()
+    node: Any = values
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
+    for key in parents:
+        node = node[key]
+    node[last] = copy.deepcopy(value)
+    return values
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_committed_configuration_is_valid(path: Path) -> None:
+    config = load_config(path, ROOT)
+    assert validate_config(config.plain(), ROOT) == config, "defaults written out change nothing"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_workflow_accepts_the_same_configurations(path: Path) -> None:
+    from snakemake.utils import validate
+
+    schema = ROOT / "workflow/schemas/config.schema.json"
+    validate(yaml.safe_load(path.read_text()), str(schema), set_default=False)
+
+
+def test_demo_states_every_default() -> None:
+    """Each key the schema knows stands in config.yaml, as a value or in a comment."""
+    text = (ROOT / "config/config.yaml").read_text()
+    sections = [json_schema(), *json_schema()["$defs"].values()]
+    for key in (key for section in sections for key in section.get("properties", {})):
+        assert f"{key}:" in text, key
+
+
+def test_committed_schema_is_current() -> None:
+    committed = (ROOT / "workflow/schemas/config.schema.json").read_text()
+    assert committed == schema_text(), "run `make schema`"
+
+
+def test_every_key_is_described() -> None:
+    for section in [json_schema(), *json_schema()["$defs"].values()]:
+        for key, node in section.get("properties", {}).items():
+            assert len(node.get("description", "")) > 5, key
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("mesh.templat", {}, ["unknown key `mesh.templat`", "Did you mean `template`?"]),
+        ("mesh.user_mesh.scale", 1, ["`mesh.user_mesh.scale`", "`scale_to_um`"]),
+        ("mesh.ranges.bend_rad", [0, 1], ["`mesh.ranges.bend_rad`", "Did you mean `bend`?"]),
+        ("mesh.families.bead", 3, ["`mesh.families.bead`", "Did you mean `beading`?"]),
+        ("tissue.compartments.1.t2", 3, ["`tissue.compartments.1.t2`", "`t2_ms`"]),
+        ("simulate.basis.kind", "kryllov", ["'kryllov'", "Did you mean `krylov`?"]),
+        ("mesh.template.rings", 0, ["`mesh.template.rings` is 0", "greater than 0"]),
+        ("mesh.ranges.bend", [0.3, 0.1], ["`mesh.ranges.bend`", "low 0.3 exceeds high 0.1"]),
+        ("mesh.ranges.bend", [0.0, 1.0], ["ranges.bend is 1", "give 0 to 0.5"]),
+        ("mesh.target.shape", {"fan_angle_deg": 120}, ["target.shape.fan_angle_deg is 120"]),
+        ("mesh.families", {"beading": 0}, ["every count is 0"]),
+        ("mesh.families.beading", -1, ["`mesh.families.beading` is -1"]),
+        ("mesh.split.train", 0.9, ["`mesh.split`", "1.1", "make it 1"]),
+        ("tissue.compartments", {}, ["`tissue.compartments`", "at least 1"]),
+        ("tissue.compartments.1.diffusivity_um2_per_ms", -2.0, ["is -2.0", "greater than 0"]),
+        (
+            "tissue.compartments.1.diffusivity_um2_per_ms",
+            [[1, 2, 0], [2, 1, 0], [0, 0, 1]],
+            ["symmetric and positive definite"],
+        ),
+        (
+            "tissue.interfaces",
+            [{"between": [1, 2], "permeability_um_per_ms": 0.1}],
+            ["compartment 2 is not among"],
+        ),
+        ("tissue.walls", [{"compartment": 3, "permeability_um_per_ms": 0}], ["compartment 3"]),
+        ("tissue.walls", [{"compartment": 1, "permeability_um_per_ms": -1}], ["is -1"]),
+        ("simulate.snr", 0, ["`simulate.snr` is 0"]),
+        ("acquisition", {}, ["bvals, bvecs, delta_ms, Delta_ms missing"]),
+        ("acquisition", FSL | {"scheme": "s"}, ["`scheme` excludes bvals"]),
+        ("acquisition", FSL | {"delta_ms": 40}, ["delta_ms 40 exceeds Delta_ms 19"]),
+        ("acquisition", {"scheme": "absent.scheme"}, ["`acquisition.scheme`", "no file"]),
+        ("mesh.user_mesh.path", "absent.msh", ["`mesh.user_mesh.path`", "absent.msh"]),
+        ("reconstruct.signal", {"csv": "a", "nifti": "b"}, ["either `csv` or `nifti`"]),
+        ("reconstruct.signal", {"nifti": "b"}, ["`voxel: [i, j, k]`"]),
+        ("synthesise.images.pixels", 20, ["`synthesise.images.pixels` is 20", "multiple of 8"]),
+        ("run", "../elsewhere", ["`run`", "results/<run>/"]),
+        ("seed", -1, ["`seed` is -1"]),
+    ],
+)
+def test_impossible_value_is_refused_with_its_key_and_remedy(
+    path: str, value: Any, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate_config(edited(path, value), ROOT)
+    for word in words:
+        assert word in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1, "one mistake, one line"
+
+
+def test_two_mistakes_are_told_at_once() -> None:
+    values = edited("seed", -1)
+    values["mesh"]["templat"] = {}
+    with pytest.raises(ConfigError) as caught:
+        validate_config(values, ROOT)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(("text", "word"), [("", "empty"), ("a: [1", "not valid YAML")])
+def test_unreadable_file_is_refused_by_name(tmp_path: Path, text: str, word: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=f"mine.yaml.*{word}"):
+        load_config(file, ROOT)
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_shape_keys_are_the_parameters_of_the_mesh() -> None:
+    """Every parameter can be set, under its unit; only degrees are converted."""
+    from spinmesh.config.shapes import ShapeKey
+    from spinmesh.mesh import FAMILIES, PARAMETER_TABLE
+
+    units = {"um": "um", "rad": "rad", "deg": "rad"}
+    named = {key: internal_shape({key: 90.0}) for key in ShapeKey.__args__}  # type: ignore[attr-defined]
+    assert [name for value in named.values() for name in value] == list(PARAMETER_TABLE)
+    for key, value in named.items():
+        [(name, number)] = value.items()
+        unit = units.get(key.rpartition("_")[2], "1")
+        assert PARAMETER_TABLE[name][0] == unit, key
+        # One rounding in the conversion to radians.
+        expected = math.pi / 2 if key.endswith("_deg") else 90.0
+        assert number == pytest.approx(expected, rel=1e-15)
+    families = json_schema()["$defs"]["Mesh"]["properties"]["families"]["propertyNames"]["enum"]
+    assert families == list(FAMILIES)
+    assert set(RANGES) <= set(named) and set(SHAPE_BOUNDS) <= set(named)
+
+
+def test_tissue_section_builds_the_tissue() -> None:
+    tensor = [[2.0, 0.1, 0.0], [0.1, 1.5, 0.0], [0.0, 0.0, 1.0]]
+    section = {
+        "compartments": {
+            1: {"diffusivity_um2_per_ms": 2.0},
+            7: {"diffusivity_um2_per_ms": tensor, "t2_ms": 80, "density": 0.7},
+        },
+        "interfaces": [{"between": [1, 7], "permeability_um_per_ms": 0.1}],
+        "walls": [{"compartment": 7, "permeability_um_per_ms": 0.02}],
+    }
+    tissue = validate_config(edited("tissue", section), ROOT).tissue.tissue()
+    assert tissue.labels == (1, 7)
+    expected = torch.stack([2 * torch.eye(3), torch.tensor(tensor)]).double()
+    # Float32 rounding of the literals above is the only difference.
+    torch.testing.assert_close(tissue.diffusivity, expected, rtol=1e-6, atol=0)
+    assert tissue.t2.tolist() == [math.inf, 80.0]
+    assert tissue.density.tolist() == [1.0, 0.7]
+    assert tissue.between(7, 1) == 0.1 and tissue.wall_permeability == {7: 0.02}
+
+
+def test_sections_build_the_specifications_of_their_stages() -> None:
+    """A key that a specification lacks, or has under another name, would raise here."""
+    config = validate_config(demo(), ROOT)
+    assert config.mesh.template.spec(refine=2).rings == 2 * config.mesh.template.rings
+    assert config.reconstruct.shape_model.spec().latent == config.reconstruct.shape_model.latent
+    assert config.synthesise.images.spec().field_of_view == 20.0
+
+
+def test_schema_is_strict_json() -> None:
+    """Infinity, the default T2, is no JSON; other tools must be able to read the schema."""
+    json.loads(schema_text(), parse_constant=lambda word: pytest.fail(f"{word} in the schema"))
+
+
+def test_loading_a_configuration_does_not_load_torch() -> None:
+    """The workflow reads it at every start; torch alone would cost three seconds."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, spinmesh.config as c; c.load_config('config/config.yaml');"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
