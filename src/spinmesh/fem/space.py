@@ -25,9 +25,9 @@ class Space:
     dof_point: Int[Tensor, " dof"]
     dof_compartment: Int[Tensor, " dof"]  # label
     interface_labels: Int[Tensor, "face 2"]
-    interface_dofs: Int[Tensor, "face 2 node"]
+    interface_dofs: Int[Tensor, "face 2 face_node"]
     wall_label: Int[Tensor, " wall"]
-    wall_dofs: Int[Tensor, "wall node"]
+    wall_dofs: Int[Tensor, "wall face_node"]
 
     def __len__(self) -> int:
         return len(self.dof_point)

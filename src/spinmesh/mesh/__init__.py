@@ -11,6 +11,7 @@ from spinmesh.mesh.families import (
     sample_substrates,
 )
 from spinmesh.mesh.orientation import oriented
+from spinmesh.mesh.solids import ball, nested_cylinder
 from spinmesh.mesh.template import SweptDisk, swept_disk
 from spinmesh.mesh.tetmesh import (
     TET_EDGES,
@@ -31,10 +32,12 @@ __all__ = [
     "Substrates",
     "SweptDisk",
     "TetMesh",
+    "ball",
     "check_quality",
     "corner_volumes",
     "deform",
     "jacobian_determinants",
+    "nested_cylinder",
     "neutral_parameters",
     "oriented",
     "rotation_matrix",

@@ -43,9 +43,10 @@ def swept_disk(spec: SweptDisk) -> TetMesh:
     points = np.concatenate(
         [np.column_stack([disk, np.full(len(disk), height)]) for height in heights]
     )
-    tets = _turned_positive(points, _prisms_to_tets(triangles, len(disk), spec.layers))
+    tets = turned_positive(points, _prisms_to_tets(triangles, len(disk), spec.layers))
     if spec.order == 2:
-        points, tets = _add_mid_edge_nodes(points, tets)
+        points, tets = with_mid_edge_nodes(points, tets)
+        points = _onto_rings(points, tets)
     scale = np.array([spec.radius, spec.radius, spec.length])
     return TetMesh(
         torch.from_numpy(points * scale),
@@ -87,21 +88,28 @@ def _prisms_to_tets(triangles: np.ndarray, stride: int, layers: int) -> np.ndarr
     return np.concatenate([prism + layer * stride for layer in range(layers)])
 
 
-def _turned_positive(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
+def turned_positive(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
     """The same tets with two corners swapped where the volume is negative."""
     edge = points[tets[:, 1:]] - points[tets[:, :1]]
     negative = np.linalg.det(edge) < 0
     return np.where(negative[:, None], tets[:, [0, 2, 1, 3]], tets)
 
 
-def _add_mid_edge_nodes(points: np.ndarray, tets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """10-node tets; the middle of an edge that stays on one ring is moved onto that ring's circle."""
+def with_mid_edge_nodes(points: np.ndarray, tets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """10-node tets with each extra node in the middle of its straight edge."""
     edges = np.sort(tets[:, np.array(TET_EDGES)], axis=-1)
     unique, inverse = np.unique(edges.reshape(-1, 2), axis=0, return_inverse=True)
-    middle = points[unique].mean(1)
-    ring = np.linalg.norm(points[unique][..., :2], axis=-1)
-    on_ring = np.isclose(ring[:, 0], ring[:, 1], rtol=1e-9) & (ring[:, 0] > 0)
-    length = np.linalg.norm(middle[on_ring, :2], axis=1)
-    middle[on_ring, :2] *= (ring[on_ring, 0] / length)[:, None]
     numbers = len(points) + inverse.reshape(len(tets), 6)
-    return np.concatenate([points, middle]), np.concatenate([tets, numbers], axis=1)
+    return np.concatenate([points, points[unique].mean(1)]), np.concatenate([tets, numbers], axis=1)
+
+
+def _onto_rings(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
+    """Move the middle of each edge that stays on one ring onto that ring's circle."""
+    start, end = np.array(TET_EDGES).T
+    radius = np.linalg.norm(points[:, :2], axis=1)
+    ends = np.stack([radius[tets[:, start]], radius[tets[:, end]]])
+    on_ring = np.isclose(ends[0], ends[1], rtol=1e-9) & (ends[0] > 0)
+    target = radius.copy()
+    target[tets[:, 4:][on_ring]] = ends[0][on_ring]
+    stretch = np.divide(target, radius, where=radius > 0, out=np.ones_like(radius))
+    return points * np.column_stack([stretch, stretch, np.ones_like(stretch)])

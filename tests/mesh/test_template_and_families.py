@@ -1,0 +1,155 @@
+import math
+
+import pytest
+import torch
+
+from spinmesh.errors import MeshError, ScaleWarning
+from spinmesh.mesh import (
+    FAMILIES,
+    PARAMETERS,
+    SweptDisk,
+    TetMesh,
+    ball,
+    check_quality,
+    corner_volumes,
+    deform,
+    neutral_parameters,
+    oriented,
+    rotation_matrix,
+    sample_substrates,
+    swept_disk,
+)
+
+SPEC = SweptDisk(2, 6, 2.0, 15.0)
+RANGES = {
+    "radius": (1.0, 3.0),
+    "bend": (0.0, 0.5),
+    "twist": (0.0, 3.1),
+    "bead_amplitude": (0.0, 0.4),
+    "bead_count": (1.0, 2.0),
+    "fan_angle": (0.0, 1.0),
+    "fan_height": (0.25, 0.75),
+    "undulation_amplitude": (0.0, 1.0),
+}
+SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
+
+
+def table(seed=3, count=5):
+    return sample_substrates(
+        swept_disk(SPEC), {family: count for family in FAMILIES}, RANGES, SPLIT, seed
+    )
+
+
+def test_straight_template_has_the_volume_of_its_polygonal_prism():
+    """Two rings make a 12-gon: area 6 r^2 sin(2 pi/12) exactly."""
+    mesh = swept_disk(SweptDisk(2, 6, 2.0, 15.0, order=1))
+    exact = 6 * 2.0**2 * math.sin(math.pi / 6) * 15.0
+    assert float(corner_volumes(mesh.points, mesh.tets).sum()) == pytest.approx(exact, rel=1e-12)
+
+
+def test_every_boundary_node_of_the_curved_template_lies_on_the_cylinder_or_its_ends():
+    mesh = swept_disk(SPEC)
+    radius = mesh.points[:, :2].norm(dim=1)
+    assert float(radius.max()) == pytest.approx(2.0, rel=1e-14)
+    assert int((radius > 2.0 - 1e-12).sum()) == 12 * 2 * (2 * 6 + 1)
+
+
+def test_neutral_parameters_reproduce_the_template():
+    mesh = swept_disk(SPEC)
+    points = deform(mesh, neutral_parameters(mesh))
+    assert torch.allclose(points, mesh.points, rtol=0, atol=1e-13)
+
+
+def test_bending_is_a_shear_and_keeps_every_volume():
+    """x -> x + c z^2 has unit Jacobian; a quadratic map is exact on 10-node tets' corners too."""
+    mesh = swept_disk(SPEC)
+    parameters = neutral_parameters(mesh)
+    parameters[PARAMETERS.index("bend")] = 0.4
+    before = corner_volumes(mesh.points, mesh.tets).sum()
+    after = corner_volumes(deform(mesh, parameters), mesh.tets).sum()
+    # Layers of straight prisms sheared rigidly against each other: volumes agree to rounding.
+    assert float(after) == pytest.approx(float(before), rel=1e-12)
+
+
+def test_fan_turns_the_upper_end_by_its_angle():
+    mesh = swept_disk(SweptDisk(1, 20, 1.0, 30.0))
+    parameters = neutral_parameters(mesh)
+    parameters[PARAMETERS.index("fan_angle")] = 0.8
+    points = deform(mesh, parameters)
+    top = mesh.points[:, 2] == 30.0
+    radius = points[top] - points[top].mean(0)
+    normal = torch.linalg.svd(radius).Vh[2]
+    # The smooth turn is complete to sigmoid(+-4.3) = 1.4 % at the ends.
+    assert math.acos(abs(float(normal[2]))) == pytest.approx(0.8, rel=0.03)
+
+
+def test_every_family_gives_positive_curved_tets_and_reproduces_from_its_seed():
+    first, again, other = table(), table(), table(seed=4)
+    assert set(first.family) == set(FAMILIES)
+    assert torch.equal(first.points, again.points)
+    assert first.split == again.split
+    assert not torch.equal(first.points, other.points)
+
+
+def test_splits_have_their_share_and_partition_the_table():
+    substrates = table(count=10)
+    counts = {split: len(substrates.select(split)) for split in SPLIT}
+    assert counts == {"train": 48, "validation": 6, "test": 6}
+
+
+def test_shards_partition_the_table():
+    substrates = table(count=2)
+    shards = [substrates.shard(i, 5) for i in range(5)]
+    assert sum(len(shard) for shard in shards) == len(substrates)
+    assert torch.equal(shards[1].points[0], substrates.points[1])
+
+
+def test_a_folded_substrate_is_refused_by_name_and_tet():
+    """A fan of 2.5 rad on a short thick axon turns tighter than its radius."""
+    ranges = {"fan_angle": (2.5, 2.5), "radius": (6.0, 6.0)}
+    with pytest.raises(MeshError, match=r"substrate 0 \(fanning\).*inverted \(first: \d+, volume"):
+        sample_substrates(swept_disk(SPEC), {"fanning": 1}, ranges, SPLIT, 0)
+
+
+def test_empty_tables_are_refused():
+    with pytest.raises(MeshError, match="every family has count 0"):
+        sample_substrates(swept_disk(SPEC), {"straight": 0}, {}, SPLIT, 0)
+    with pytest.raises(MeshError, match="empty"):
+        table().select("elsewhere")
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e3])
+def test_a_mesh_in_another_unit_warns_with_its_bounding_box(scale):
+    mesh = ball(5.0, 1)
+    with pytest.warns(ScaleWarning, match=r"bounding box .* um is"):
+        check_quality(mesh.with_points(mesh.points * scale))
+
+
+def test_a_flat_tet_is_degenerate_and_named():
+    points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0.3, 0.3, 1e-9]]).double()
+    mesh = TetMesh(points, torch.tensor([[0, 1, 2, 3]]), torch.tensor([1]), "flake")
+    with pytest.raises(MeshError, match=r"flake: 1 of 1 tets are degenerate.*first: 0"):
+        check_quality(mesh)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_reversed_tets_are_turned_but_a_fold_is_refused(order):
+    mesh = ball(5.0, 1, order)
+    swap = [0, 2, 1, 3, 6, 5, 4, 7, 9, 8][: mesh.tets.shape[1]]
+    tets = mesh.tets.clone()
+    tets[::3] = tets[::3][:, swap]
+    turned = oriented(TetMesh(mesh.points, tets, mesh.compartment))
+    assert torch.equal(turned.tets, mesh.tets)
+
+    points = mesh.points.clone()
+    points[0] = torch.tensor([6.0, 1.0, 0.5])  # the centre, pulled through the surface
+    with pytest.raises(MeshError, match="overlap a neighbour"):
+        oriented(mesh.with_points(points))
+
+
+def test_rotation_matrix_turns_by_the_vector_length_and_is_smooth_at_zero():
+    angle = 0.7
+    turned = rotation_matrix(torch.tensor([0.0, 0, angle]).double())
+    expected = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    assert torch.allclose(turned[:2, :2], expected.double(), atol=1e-14)
+    assert torch.autograd.gradcheck(rotation_matrix, torch.zeros(3).double().requires_grad_())
