@@ -10,9 +10,17 @@ import pytest
 import torch
 import yaml
 
-from spinmesh.config import json_schema, load_config, schema_text, validate_config
+from spinmesh.config import (
+    Reconstruct,
+    check_inputs,
+    json_schema,
+    load_config,
+    schema_text,
+    validate_config,
+)
+from spinmesh.config.physics import BasisSection
 from spinmesh.config.shapes import RANGES, SHAPE_BOUNDS, internal_shape
-from spinmesh.errors import ConfigError
+from spinmesh.errors import ConfigError, SequenceError
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
@@ -45,8 +53,10 @@ def test_every_committed_configuration_is_valid(path: Path) -> None:
 def test_the_workflow_accepts_the_same_configurations(path: Path) -> None:
     from snakemake.utils import validate
 
-    schema = ROOT / "workflow/schemas/config.schema.json"
-    validate(yaml.safe_load(path.read_text()), str(schema), set_default=False)
+    schema = str(ROOT / "workflow/schemas/config.schema.json")
+    values = yaml.safe_load(path.read_text())
+    validate(values, schema)
+    assert validate_config(values, ROOT) == load_config(path, ROOT), "defaults filled in are ours"
 
 
 def test_demo_states_every_default() -> None:
@@ -179,12 +189,73 @@ def test_tissue_section_builds_the_tissue() -> None:
     assert tissue.between(7, 1) == 0.1 and tissue.wall_permeability == {7: 0.02}
 
 
-def test_sections_build_the_specifications_of_their_stages() -> None:
-    """A key that a specification lacks, or has under another name, would raise here."""
-    config = validate_config(demo(), ROOT)
-    assert config.mesh.template.spec(refine=2).rings == 2 * config.mesh.template.rings
-    assert config.reconstruct.shape_model.spec().latent == config.reconstruct.shape_model.latent
-    assert config.synthesise.images.spec().field_of_view == 20.0
+def test_stated_defaults_are_those_of_the_package() -> None:
+    """A run without a key does what a call without that argument does."""
+    from spinmesh.bloch_torrey import Basis
+    from spinmesh.config.inference import Images, Samples, ScoreModelSection, ShapeModelSection
+    from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
+    from spinmesh.synthesis import ImageSpec, SampleSpec, ScoreSpec
+
+    assert BasisSection().spec() == Basis()
+    assert ShapeModelSection().spec() == ShapeModelSpec()
+    assert Reconstruct().spec() == ReconstructionSpec()
+    assert Images().spec() == ImageSpec()
+    assert ScoreModelSection().spec() == ScoreSpec()
+    assert Samples().spec() == SampleSpec()
+
+
+def test_template_is_refined_in_rings_and_layers_alone() -> None:
+    template = validate_config(demo(), ROOT).mesh.template
+    fine, coarse = template.spec(refine=2), template.spec()
+    assert (fine.rings, fine.layers) == (2 * coarse.rings, 2 * coarse.layers)
+    assert (fine.radius, fine.length, fine.order) == (coarse.radius, coarse.length, coarse.order)
+
+
+def test_every_named_file_is_asked_for(tmp_path: Path) -> None:
+    """The workflow makes them inputs, so that a changed file reruns what depends on it."""
+    (tmp_path / "voxel.csv").write_text("attenuation\n1.0\n")
+    own = demo()["acquisition"]
+    signal = {"csv": str(tmp_path / "voxel.csv"), "acquisition": own}
+    config = validate_config(edited("reconstruct.signal", signal), ROOT)
+    files = ["bvals", "bvecs", "Delta_ms"]
+    assert list(config.files()) == [
+        *(f"acquisition.{key}" for key in files),
+        "mesh.user_mesh.path",
+        "reconstruct.signal.csv",
+        *(f"reconstruct.signal.acquisition.{key}" for key in files),
+    ]
+
+
+def test_files_named_by_the_demo_are_those_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """194 measurements: one b = 0 and 8 shells of 12 directions at each of two Deltas."""
+    from spinmesh.io.acquisitions import read_acquisition
+
+    monkeypatch.chdir(ROOT)
+    config = validate_config(demo())
+    check_inputs(config)
+    acquisition = read_acquisition(**config.acquisition.model_dump())
+    assert len(acquisition) == 2 * (1 + 8 * 12)
+    assert {(s.delta, s.Delta) for s in acquisition.sequences} == {(8.0, 19.0), (8.0, 49.0)}
+    # 17,800 s/mm^2; b is recomputed from the gradient, so to rounding.
+    assert float(acquisition.b_value.max()) == pytest.approx(17.8, rel=1e-12)
+
+
+def test_broken_input_file_is_refused_before_any_job(tmp_path: Path) -> None:
+    (tmp_path / "a.bval").write_text("0 1000\n")
+    (tmp_path / "a.bvec").write_text("0\n0\n1\n")
+    files = {key: str(tmp_path / f"a.{key[:-1]}") for key in ("bvals", "bvecs")}
+    values = edited("acquisition", files | {"delta_ms": 8.0, "Delta_ms": 19.0})
+    with pytest.raises(SequenceError, match=r"a\.bvec"):
+        check_inputs(validate_config(values, ROOT))
+
+
+def test_cuda_that_is_absent_is_refused() -> None:
+    simulate = validate_config(edited("simulate.device", "cuda"), ROOT).simulate
+    if torch.cuda.is_available():
+        assert simulate.torch_device() == "cuda"
+    else:
+        with pytest.raises(ConfigError, match=r"simulate\.device.*Give"):
+            simulate.torch_device()
 
 
 def test_schema_is_strict_json() -> None:

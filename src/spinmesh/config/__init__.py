@@ -6,6 +6,7 @@ starts without loading them.
 """
 
 from spinmesh.config.inference import Reconstruct, Synthesise
+from spinmesh.config.inputs import check_inputs
 from spinmesh.config.loading import (
     Config,
     json_schema,
@@ -13,17 +14,18 @@ from spinmesh.config.loading import (
     schema_text,
     validate_config,
 )
-from spinmesh.config.physics import AcquisitionFiles, Simulate, TissueSection
+from spinmesh.config.physics import AcquisitionSection, Simulate, TissueSection
 from spinmesh.config.shapes import Mesh
 
 __all__ = [
-    "AcquisitionFiles",
+    "AcquisitionSection",
     "Config",
     "Mesh",
     "Reconstruct",
     "Simulate",
     "Synthesise",
     "TissueSection",
+    "check_inputs",
     "json_schema",
     "load_config",
     "schema_text",

@@ -13,13 +13,13 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.config.physics import AcquisitionFiles
+from spinmesh.config.physics import AcquisitionSection
 from spinmesh.config.section import Section
 from spinmesh.config.shapes import Range
 
 if TYPE_CHECKING:
-    from spinmesh.inversion import ShapeModelSpec
-    from spinmesh.synthesis import ImageSpec
+    from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
+    from spinmesh.synthesis import ImageSpec, SampleSpec, ScoreSpec
 
 
 class ShapeModelSection(Section):
@@ -35,10 +35,12 @@ class ShapeModelSection(Section):
     """Principal components of the expansion that the network works with."""
     width: PositiveInt = 128
     """Units of a hidden layer."""
-    epochs: PositiveInt = 3000
+    epochs: PositiveInt = 1500
     """Passes over the training shapes."""
-    learning_rate: PositiveFloat = 2e-3
-    """Of Adam."""
+    learning_rate: PositiveFloat = 3e-4
+    """Of AdamW."""
+    weight_decay: NonNegativeFloat = 1.0
+    """Of AdamW."""
     latent_noise: NonNegativeFloat = 0.05
     """Standard deviation of the noise added to latents in training; smooths the decoder."""
 
@@ -49,7 +51,7 @@ class ShapeModelSection(Section):
         return ShapeModelSpec(**self.model_dump())
 
 
-class SignalFile(Section):
+class SignalSection(Section):
     """A measured signal: a csv table, or one voxel of a NIfTI image."""
 
     csv: str | None = None
@@ -60,16 +62,24 @@ class SignalFile(Section):
     """Index of the voxel, counted from 0; needed with `nifti`."""
     snr: PositiveFloat = 50.0
     """Signal-to-noise ratio of the unweighted measurement."""
-    acquisition: AcquisitionFiles | None = None
+    acquisition: AcquisitionSection | None = None
     """How it was measured; null: like the section `acquisition`."""
 
     @model_validator(mode="after")
-    def _one_of_the_two(self) -> SignalFile:
+    def _one_of_the_two(self) -> SignalSection:
         if (self.csv is None) == (self.nifti is None):
             raise ValueError("give either `csv` or `nifti`")
         if (self.nifti is None) != (self.voxel is None):
             raise ValueError("`voxel: [i, j, k]` goes with `nifti`, and only with it")
         return self
+
+    def files(self) -> dict[str, str]:
+        """The files it names, keyed by where it names them."""
+        own = {"csv": self.csv, "nifti": self.nifti}
+        found = {key: path for key, path in own.items() if path is not None}
+        if self.acquisition is not None:
+            found |= {f"acquisition.{key}": p for key, p in self.acquisition.files().items()}
+        return found
 
 
 class Reconstruct(Section):
@@ -77,14 +87,26 @@ class Reconstruct(Section):
 
     shape_model: ShapeModelSection = ShapeModelSection()
     """The latent space and its training."""
-    iterations: PositiveInt = 30
-    """Gauss-Newton steps at most, per start."""
-    starts: PositiveInt = 3
-    """Training shapes the optimisation starts from; the best end wins."""
     pose: Literal["known", "unknown"] = "known"
     """unknown: a rotation is found together with the shape."""
-    signal: SignalFile | None = None
+    iterations: PositiveInt = 12
+    """Gauss-Newton steps at most, for the start that goes on."""
+    starts: PositiveInt = 3
+    """Shapes the optimisation starts from."""
+    scouts: PositiveInt = 2
+    """Steps each start gets before the best goes on."""
+    noise_floor: PositiveFloat = 1e-3
+    """Added to the noise, in attenuation: what mesh and shape model cannot represent."""
+    tolerance: PositiveFloat = 1e-3
+    """A step that lowers the cost by less than this fraction is the last."""
+    signal: SignalSection | None = None
     """Your measured signal; null: the simulated target of `mesh.target`."""
+
+    def spec(self) -> ReconstructionSpec:
+        """What `spinmesh.inversion.reconstruct` asks for."""
+        from spinmesh.inversion import ReconstructionSpec
+
+        return ReconstructionSpec(**self.model_dump(exclude={"shape_model", "signal"}))
 
 
 class Images(Section):
@@ -116,23 +138,45 @@ class ScoreModelSection(Section):
 
     sde: Literal["ve", "vp", "sub-vp"] = "ve"
     """Linear SDE whose Malliavin weight is the regression target."""
-    width: PositiveInt = 32
-    """Channels of the first level."""
-    iterations: PositiveInt = 1000
+    sde_parameters: dict[str, float] = Field(default_factory=dict)
+    """Overrides of that SDE's constants, such as sigma_max or beta_max."""
+    width: int = Field(32, ge=8, multiple_of=8)
+    """Channels of the first level; a multiple of 8."""
+    iterations: PositiveInt = 700
     """Training steps."""
     batch: PositiveInt = 64
     """Images per step."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: PositiveFloat = 2e-3
     """Of Adam."""
+    condition_dropout: float = Field(0.1, ge=0, le=1)
+    """Fraction of images trained without their signal, for the unconditional prior."""
+    noise: tuple[float, PositiveFloat] = (-0.5, 1.3)
+    """Mean and standard deviation of log(sigma) in training."""
+
+    def spec(self) -> ScoreSpec:
+        """What `spinmesh.synthesis.train_score` asks for."""
+        from spinmesh.synthesis import ScoreSpec
+
+        return ScoreSpec(**self.model_dump())
 
 
 class Samples(Section):
     """What is drawn from the trained model."""
 
-    count: PositiveInt = 64
+    sampler: Literal["heun", "euler_maruyama"] = "heun"
+    """heun: the probability flow; euler_maruyama: the reverse SDE."""
+    steps: int = Field(24, ge=2)
+    """Noise levels on the way."""
+    count: int = Field(256, ge=2)
     """How many images."""
-    steps: PositiveInt = 40
-    """Noise levels of the sampler."""
+    guidance: NonNegativeFloat = 1.0
+    """0: ignore the signal; 1: the posterior; above 1: exaggerate it."""
+
+    def spec(self) -> SampleSpec:
+        """What `spinmesh.synthesis.draw_images` asks for."""
+        from spinmesh.synthesis import SampleSpec
+
+        return SampleSpec(**self.model_dump())
 
 
 class Synthesise(Section):

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, ValidationError
 from pydantic_core import ErrorDetails
 
 from spinmesh.config.inference import Reconstruct, Synthesise
-from spinmesh.config.physics import AcquisitionFiles, Simulate, TissueSection
+from spinmesh.config.physics import AcquisitionSection, Simulate, TissueSection
 from spinmesh.config.section import Section
 from spinmesh.config.shapes import Mesh
 from spinmesh.errors import ConfigError
@@ -32,7 +32,7 @@ class Config(Section):
     """What fills the substrates."""
     user_tissue: TissueSection | None = None
     """What fills the user mesh; null: the same as `tissue`."""
-    acquisition: AcquisitionFiles
+    acquisition: AcquisitionSection
     """What is measured."""
     simulate: Simulate = Simulate()
     """Stage 2."""
@@ -50,14 +50,9 @@ class Config(Section):
         found = {f"acquisition.{key}": path for key, path in self.acquisition.files().items()}
         if self.mesh.user_mesh is not None:
             found["mesh.user_mesh.path"] = self.mesh.user_mesh.path
-        signal = self.reconstruct.signal
-        if signal is not None:
-            for key in ("csv", "nifti"):
-                if (path := getattr(signal, key)) is not None:
-                    found[f"reconstruct.signal.{key}"] = path
-            if signal.acquisition is not None:
-                for key, path in signal.acquisition.files().items():
-                    found[f"reconstruct.signal.acquisition.{key}"] = path
+        if self.reconstruct.signal is not None:
+            named = self.reconstruct.signal.files()
+            found |= {f"reconstruct.signal.{key}": path for key, path in named.items()}
         return found
 
 
@@ -99,7 +94,7 @@ def json_schema() -> dict[str, Any]:
     schema = Config.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **_without_infinite_defaults(schema),
+        **_for_other_tools(schema),
     }
 
 
@@ -187,15 +182,22 @@ def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
     return node
 
 
-def _without_infinite_defaults(node: Any) -> Any:
-    """JSON has no infinity; the description of such a key tells its default."""
+def _for_other_tools(node: Any) -> Any:
+    """The schema without infinite defaults, which are no JSON (the description tells them).
+
+    Where a value may be null, null comes first: Snakemake fills in defaults while it tries the
+    branches in turn, and would fill them into null.
+    """
     if isinstance(node, dict):
-        return {
-            key: _without_infinite_defaults(value)
+        kept = {
+            key: _for_other_tools(value)
             for key, value in node.items()
             if key != "default" or "Infinity" not in json.dumps(value)
         }
-    return [_without_infinite_defaults(value) for value in node] if isinstance(node, list) else node
+        if "anyOf" in kept:
+            kept["anyOf"].sort(key=lambda branch: branch.get("type") != "null")
+        return kept
+    return [_for_other_tools(value) for value in node] if isinstance(node, list) else node
 
 
 def schema_text() -> str:

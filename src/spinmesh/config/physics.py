@@ -17,8 +17,10 @@ from pydantic import (
 )
 
 from spinmesh.config.section import Section
+from spinmesh.errors import ConfigError
 
 if TYPE_CHECKING:
+    from spinmesh import bloch_torrey
     from spinmesh.tissue import Tissue
 
 
@@ -111,7 +113,7 @@ def _is_number(compartment: Compartment) -> bool:
     return np.ndim(compartment.diffusivity_um2_per_ms) == 0
 
 
-class AcquisitionFiles(Section):
+class AcquisitionSection(Section):
     """FSL bvals, bvecs, delta and Delta, or one Camino scheme; paths from the working directory."""
 
     bvals: str | None = None
@@ -126,7 +128,7 @@ class AcquisitionFiles(Section):
     """A Camino STEJSKALTANNER scheme; excludes the four keys above."""
 
     @model_validator(mode="after")
-    def _one_of_the_two(self) -> AcquisitionFiles:
+    def _one_of_the_two(self) -> AcquisitionSection:
         fsl = {k: getattr(self, k) for k in ("bvals", "bvecs", "delta_ms", "Delta_ms")}
         given = [key for key, value in fsl.items() if value is not None]
         if self.scheme is not None and given:
@@ -142,12 +144,12 @@ class AcquisitionFiles(Section):
         return self
 
     def files(self) -> dict[str, str]:
-        """The keys that name files, with their paths."""
+        """The files it names, keyed by where it names them."""
         values = {key: getattr(self, key) for key in type(self).model_fields}
         return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
-class Basis(Section):
+class BasisSection(Section):
     """The reduced basis that signals are computed in."""
 
     kind: Literal["krylov", "laplace"] = "krylov"
@@ -159,13 +161,19 @@ class Basis(Section):
     modes: PositiveInt = 120
     """laplace: how many eigenfunctions."""
 
+    def spec(self) -> bloch_torrey.Basis:
+        """What the simulator asks for."""
+        from spinmesh.bloch_torrey import Basis
+
+        return Basis(**self.model_dump())
+
 
 class Simulate(Section):
     """Stage 2: signals."""
 
-    basis: Basis = Basis()
+    basis: BasisSection = BasisSection()
     """For the substrates and the user mesh."""
-    target_basis: Basis = Basis(kind="laplace")
+    target_basis: BasisSection = BasisSection(kind="laplace")
     """For the demonstration's target: another one, so that no error is shared."""
     snr: PositiveFloat = 50.0
     """Of the target's unweighted signal (Rician noise); .inf for none."""
@@ -173,3 +181,12 @@ class Simulate(Section):
     """Into how many jobs the substrates are divided."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
+
+    def torch_device(self) -> str:
+        """The device itself; ConfigError if cuda is asked for and absent."""
+        import torch
+
+        available = torch.cuda.is_available()
+        if self.device == "cuda" and not available:
+            raise ConfigError("`simulate.device` is cuda, but torch sees no GPU. Give cpu or auto.")
+        return "cuda" if available and self.device != "cpu" else "cpu"

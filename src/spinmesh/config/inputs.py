@@ -1,0 +1,21 @@
+"""The user's own files, read once before any job starts."""
+
+from __future__ import annotations
+
+from spinmesh.config.loading import Config
+
+
+def check_inputs(config: Config) -> None:
+    """Read every input file of a run and let its errors out: acquisition, user mesh, signal."""
+    from spinmesh.io.acquisitions import read_acquisition
+    from spinmesh.io.meshes import read_mesh
+    from spinmesh.io.targets import read_target
+
+    acquisition = read_acquisition(**config.acquisition.model_dump())
+    if config.mesh.user_mesh is not None:
+        read_mesh(**config.mesh.user_mesh.model_dump())
+    signal = config.reconstruct.signal
+    if signal is not None:
+        if signal.acquisition is not None:
+            acquisition = read_acquisition(**signal.acquisition.model_dump())
+        read_target(acquisition, **signal.model_dump(exclude={"acquisition"}))
