@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,37 +12,31 @@ from spinmesh.sequence import Acquisition
 from spinmesh.units import b_from_s_per_mm2, ms_from_s, mt_per_m_from_t_per_m
 
 
-@dataclass(frozen=True)
-class AcquisitionFiles:
-    """Where an acquisition is written: FSL files with timings, or one Camino scheme.
+def read_acquisition(
+    *,
+    bvals: str | None = None,
+    bvecs: str | None = None,
+    delta_ms: float | str | None = None,
+    Delta_ms: float | str | None = None,
+    scheme: str | None = None,
+) -> Acquisition:
+    """The acquisition in the order of its files: FSL files with timings, or one Camino scheme.
 
     `delta_ms` and `Delta_ms` are numbers, or paths of text files with one value per measurement.
+    Raises SequenceError or StoreError if the files are wrong.
     """
-
-    bvals: str | None = None
-    bvecs: str | None = None
-    delta_ms: float | str | None = None
-    Delta_ms: float | str | None = None
-    scheme: str | None = None
-
-    def paths(self) -> list[str]:
-        """The files themselves."""
-        given = (self.bvals, self.bvecs, self.delta_ms, self.Delta_ms, self.scheme)
-        return [path for path in given if isinstance(path, str)]
-
-
-def read_acquisition(files: AcquisitionFiles) -> Acquisition:
-    """The acquisition in the order of its files; SequenceError or StoreError if they are wrong."""
-    if files.scheme is not None:
-        return read_camino_scheme(files.scheme)
-    if None in (files.bvals, files.bvecs, files.delta_ms, files.Delta_ms):
+    if scheme is not None:
+        return read_camino_scheme(scheme)
+    if bvals is None or bvecs is None or delta_ms is None or Delta_ms is None:
         raise SequenceError(
             "acquisition: give bvals, bvecs, delta_ms and Delta_ms together, or a scheme."
         )
-    return read_fsl(str(files.bvals), str(files.bvecs), files.delta_ms, files.Delta_ms)
+    return read_fsl(bvals, bvecs, delta_ms, Delta_ms)
 
 
-def read_fsl(bvals, bvecs, delta_ms, Delta_ms) -> Acquisition:
+def read_fsl(
+    bvals: str | Path, bvecs: str | Path, delta_ms: float | str | Path, Delta_ms: float | str | Path
+) -> Acquisition:
     """FSL text files: b-values in s/mm^2, unit directions in three rows (or three columns)."""
     b = _numbers(bvals).ravel()
     direction = np.atleast_2d(_numbers(bvecs))

@@ -174,3 +174,14 @@ def _check_manifest(path: Path, attributes: dict[str, Any], codec: Codec) -> Non
                 f"{path}: {name} {what} since the store was written. Delete the store and rerun "
                 f"stage `{codec.stage}`."
             )
+
+
+def load_optional(noun: type[Noun], path: str | Path | list[str]) -> Noun | None:
+    """`load`, or None where a rule has no such input (an empty list)."""
+    return load(noun, path) if isinstance(path, str | Path) else None
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text file, complete or not at all."""
+    with complete_or_absent(Path(path)) as partial:
+        partial.write_text(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError, StoreError
 from spinmesh.inversion import Target
-from spinmesh.io.acquisitions import AcquisitionFiles, read_acquisition
 from spinmesh.sequence import Acquisition
 from spinmesh.units import b_from_s_per_mm2
 
@@ -22,51 +20,49 @@ from spinmesh.units import b_from_s_per_mm2
 UNWEIGHTED_BELOW = b_from_s_per_mm2(10.0)
 
 
-@dataclass(frozen=True)
-class SignalFile:
-    """A csv file with a column `attenuation` or `signal`, or a NIfTI series and a voxel of it.
+def read_target(
+    acquisition: Acquisition,
+    snr: float,
+    csv: str | Path | None = None,
+    nifti: str | Path | None = None,
+    voxel: tuple[int, int, int] | None = None,
+) -> Target:
+    """The measured attenuations |S|/S0 of a csv table or of one voxel of a NIfTI series.
 
-    `snr` is that of the unweighted signal; the reconstruction weighs its residuals by it.
-    """
-
-    path: str
-    acquisition: AcquisitionFiles
-    snr: float
-    voxel: tuple[int, int, int] | None = None
-
-
-def read_target(file: SignalFile) -> Target:
-    """The measured attenuations |S|/S0, S0 being the mean unweighted signal of the same timing.
+    A csv needs a column `attenuation` or `signal`, one row per measurement. S0 is the mean
+    unweighted signal of the same timing; `snr` is its signal-to-noise ratio, which weighs the
+    residuals of a reconstruction.
 
     Raises StoreError, SequenceError or ConfigError for a missing file, another number of
     measurements than the acquisition's, no unweighted measurement, S0 <= 0, or NaN.
     """
-    acquisition = read_acquisition(file.acquisition)
-    if not file.snr > 0:
-        raise ConfigError(f"signal: snr is {file.snr}; give the unweighted signal's SNR, > 0.")
-    magnitude, relative = _read_magnitude(file)
+    if not snr > 0:
+        raise ConfigError(f"signal: snr is {snr}; give the unweighted signal's SNR, > 0.")
+    if (csv is None) == (nifti is None):
+        raise ConfigError("signal: give either a csv file or a NIfTI series.")
+    path = Path(str(csv or nifti))
+    if not path.is_file():
+        raise StoreError(f"{path}: no such signal file. Check the path (from the folder of the run).")
+    if csv is not None:
+        magnitude, relative = _read_table(path)
+    else:
+        magnitude, relative = _read_voxel(path, voxel), False
     if len(magnitude) != len(acquisition):
         raise SequenceError(
-            f"{file.path}: {len(magnitude)} measurements, but its acquisition has "
+            f"{path}: {len(magnitude)} measurements, but its acquisition has "
             f"{len(acquisition)}. Give the acquisition this signal was measured with."
         )
     if not bool(torch.isfinite(magnitude).all()):
         bad = int((~torch.isfinite(magnitude)).nonzero()[0])
-        raise SequenceError(f"{file.path}: measurement {bad} is not finite. Choose another voxel.")
+        raise SequenceError(f"{path}: measurement {bad} is not finite. Choose another voxel.")
     if relative:
-        return Target(acquisition, magnitude, 1 / file.snr)
-    reference = _unweighted(magnitude, acquisition, file.path)
-    sigma = float(reference.mean()) / file.snr
-    return Target.from_signal(acquisition, magnitude, reference, sigma)
+        return Target(acquisition, magnitude, 1 / snr)
+    reference = _unweighted(magnitude, acquisition, path)
+    return Target.from_signal(acquisition, magnitude, reference, float(reference.mean()) / snr)
 
 
-def _read_magnitude(file: SignalFile) -> tuple[Float[Tensor, " measurement"], bool]:
+def _read_table(path: Path) -> tuple[Float[Tensor, " measurement"], bool]:
     """Magnitudes, and whether they are relative to S0 already."""
-    path = Path(file.path)
-    if not path.is_file():
-        raise StoreError(f"{path}: no such signal file. Check the path (from the folder of the run).")
-    if path.name.endswith((".nii", ".nii.gz")):
-        return _read_voxel(path, file.voxel), False
     table = pd.read_csv(path)
     for column in ("attenuation", "signal"):
         if column in table:
@@ -88,7 +84,7 @@ def _read_voxel(path: Path, voxel: tuple[int, int, int] | None) -> Float[Tensor,
 
 
 def _unweighted(
-    magnitude: Tensor, acquisition: Acquisition, path: str
+    magnitude: Tensor, acquisition: Acquisition, path: Path
 ) -> Float[Tensor, " measurement"]:
     """S0 of each measurement: its own timing's mean, or that of all where a timing has none."""
     free = acquisition.b_value <= UNWEIGHTED_BELOW

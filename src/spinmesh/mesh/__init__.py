@@ -9,6 +9,7 @@ from spinmesh.mesh.families import (
     neutral_parameters,
     rotation_matrix,
     sample_substrates,
+    single_substrate,
 )
 from spinmesh.mesh.orientation import oriented
 from spinmesh.mesh.solids import ball, nested_cylinder
@@ -43,5 +44,6 @@ __all__ = [
     "rotation_matrix",
     "sample_substrates",
     "shape_gradients",
+    "single_substrate",
     "swept_disk",
 ]

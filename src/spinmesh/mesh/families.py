@@ -204,6 +204,20 @@ def sample_substrates(
     return table
 
 
+def single_substrate(
+    template: TetMesh, values: Mapping[str, float], family: str = "target"
+) -> Substrates:
+    """A table of one shape with the given parameters; the others stay neutral."""
+    parameters = neutral_parameters(template)
+    for name, value in values.items():
+        parameters[PARAMETERS.index(name)] = value
+    points = deform(template, parameters)
+    check_quality(template.with_points(points, family))
+    return Substrates(
+        template, points[None], parameters[None], PARAMETERS, (family,), ("test",)
+    )
+
+
 def _sample_family(
     template: TetMesh,
     free: tuple[str, ...],

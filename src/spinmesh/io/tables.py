@@ -1,0 +1,37 @@
+"""Signals as csv tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.io.store import complete_or_absent
+from spinmesh.units import b_to_s_per_mm2
+
+
+def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -> None:
+    """One row per measurement in the scheme's order, complete or not at all.
+
+    Signals in um^3 times relative spin density; attenuation is |signal| over the signal without
+    gradient at the same timing.
+    """
+    acquisition = signals.acquisition
+    direction = acquisition.direction.numpy()
+    signal = signals.signal[substrate].numpy()
+    table = pd.DataFrame(
+        {
+            "b_s_per_mm2": b_to_s_per_mm2(acquisition.b_value.numpy()),
+            "gx": direction[:, 0],
+            "gy": direction[:, 1],
+            "gz": direction[:, 2],
+            "delta_ms": acquisition.durations("delta").numpy(),
+            "Delta_ms": acquisition.durations("Delta").numpy(),
+            "signal_real": signal.real,
+            "signal_imag": signal.imag,
+            "attenuation": signals.attenuation[substrate].numpy(),
+        }
+    )
+    with complete_or_absent(Path(path)) as partial:
+        table.to_csv(partial, index=False, float_format="%.12g")

@@ -1,0 +1,82 @@
+# Stage 1: a table of substrates, the shape to be found again, and the user's own mesh.
+SUBSTRATES = f"{RESULTS}/mesh/substrates.zarr"
+TARGET_MESH = f"{RESULTS}/mesh/target.zarr"
+USER_MESH = f"{RESULTS}/mesh/user.zarr" if CONFIG.mesh.user_mesh else []
+FIGURE_MESH = f"{RESULTS}/figures/mesh.png"
+MESH_STORES = [SUBSTRATES, TARGET_MESH, USER_MESH]
+
+
+rule sample_substrates:
+    output:
+        substrates=directory(SUBSTRATES),
+    params:
+        **SAMPLED,
+        provenance=provenance(SAMPLED),
+        code=DIGEST["mesh"],
+    log:
+        f"{LOGS}/sample_substrates.log",
+    benchmark:
+        f"{TIMES}/mesh-sample_substrates.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/sample_substrates.py"
+
+
+rule make_target_mesh:
+    output:
+        mesh=directory(TARGET_MESH),
+    params:
+        **TARGETED,
+        provenance=provenance(TARGETED),
+        code=DIGEST["mesh"],
+    log:
+        f"{LOGS}/make_target_mesh.log",
+    benchmark:
+        f"{TIMES}/mesh-make_target_mesh.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/make_target_mesh.py"
+
+
+rule read_user_mesh:
+    input:
+        mesh=CONFIG.mesh.user_mesh.path if CONFIG.mesh.user_mesh else [],
+    output:
+        mesh=directory(f"{RESULTS}/mesh/user.zarr"),
+    params:
+        **USER,
+        provenance=provenance(USER),
+        code=DIGEST["mesh"],
+    log:
+        f"{LOGS}/read_user_mesh.log",
+    benchmark:
+        f"{TIMES}/mesh-read_user_mesh.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/read_user_mesh.py"
+
+
+rule plot_meshes:
+    input:
+        substrates=SUBSTRATES,
+        target=TARGET_MESH,
+        user=USER_MESH,
+    output:
+        figure=report(FIGURE_MESH, category="1 mesh", caption="../report/mesh.rst"),
+    params:
+        code=DIGEST["report"],
+    log:
+        f"{LOGS}/plot_meshes.log",
+    benchmark:
+        f"{TIMES}/mesh-plot_meshes.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/plot_meshes.py"

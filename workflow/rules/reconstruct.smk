@@ -1,0 +1,95 @@
+# Stage 3: learn the shapes, then find the one whose signal is the target's.
+SHAPE_MODEL = f"{RESULTS}/reconstruct/shape_model.zarr"
+RECONSTRUCTION = f"{RESULTS}/reconstruct/reconstruction.zarr"
+MEASURED = f"{RESULTS}/reconstruct/measured.zarr"
+FIGURE_RECONSTRUCTION = f"{RESULTS}/figures/reconstruction.png"
+SIGNAL = CONFIG.reconstruct.signal
+MEASURED_WITH = (SIGNAL and SIGNAL.acquisition or CONFIG.acquisition).model_dump()
+RECONSTRUCT_STORES = [SHAPE_MODEL, RECONSTRUCTION]
+
+
+rule train_shape_model:
+    input:
+        substrates=SUBSTRATES,
+    output:
+        model=directory(SHAPE_MODEL),
+    params:
+        **LEARNED,
+        provenance=provenance(SAMPLED, LEARNED),
+        code=DIGEST["reconstruct"],
+    log:
+        f"{LOGS}/train_shape_model.log",
+    benchmark:
+        f"{TIMES}/reconstruct-train_shape_model.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/train_shape_model.py"
+
+
+rule read_signal:
+    input:
+        files=[path for path in (SIGNAL.files().values() if SIGNAL else [])],
+        acquisition=ACQUISITION_FILES,
+    output:
+        target=directory(MEASURED),
+    params:
+        signal=SIGNAL.model_dump(exclude={"acquisition"}) if SIGNAL else None,
+        measured_with=MEASURED_WITH,
+        provenance=provenance(MEASURED_WITH),
+        code=DIGEST["target"],
+    log:
+        f"{LOGS}/read_signal.log",
+    benchmark:
+        f"{TIMES}/reconstruct-read_signal.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/read_signal.py"
+
+
+rule reconstruct_shape:
+    input:
+        target=MEASURED if SIGNAL else TARGET,
+        model=SHAPE_MODEL,
+        signals=SIGNALS,
+    output:
+        reconstruction=directory(RECONSTRUCTION),
+        mesh=f"{RESULTS}/reconstruct/reconstruction.vtu",
+    params:
+        **RECONSTRUCTED,
+        provenance=provenance(SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED),
+        code=DIGEST["reconstruct"],
+    log:
+        f"{LOGS}/reconstruct_shape.log",
+    benchmark:
+        f"{TIMES}/reconstruct-shape.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/reconstruct_shape.py"
+
+
+rule plot_reconstruction:
+    input:
+        reconstruction=RECONSTRUCTION,
+    output:
+        figure=report(
+            FIGURE_RECONSTRUCTION,
+            category="3 reconstruct",
+            caption="../report/reconstruction.rst",
+        ),
+    params:
+        code=DIGEST["report"],
+    log:
+        f"{LOGS}/plot_reconstruction.log",
+    benchmark:
+        f"{TIMES}/reconstruct-plot.tsv"
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/plot_reconstruction.py"

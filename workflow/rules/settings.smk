@@ -1,0 +1,67 @@
+# The configuration, checked before any job starts, and what every stage takes from it.
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from spinmesh.config import check_inputs, validate_config
+from spinmesh.errors import SpinmeshError
+from spinmesh.provenance import code_digest, config_digest
+
+try:
+    CONFIG = validate_config(config)
+except SpinmeshError as error:
+    raise WorkflowError(f"{type(error).__name__}: {error}") from None
+validate(config, "../schemas/config.schema.json")
+
+
+onstart:
+    # Not at a dry run: reading meshes takes seconds. An error here stops the run before any job.
+    try:
+        check_inputs(CONFIG)
+    except SpinmeshError as error:
+        raise WorkflowError(f"{type(error).__name__}: {error}") from None
+
+
+
+RESULTS = f"results/{CONFIG.run}"
+LOGS = f"{RESULTS}/logs"
+TIMES = f"{RESULTS}/times"
+
+# Packages whose version changes numbers; with a stage's own code they decide when it is rerun.
+NUMERICS = ("numpy", "scipy", "scikit-fem", "torch")
+CODE = {
+    "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes"),
+    "simulate": ("spinmesh.bloch_torrey", "spinmesh.io.signals", "spinmesh.io.acquisitions"),
+    "target": ("spinmesh.bloch_torrey", "spinmesh.inversion.target", "spinmesh.io.targets"),
+    "reconstruct": ("spinmesh.inversion", "spinmesh.io.reconstructions"),
+    "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
+    "report": ("spinmesh.report",),
+}
+DIGEST = {stage: code_digest(modules, NUMERICS) for stage, modules in CODE.items()}
+
+
+def part(section, *names, **others):
+    """Some keys of a section as plain values: a job reruns when these change, and only then."""
+    plain = getattr(CONFIG, section).model_dump()
+    return {section: {name: plain[name] for name in names or plain}, **others}
+
+
+def provenance(*parts):
+    """Seed, and digest of the parts of the configuration that a store depends on."""
+    return {"seed": CONFIG.seed, "config_digest": config_digest(parts)}
+
+
+# What each stage takes from the configuration, and through it all later ones.
+SAMPLED = part("mesh", "template", "families", "ranges", "split", seed=CONFIG.seed)
+TARGETED = part("mesh", "template", "target")
+USER = part("mesh", "user_mesh")
+FILLED = part("tissue") | part("acquisition")
+SIMULATED = FILLED | part("simulate", "basis", "shards", "device")
+TARGET_SIMULATED = FILLED | part("simulate", "target_basis", "snr", seed=CONFIG.seed)
+LEARNED = {"shape_model": CONFIG.reconstruct.shape_model.model_dump(), "seed": CONFIG.seed}
+RECONSTRUCTED = part("tissue") | {
+    "reconstruct": CONFIG.reconstruct.model_dump(exclude={"shape_model", "signal"}),
+    "seed": CONFIG.seed,
+}
+IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
+SCORED = {"score_model": CONFIG.synthesise.score_model.model_dump(), "seed": CONFIG.seed}
+DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}

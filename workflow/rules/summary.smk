@@ -1,0 +1,31 @@
+# One screen: what each stage took, its key number, and where its results are.
+SUMMARY = f"{RESULTS}/summary.txt"
+FIGURES = [FIGURE_MESH, FIGURE_SIGNALS, FIGURE_RECONSTRUCTION, FIGURE_SYNTHESIS]
+
+
+rule summarise:
+    input:
+        MESH_STORES,
+        SIMULATE_STORES,
+        RECONSTRUCT_STORES,
+        SYNTHESISE_STORES,
+        FIGURES,
+        substrates=SUBSTRATES,
+        signals=SIGNALS,
+        user_mesh=USER_MESH,
+        user_signals=USER_SIGNALS,
+        reconstruction=RECONSTRUCTION,
+        synthesis=SYNTHESIS,
+    output:
+        summary=report(SUMMARY, category="summary", caption="../report/summary.rst"),
+    params:
+        times=TIMES,
+        results=RESULTS,
+        code=DIGEST["report"],
+    log:
+        f"{LOGS}/summarise.log",
+    threads: 1
+    conda:
+        "../../envs/spinmesh.yaml"
+    script:
+        "../scripts/summarise.py"

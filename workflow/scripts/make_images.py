@@ -1,0 +1,19 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.config.inference import Images
+from spinmesh.io import load, save
+from spinmesh.mesh import Substrates
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+from spinmesh.synthesis import pack_cross_sections
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+images = pack_cross_sections(
+    load(Substrates, snakemake.input.substrates),
+    load(Signals, snakemake.input.signals),
+    Images(**snakemake.params.images).spec(),
+    snakemake.params.seed,
+)
+save(images, snakemake.output.images, Provenance(**snakemake.params.provenance))

@@ -1,0 +1,14 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.config import Mesh
+from spinmesh.io import save
+from spinmesh.mesh import single_substrate, swept_disk
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+mesh = Mesh(**snakemake.params.mesh)
+template = swept_disk(mesh.template.spec(mesh.target.refine))
+target = single_substrate(template, mesh.target.parameters())
+save(target, snakemake.output.mesh, Provenance(**snakemake.params.provenance))

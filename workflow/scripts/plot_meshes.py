@@ -1,0 +1,15 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.io import load, load_optional
+from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.progress import log_to
+from spinmesh.report import plot_meshes
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+plot_meshes(
+    load(Substrates, snakemake.input.substrates),
+    load(Substrates, snakemake.input.target),
+    load_optional(TetMesh, snakemake.input.user),
+    snakemake.output.figure,
+)

@@ -1,0 +1,18 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.inversion import Target
+from spinmesh.io import load, load_optional
+from spinmesh.mesh import Substrates
+from spinmesh.progress import log_to
+from spinmesh.report import plot_signals
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+plot_signals(
+    load(Signals, snakemake.input.signals),
+    load(Substrates, snakemake.input.substrates),
+    load(Target, snakemake.input.target),
+    load_optional(Signals, snakemake.input.user),
+    snakemake.output.figure,
+)

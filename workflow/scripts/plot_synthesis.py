@@ -1,0 +1,15 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.io import load
+from spinmesh.progress import log_to
+from spinmesh.report import plot_synthesis
+from spinmesh.synthesis import ImageSet, ScoreModel, Synthesis
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+plot_synthesis(
+    load(ImageSet, snakemake.input.images),
+    load(ScoreModel, snakemake.input.model),
+    load(Synthesis, snakemake.input.synthesis),
+    snakemake.output.figure,
+)

@@ -1,0 +1,22 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.config import Reconstruct, TissueSection
+from spinmesh.inversion import ShapeModel, Target, reconstruct
+from spinmesh.io import load, save
+from spinmesh.io.meshes import write_mesh
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+reconstruction = reconstruct(
+    load(Target, snakemake.input.target),
+    load(ShapeModel, snakemake.input.model),
+    TissueSection(**snakemake.params.tissue).tissue(),
+    Reconstruct(**snakemake.params.reconstruct).spec(),
+    snakemake.params.seed,
+    load(Signals, snakemake.input.signals),
+)
+write_mesh(reconstruction.mesh, snakemake.output.mesh)
+save(reconstruction, snakemake.output.reconstruction, Provenance(**snakemake.params.provenance))

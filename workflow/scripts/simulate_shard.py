@@ -1,0 +1,22 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import simulate_substrates
+from spinmesh.config import Simulate, TissueSection
+from spinmesh.io import load, save
+from spinmesh.io.acquisitions import read_acquisition
+from spinmesh.mesh import Substrates
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+simulate = Simulate(**snakemake.params.simulate)
+substrates = load(Substrates, snakemake.input.substrates)
+signals = simulate_substrates(
+    substrates.shard(int(snakemake.wildcards.shard), simulate.shards),
+    TissueSection(**snakemake.params.tissue).tissue(),
+    read_acquisition(**snakemake.params.acquisition),
+    simulate.basis.spec(),
+    simulate.torch_device(),
+)
+save(signals, snakemake.output.signals, Provenance(**snakemake.params.provenance))

@@ -1,0 +1,22 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.config import Simulate, TissueSection
+from spinmesh.inversion import simulate_target
+from spinmesh.io import load, save
+from spinmesh.io.acquisitions import read_acquisition
+from spinmesh.mesh import Substrates
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+simulate = Simulate(**snakemake.params.simulate)
+target = simulate_target(
+    load(Substrates, snakemake.input.mesh),
+    TissueSection(**snakemake.params.tissue).tissue(),
+    read_acquisition(**snakemake.params.acquisition),
+    simulate.target_basis.spec(),
+    simulate.snr,
+    snakemake.params.seed,
+)
+save(target, snakemake.output.target, Provenance(**snakemake.params.provenance))

@@ -1,0 +1,23 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.config import Simulate, TissueSection
+from spinmesh.io import load, save
+from spinmesh.io.acquisitions import read_acquisition
+from spinmesh.io.tables import write_signal_table
+from spinmesh.mesh import TetMesh
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+simulate = Simulate(**snakemake.params.simulate)
+signals = simulate_mesh(
+    load(TetMesh, snakemake.input.mesh),
+    TissueSection(**snakemake.params.user_tissue).tissue(),
+    read_acquisition(**snakemake.params.acquisition),
+    simulate.basis.spec(),
+    simulate.torch_device(),
+)
+write_signal_table(signals, snakemake.output.table)
+save(signals, snakemake.output.signals, Provenance(**snakemake.params.provenance))

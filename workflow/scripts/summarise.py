@@ -1,0 +1,22 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.inversion import Reconstruction
+from spinmesh.io import load, load_optional, write_text
+from spinmesh.mesh import Substrates
+from spinmesh.progress import log_to
+from spinmesh.report import stage_times, summary_text
+from spinmesh.synthesis import Synthesis
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+summary = summary_text(
+    snakemake.params.results,
+    stage_times(snakemake.params.times),
+    load(Substrates, snakemake.input.substrates),
+    load(Signals, snakemake.input.signals),
+    load_optional(Signals, snakemake.input.user_signals),
+    load(Reconstruction, snakemake.input.reconstruction),
+    load(Synthesis, snakemake.input.synthesis),
+)
+write_text(summary, snakemake.output.summary)

@@ -1,0 +1,17 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.config.inference import ShapeModelSection
+from spinmesh.inversion import train_shape_model
+from spinmesh.io import load, save
+from spinmesh.mesh import Substrates
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+model = train_shape_model(
+    load(Substrates, snakemake.input.substrates),
+    ShapeModelSection(**snakemake.params.shape_model).spec(),
+    snakemake.params.seed,
+)
+save(model, snakemake.output.model, Provenance(**snakemake.params.provenance))
