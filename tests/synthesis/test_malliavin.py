@@ -61,7 +61,7 @@ def test_gamma_solves_its_differential_equation(equation):
 def test_linear_weight_is_the_noise_over_its_standard_deviation():
     equation, t = sde.VP(), torch.tensor(0.4, dtype=F64)
     noise = torch.linspace(-2, 2, 9, dtype=F64)
-    x, delta = malliavin.linear_weight(equation, torch.full_like(noise, 0.3), noise, t)
+    _, delta = malliavin.linear_weight(equation, torch.full_like(noise, 0.3), noise, t)
     torch.testing.assert_close(delta * equation.std(t), noise, rtol=1e-12, atol=1e-12)
 
 
@@ -163,8 +163,8 @@ def test_coupled_drift_obeys_integration_by_parts():
 
 def test_pilot_gain_lowers_the_variance():
     generator = torch.Generator().manual_seed(5)
-    P, L = torch.randn(20_000, 2, generator=generator), 3 * torch.randn(20_000, 2, generator=generator)
-    K = malliavin.pilot_gain(P, L)
+    P, L = torch.randn(2, 20_000, 2, generator=generator)
+    K = malliavin.pilot_gain(P, 3 * L)
     # Independent: K = Var P / (Var P + Var L) = 0.1, to three deviations of 20,000 samples.
     torch.testing.assert_close(K, torch.full((2,), 0.1), rtol=0, atol=0.02)
 

@@ -1,1 +1,58 @@
-"""."""
+"""Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
+
+from spinmesh.synthesis.evaluation import Synthesis, compare, synthesise
+from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
+from spinmesh.synthesis.malliavin import (
+    ElementwiseWeight,
+    MatrixWeight,
+    bismut_step,
+    linear_weight,
+    pilot_gain,
+    simulate_weight,
+)
+from spinmesh.synthesis.network import Denoiser, UNet, seeded_unet
+from spinmesh.synthesis.sampling import SampleSpec, draw_images, euler_maruyama, heun
+from spinmesh.synthesis.sde import (
+    VE,
+    VP,
+    DoubleWell,
+    LinearSDE,
+    SeparableSDE,
+    SubVP,
+    linear_sde,
+    noise_levels,
+)
+from spinmesh.synthesis.training import ScoreModel, ScoreSpec, train_score
+
+__all__ = [
+    "VE",
+    "VP",
+    "Denoiser",
+    "DoubleWell",
+    "ElementwiseWeight",
+    "ImageSet",
+    "ImageSpec",
+    "LinearSDE",
+    "MatrixWeight",
+    "SampleSpec",
+    "ScoreModel",
+    "ScoreSpec",
+    "SeparableSDE",
+    "SubVP",
+    "Synthesis",
+    "UNet",
+    "bismut_step",
+    "compare",
+    "draw_images",
+    "euler_maruyama",
+    "heun",
+    "linear_sde",
+    "linear_weight",
+    "noise_levels",
+    "pack_cross_sections",
+    "pilot_gain",
+    "seeded_unet",
+    "simulate_weight",
+    "synthesise",
+    "train_score",
+]

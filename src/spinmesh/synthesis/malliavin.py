@@ -95,7 +95,8 @@ class MatrixWeight:
                 f"matrix weight: dimension {d} > {LARGEST_MATRIX_DIMENSION} needs d^3 numbers per "
                 "path. Use ElementwiseWeight or bismut_step."
             )
-        return cls(x.new_zeros(n, d), x.new_zeros(n, d, d), x.new_zeros(n, d), x.new_zeros(n, d, d, d))
+        vector, matrix = x.new_zeros(n, d), x.new_zeros(n, d, d)
+        return cls(vector, matrix, vector, x.new_zeros(n, d, d, d))
 
     def step(
         self,

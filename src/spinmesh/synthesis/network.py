@@ -1,0 +1,156 @@
+"""The network: a small periodic UNet told the noise level and, if given, the signal."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+# Fourier features of the logarithm of the noise level, octaves apart.
+FREQUENCIES = 8
+GROUPS = 8
+
+
+class Wrap(torch.autograd.Function):
+    """Circular padding by one pixel; a third of a training step faster than torch's own."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        out = x.new_empty(n, c, h + 2, w + 2)
+        out[:, :, 1:-1, 1:-1] = x
+        out[:, :, 0, 1:-1], out[:, :, -1, 1:-1] = x[:, :, -1], x[:, :, 0]
+        out[..., 0], out[..., -1] = out[..., -2], out[..., 1]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        out = grad[:, :, 1:-1, 1:-1].clone()
+        for to, of in ((0, -1), (-1, 0)):
+            out[:, :, to] += grad[:, :, of, 1:-1]
+            out[..., to] += grad[:, :, 1:-1, of]
+            out[:, :, to, to] += grad[:, :, of, of]
+            out[:, :, to, of] += grad[:, :, of, to]
+        return out
+
+
+class Convolution(nn.Conv2d):
+    """3x3 convolution on a torus."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(Wrap.apply(x))
+
+
+class Block(nn.Module):
+    """Residual block whose middle is scaled and shifted by the embedding (FiLM, Perez 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
+        super().__init__()
+        self.first_norm = nn.GroupNorm(GROUPS, inputs)
+        self.first = Convolution(inputs, outputs)
+        self.film = nn.Linear(embedding, 2 * outputs)
+        self.second_norm = nn.GroupNorm(GROUPS, outputs, affine=False)
+        self.second = Convolution(outputs, outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.film(embedding)[..., None, None].chunk(2, 1)
+        h = self.first(functional.silu(self.first_norm(x)))
+        h = functional.silu(torch.addcmul(shift, self.second_norm(h), 1 + scale))
+        out: Tensor = self.skip(x) + self.second(h)
+        return out
+
+
+class UNet(nn.Module):
+    """Three levels at 1/2, 1/4 and 1/8 of the resolution; 0.4 M parameters at width 32.
+
+    Images enter by pixel unshuffle, so no convolution runs at full resolution. A translation of
+    the image by 8 pixels commutes with the network, as it should on a periodic cell.
+    """
+
+    def __init__(self, width: int, features: int) -> None:
+        super().__init__()
+        w, e = width, 2 * width
+        self.noise = nn.Sequential(nn.Linear(2 * FREQUENCIES, e), nn.SiLU(), nn.Linear(e, e))
+        self.condition = nn.Sequential(nn.Linear(features, e), nn.SiLU(), nn.Linear(e, e))
+        self.entry = Convolution(4, w)
+        self.down = nn.ModuleList([Block(w, w, e), Block(w, 2 * w, e)])
+        self.bottom = Block(2 * w, 2 * w, e)
+        self.up = nn.ModuleList([Block(4 * w, 2 * w, e), Block(3 * w, w, e)])
+        self.exit_norm = nn.GroupNorm(GROUPS, w)
+        self.exit = Convolution(w, 4)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch pixel_y pixel_x"],
+        noise: Float[Tensor, " batch"],
+        condition: Float[Tensor, "batch feature"],
+        known: Float[Tensor, " batch"],
+    ) -> Float[Tensor, "batch pixel_y pixel_x"]:
+        """`known` is 0 where the condition is to be ignored, else 1."""
+        angle = noise[:, None] * 2.0 ** torch.arange(FREQUENCIES, device=x.device) * (torch.pi / 8)
+        embedding = self.noise(torch.cat([angle.sin(), angle.cos()], 1))
+        embedding = functional.silu(embedding + known[:, None] * self.condition(condition))
+        h = self.entry(functional.pixel_unshuffle(x[:, None], 2))
+        kept = []
+        for block in self.down:
+            h = block(h, embedding)
+            kept.append(h)
+            h = functional.avg_pool2d(h, 2)
+        h = self.bottom(h, embedding)
+        for block in self.up:
+            h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
+            h = block(torch.cat([h, kept.pop()], 1), embedding)
+        h = self.exit(functional.silu(self.exit_norm(h)))
+        return functional.pixel_shuffle(h, 2)[:, 0]
+
+
+def seeded_unet(width: int, features: int, generator: torch.Generator) -> UNet:
+    """A UNet initialised from `generator` alone; torch's global one is neither read nor moved.
+
+    Each block, and the whole network, starts as if absent (last layers zero).
+    """
+    with torch.device("meta"):
+        network = UNet(width, features)
+    network.to_empty(device=generator.device)
+    for name, parameter in network.named_parameters():
+        last = name.endswith("second.weight") or name == "exit.weight"
+        if parameter.ndim == 1 or last:
+            is_gain = name.endswith("norm.weight")
+            nn.init.constant_(parameter, 1.0 if is_gain else 0.0)
+        else:
+            nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
+    return network
+
+
+class Denoiser:
+    """(noisy image, sigma) -> clean image: a network between the scalings of Karras et al. (2022).
+
+    They keep the network's input and target at unit variance for data of mean `mean` and standard
+    deviation `std`.
+    """
+
+    def __init__(self, network: UNet, mean: float, std: float) -> None:
+        self.network, self.mean, self.std = network, mean, std
+
+    def __call__(
+        self,
+        x: Float[Tensor, "batch pixel_y pixel_x"],
+        sigma: Float[Tensor, " batch"],
+        condition: Float[Tensor, "batch feature"],
+        known: Float[Tensor, " batch"],
+    ) -> Float[Tensor, "batch pixel_y pixel_x"]:
+        """Estimate of E[image | x]."""
+        level = sigma[:, None, None]
+        c_in = 1 / (level**2 + self.std**2).sqrt()
+        c_skip = self.std**2 / (level**2 + self.std**2)
+        c_out = level * self.std * c_in
+        c_noise = sigma.log() / 4
+        F = self.network(c_in * (x - self.mean), c_noise, condition, known)
+        return self.mean + c_skip * (x - self.mean) + c_out * F

@@ -1,0 +1,37 @@
+"""A small table of axons with made-up signals, and images packed from it."""
+
+import pytest
+import torch
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
+from spinmesh.sequence import Acquisition
+from spinmesh.synthesis import ImageSpec, pack_cross_sections
+
+
+@pytest.fixture(scope="session")
+def table() -> Substrates:
+    """Twelve bent and beaded axons, nine of them for training."""
+    ranges = {"radius": (0.8, 2.0), "bend": (0.0, 0.2), "bead_amplitude": (0.1, 0.3)}
+    template = swept_disk(SweptDisk(rings=2, layers=6, radius=1.5, length=10.0))
+    families = {"bend_twist": 6, "beading": 6}
+    return sample_substrates(template, families, ranges, {"train": 0.75, "test": 0.25}, 3)
+
+
+@pytest.fixture(scope="session")
+def signals(table) -> Signals:
+    """exp(-b D) of each axon, D growing with its radius; two shells of two directions."""
+    b = torch.tensor([0.0, 1.0, 1.0, 2.0, 2.0], dtype=torch.float64)
+    direction = torch.eye(3, dtype=torch.float64)[[0, 0, 1, 1, 2]]
+    acquisition = Acquisition.pgse(b, direction, 5.0, 20.0)
+    volume = 10 * torch.pi * table.parameters[:, :1] ** 2
+    attenuation = torch.exp(-b * 0.3 * table.parameters[:, :1])
+    complex_signal = (volume * attenuation).to(torch.complex128)
+    return Signals(acquisition, complex_signal, volume.expand(-1, 5).contiguous())
+
+
+@pytest.fixture(scope="session")
+def image_set(table, signals):
+    """Sixty images of 16 x 16 pixels."""
+    spec = ImageSpec(count=60, pixels=16, field_of_view=12.0, held_out_fraction=0.4)
+    return pack_cross_sections(table, signals, spec, seed=5)
