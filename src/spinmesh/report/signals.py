@@ -1,0 +1,120 @@
+"""Figure of stage 2: attenuation against b, coloured by the angle between gradient and axon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.inversion import Target
+from spinmesh.mesh import Substrates
+from spinmesh.report.meshes import most_deformed
+from spinmesh.report.style import INK, VERMILLION, picture
+from spinmesh.sequence import Acquisition
+
+# At most so many rows of panels; the shortest and the longest timings are kept.
+ROWS = 4
+# Families shown if they are there; few panels are read, many are not.
+SHOWN = ("straight", "beading", "fanning")
+# Attenuations below this are under every scanner's noise.
+LOWEST = 1e-3
+
+
+def plot_signals(
+    signals: Signals,
+    substrates: Substrates,
+    target: Target,
+    user: Signals | None,
+    path: str | Path,
+) -> Figure:
+    """Log attenuation against b, a row per timing: substrates, the noisy target, the user mesh."""
+    chosen = [f for f in SHOWN if f in substrates.family] or list(substrates.family[:1])
+    columns: list[tuple[str, Acquisition, Tensor, float]] = []
+    for family in chosen:
+        index = most_deformed(substrates, family)
+        title = f"{family.replace('_', ' + ')} (no. {index})"
+        columns.append((title, signals.acquisition, signals.attenuation[index], 0.0))
+    columns.append(("target, as measured", target.acquisition, target.attenuation, target.sigma))
+    if user is not None:
+        columns.append(("user mesh", user.acquisition, user.attenuation[0], 0.0))
+    timings = timings_of([acquisition for _, acquisition, _, _ in columns])
+    with picture(path, 2.75 * len(columns) + 1.2, 2.9 * len(timings) + 0.6) as figure:
+        grid = figure.subplots(len(timings), len(columns), sharey=True, sharex="row", squeeze=False)
+        for row, timing in zip(grid, timings, strict=True):
+            for axes, (_, acquisition, attenuation, sigma) in zip(row, columns, strict=True):
+                dots = _draw(axes, acquisition, attenuation, sigma, timing)
+            delta, Delta = timing
+            row[0].set_ylabel(f"δ {delta:g} ms, Δ {Delta:g} ms\nattenuation |S| / S(0)")
+        for axes, (title, *_) in zip(grid[0], columns, strict=True):
+            axes.set_title(title)
+        for axes in grid[-1]:
+            axes.set_xlabel("b (ms/µm² = 1000 s/mm²)")
+        low = min(min(float(values.min()), sigma or 1) for _, _, values, sigma in columns)
+        grid[0, 0].set(yscale="log", ylim=(max(LOWEST, 0.6 * low), 1.3))
+        grid[0, 0].legend(loc="lower left")
+        bar = figure.colorbar(
+            dots, ax=grid, label="angle between gradient and axis z (°)", pad=0.01
+        )
+        bar.set_ticks([0, 15, 30, 45, 60, 75, 90])
+    return figure
+
+
+def timings_of(acquisitions: list[Acquisition]) -> list[tuple[float, float]]:
+    """The different (delta, Delta) in ms, ascending, thinned out to `ROWS`."""
+    every = sorted({(s.delta, s.Delta) for a in acquisitions for s in a.sequences})
+    kept = np.linspace(0, len(every) - 1, min(ROWS, len(every))).round().astype(int)
+    return [every[i] for i in kept]
+
+
+def _draw(
+    axes: Axes,
+    acquisition: Acquisition,
+    attenuation: Tensor,
+    sigma: float,
+    timing: tuple[float, float],
+) -> PathCollection:
+    """One panel: a dot per measurement and the mean over directions at each b."""
+    durations = [acquisition.durations(name).numpy() for name in ("delta", "Delta")]
+    here = (durations[0] == timing[0]) & (durations[1] == timing[1])
+    b, value = acquisition.b_value.numpy()[here], attenuation.numpy()[here]
+    cosine = np.abs(acquisition.direction.numpy()[here, 2]).clip(0, 1)
+    # Without a gradient there is no angle.
+    angle = np.where(b > 0, np.degrees(np.arccos(cosine)), np.nan)
+    levels = np.unique(b.round(2))
+    mean = [value[b.round(2) == level].mean() for level in levels]
+    colour = colormaps["viridis"]
+    for direction in np.unique(turned := _axis(acquisition, here), axis=0):
+        same = (turned == direction).all(1) & (b > 0)
+        order = b[same].argsort()
+        line = b[same][order], value[same][order]
+        axes.plot(*line, color=colour(angle[same][:1].sum() / 90), lw=0.8, alpha=0.4, zorder=1)
+    axes.plot(levels, mean, color=INK, lw=1.8, zorder=1.5, label="mean over directions")
+    dots = axes.scatter(
+        b, value, c=angle, s=22, cmap="viridis", vmin=0, vmax=90, edgecolor="white", linewidth=0.3,
+        zorder=2, plotnonfinite=True,
+    )  # fmt: skip
+    if sigma > 0:
+        floor = float(np.sqrt(np.pi / 2)) * sigma
+        axes.axhline(floor, color=VERMILLION, ls="--", lw=1.2)
+        axes.axhspan(1e-12, floor, color=VERMILLION, alpha=0.07, lw=0)
+        axes.annotate(
+            f"Rician floor, SNR {1 / sigma:.3g}", (0.03, floor), (0, -3),
+            xycoords=("axes fraction", "data"), textcoords="offset points", va="top", fontsize=8,
+            color=VERMILLION,
+        )  # fmt: skip
+    axes.set_xlim(left=0)
+    return dots
+
+
+def _axis(acquisition: Acquisition, here: np.ndarray) -> np.ndarray:
+    """Directions up to sign, rounded so that those repeated at several b are equal."""
+    direction = acquisition.direction.numpy()[here].round(2)
+    row = np.arange(len(direction))
+    sign = np.sign(direction[row, np.abs(direction).argmax(1)])
+    return np.asarray(direction * sign[:, None] + 0.0)

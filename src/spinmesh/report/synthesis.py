@@ -1,0 +1,119 @@
+"""Figure of stage 4: images side by side, spectra, the loss, every number with its floor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from spinmesh.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    VERMILLION,
+    blank,
+    picture,
+    scale_bar,
+)  # fmt: skip
+from spinmesh.synthesis import ImageSet, ScoreModel, Synthesis
+
+SIDE = 5  # images along each side of a grid
+GAP = 2  # pixels between them
+# Myelin-dark rims would need a third phase; two phases get two calm colours.
+TISSUE = LinearSegmentedColormap.from_list("tissue", ["#F4EFE6", "#7FA8C9", "#0B3C5D"])
+NAMES = {
+    "spectrum_log_error": "radial spectrum, log error",
+    "pixel_w1": "grey levels, W1",
+    "volume_fraction_w1": "volume fraction, W1",
+    "sliced_w2": "8 x 8 patches, sliced W2",
+    "memorisation": "memorisation (1 new, 0 copy)",
+}
+CURVES = {
+    "test": ("held out", INK, "-"),
+    "train": ("training (floor)", GREY, ":"),
+    "samples": ("synthesised", BLUE, "-"),
+    "control": ("white noise (control)", VERMILLION, "--"),
+}
+
+
+def plot_synthesis(
+    images: ImageSet, model: ScoreModel, synthesis: Synthesis, path: str | Path
+) -> Figure:
+    """Held-out, synthesised and control images; radial spectra; training loss; the metrics."""
+    test, train = images.select("test").images, images.select("train").images
+    generator = torch.Generator().manual_seed(0)
+    # The impostor of the metrics' control column: pixels of the right mean and spread, unrelated.
+    white = train.mean() + train.std() * torch.randn(test[: SIDE**2].shape, generator=generator)
+    sets = {"Held out": test, "Synthesised": synthesis.samples, "Control: white noise": white}
+    with picture(path, 13.0, 8.6) as figure:
+        top, bottom = figure.subfigures(2, 1, height_ratios=(1.62, 1), squeeze=False)[:, 0]
+        for axes, (title, members) in zip(top.subplots(1, 3), sets.items(), strict=True):
+            _draw_grid(axes, members, synthesis.field_of_view)
+            axes.set_title(title, fontsize=13)
+        axes = bottom.subplots(1, 3, width_ratios=(1, 1, 1.25))
+        _draw_spectra(axes[0], synthesis)
+        _draw_loss(axes[1], model)
+        _draw_table(axes[2], synthesis)
+    return figure
+
+
+def _draw_grid(axes: Axes, images: Tensor, field_of_view: float) -> None:
+    pixels = images.shape[-1]
+    side = min(SIDE, int(len(images) ** 0.5))
+    step = pixels + GAP
+    board = np.full((side * step - GAP, side * step - GAP), np.nan)
+    for number, image in enumerate(images[: side**2]):
+        row, column = divmod(number, side)
+        board[row * step : row * step + pixels, column * step : column * step + pixels] = image
+    blank(axes).imshow(board, cmap=TISSUE, vmin=-1, vmax=1, interpolation="nearest")
+    scale_bar(axes, 0.0, board.shape[0] + 3.0, 3 * field_of_view, pixels / field_of_view)
+
+
+def _draw_spectra(axes: Axes, synthesis: Synthesis) -> None:
+    for name, (label, colour, dashes) in CURVES.items():
+        if name in synthesis.spectra:
+            power = synthesis.spectra[name]
+            width = 3.0 if name == "test" else 1.8
+            axes.plot(synthesis.frequency, power, color=colour, ls=dashes, lw=width, label=label)
+    axes.set(yscale="log", xlabel="spatial frequency (1/µm)", ylabel="power per pixel")
+    axes.set_title("Radial spectra")
+    axes.legend(loc="lower left")
+
+
+def _draw_loss(axes: Axes, model: ScoreModel) -> None:
+    loss = model.loss_history.numpy()
+    axes.plot(np.arange(1, len(loss) + 1), loss, color=BLUE, alpha=0.25, lw=0.8)
+    window = max(1, len(loss) // 20)
+    smooth = np.convolve(loss, np.ones(window) / window, "valid")
+    axes.plot(np.arange(window, len(loss) + 1), smooth, color=BLUE, label=f"mean of {window}")
+    axes.set(ylim=(0, 1.1), xlabel="iteration", ylabel="score loss (1: knows nothing)")
+    axes.set_title("Training")
+    axes.legend()
+
+
+def _draw_table(axes: Axes, synthesis: Synthesis) -> None:
+    """One row per metric: samples, floor (train images) and control (an impostor)."""
+    blank(axes).set(xlim=(0, 1), ylim=(0, 1))
+    axes.set_title("Distance to held-out images")
+    heads = ("synthesised", "floor", "control")
+    places = (0.66, 0.83, 1.0)
+    for place, head, colour in zip(places, heads, (BLUE, GREEN, VERMILLION), strict=True):
+        axes.text(place, 0.93, head, ha="right", color=colour, weight="bold")
+    names = [n for n in synthesis.metrics if n in NAMES]
+    for row, name in enumerate(names):
+        y = 0.93 - 0.8 * (row + 1) / max(len(names), 5)
+        axes.axhline(y + 0.1, color="#E6E6E6", lw=0.8)
+        axes.text(0, y, NAMES[name], fontsize=9)
+        columns = (synthesis.metrics, synthesis.floor, synthesis.control)
+        for place, column in zip(places, columns, strict=True):
+            axes.text(place, y, f"{column[name]:.3f}", ha="right")
+    axes.text(
+        0, 0, "floor: training images; control: white noise (memorisation: copies)", fontsize=8,
+        color=GREY,
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""Small but real inputs: seven shapes, their signals, and results as the stages write them."""
+
+import math
+
+import pytest
+import torch
+
+from spinmesh.bloch_torrey import Signals, simulate_mesh, simulate_substrates
+from spinmesh.inversion import (
+    Gaussian,
+    Posterior,
+    Reconstruction,
+    Target,
+    add_rician,
+    rician_mean,
+    rician_std,
+)
+from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
+from spinmesh.sequence import Acquisition
+from spinmesh.synthesis import ImageSet, ScoreModel, ScoreSpec, Synthesis
+from spinmesh.tissue import Tissue
+
+FAMILIES = {"straight": 1, "bend_twist": 2, "beading": 2, "combined": 2}
+RANGES = {"radius": (1.0, 2.0), "bend": (0.1, 0.3), "bead_amplitude": (0.1, 0.3)}
+
+
+@pytest.fixture(scope="session")
+def substrates() -> Substrates:
+    template = swept_disk(SweptDisk(rings=1, layers=4, radius=1.5, length=12.0))
+    split = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    return sample_substrates(template, FAMILIES, RANGES, split, seed=1)
+
+
+@pytest.fixture(scope="session")
+def target_mesh(substrates: Substrates) -> Substrates:
+    return substrates.take([6])
+
+
+@pytest.fixture(scope="session")
+def acquisition() -> Acquisition:
+    """b = 0, 1 and 3 ms/um^2 along x, z and between, at two diffusion times."""
+    direction = torch.eye(3, dtype=torch.float64)[[0, 0, 2]]
+    direction = torch.cat([direction, torch.tensor([[0.6, 0.0, 0.8]], dtype=torch.float64)])
+    b = torch.tensor([0.0, 1.0, 3.0, 3.0] * 2)
+    Delta = torch.tensor([20.0] * 4 + [40.0] * 4)
+    return Acquisition.pgse(b, direction.repeat(2, 1), 8.0, Delta)
+
+
+@pytest.fixture(scope="session")
+def signals(substrates: Substrates, acquisition: Acquisition) -> Signals:
+    return simulate_substrates(substrates, Tissue.uniform(2.0, math.inf), acquisition)
+
+
+@pytest.fixture(scope="session")
+def target(target_mesh: Substrates, acquisition: Acquisition) -> Target:
+    mesh = target_mesh.mesh(0)
+    noise_free = simulate_mesh(mesh, Tissue.uniform(2.0, math.inf), acquisition).attenuation[0]
+    noisy = add_rician(noise_free, 50.0, torch.Generator().manual_seed(1))
+    return Target(acquisition, noisy, 0.02, mesh)
+
+
+@pytest.fixture(scope="session")
+def reconstruction(target: Target, substrates: Substrates, signals: Signals) -> Reconstruction:
+    """Substrate 5 offered as the shape of the target, with made-up but distinct metrics."""
+    predicted = signals.attenuation[5]
+    misfit = target.attenuation - rician_mean(predicted, target.sigma)
+    chi2 = (misfit / rician_std(predicted, target.sigma)).square()
+    rows = [
+        [0, 0, 90.0, 1, 0.0, 10, 1],
+        [0, 1, 30.0, 1, 0.5, 10, 1],
+        [1, 0, 70.0, 1, 0.0, 10, 1],
+        [1, 1, 70.0, 1, 0.4, 10, 0],
+        [1, 1, 9.0, 1, 0.2, 50, 1],
+    ]
+    metrics = {"chi2": 9.0, "chi2_per_measurement": 1.125}
+    for name, error, mean in (("radius", 0.123, 0.369), ("bend", 0.045, 0.18)):
+        metrics |= {
+            f"{name}_error": error,
+            f"{name}_error_mean_shape": mean,
+            f"{name}_gain": mean / error,
+        }
+    eye = torch.eye(3, dtype=torch.float64)
+    latent = Gaussian(torch.zeros(3, dtype=torch.float64), 0.1 * eye)
+    posterior = Posterior(latent, torch.tensor([9.0, 2.0, 0.1], dtype=torch.float64))
+    history = torch.tensor(rows, dtype=torch.float64)
+    mesh = substrates.mesh(5)
+    return Reconstruction(target, mesh, eye, predicted, posterior, history, chi2, metrics)
+
+
+@pytest.fixture(scope="session")
+def images() -> ImageSet:
+    generator = torch.Generator().manual_seed(2)
+    pixels = torch.rand((20, 16, 16), generator=generator) * 2 - 1
+    split = ("train",) * 10 + ("test",) * 10
+    return ImageSet(pixels, torch.zeros(20, 1), torch.full((20,), 0.5), split, 20.0)
+
+
+@pytest.fixture(scope="session")
+def score_model() -> ScoreModel:
+    loss = 0.3 + torch.linspace(0.7, 0.0, 40, dtype=torch.float64)
+    return ScoreModel(ScoreSpec(), {}, loss, torch.zeros(1), torch.ones(1), 0.0, 1.0)
+
+
+@pytest.fixture(scope="session")
+def synthesis(images: ImageSet) -> Synthesis:
+    names = ("spectrum_log_error", "pixel_w1", "volume_fraction_w1", "sliced_w2", "memorisation")
+    columns = [dict.fromkeys(names, value) for value in (0.1234, 0.0567, 1.8912)]
+    frequency = torch.arange(1, 9) / 20.0
+    spectra = {name: 1 / frequency.double() for name in ("samples", "test", "train", "control")}
+    return Synthesis(images.images[:9], 20.0, *columns, frequency, spectra)

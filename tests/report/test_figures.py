@@ -1,0 +1,167 @@
+"""Each figure reaches the disk whole, shows something, and has the panels it promises."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from spinmesh.inversion import Gaussian, ShapeModelSpec, profile, train_shape_model
+from spinmesh.mesh import SweptDisk, swept_disk
+from spinmesh.report import (
+    plot_meshes,
+    plot_reconstruction,
+    plot_signals,
+    plot_synthesis,
+    render,
+)
+from spinmesh.report.reconstruction import aligned, radius_spread
+from spinmesh.report.style import picture
+
+
+@pytest.fixture
+def without_pyvista(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render, "find_spec", lambda name: None)
+
+
+def assert_picture(path: Path, figure: Figure, axes: int) -> None:
+    """A PNG alone in its folder, with ink in each quarter, and so many axes on the figure."""
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    grey = imread(path)[:, :, :3].mean(2)
+    height, width = grey.shape
+    for rows in (slice(0, height // 2), slice(height // 2, None)):
+        for columns in (slice(0, width // 2), slice(width // 2, None)):
+            # A line of text in an empty quarter would have a variance of about 1e-3.
+            assert grey[rows, columns].var() > 2e-3
+    assert len(figure.axes) == axes
+
+
+def test_meshes_are_drawn_by_matplotlib_where_pyvista_is_absent(
+    tmp_path, substrates, target_mesh, without_pyvista
+) -> None:
+    """One scene; radius, bend and beads vary, then comes the tets' quality."""
+    user = swept_disk(SweptDisk(1, 2, 1.0, 3.0, order=1))
+    figure = plot_meshes(substrates, target_mesh, user, tmp_path / "mesh.png")
+    assert_picture(tmp_path / "mesh.png", figure, axes=1 + 3 + 1)
+    assert not figure.axes[0].images and len(figure.axes[0].collections) == 1
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert {"straight", "bend + twist", "beading", "combined", "target", user.name} <= set(words)
+
+
+@pytest.mark.parametrize("failure", ["dies", "hangs"])
+def test_a_renderer_that_dies_or_hangs_is_given_up(failure, monkeypatch, tmp_path) -> None:
+    """Without OpenGL, VTK ends its process with a segmentation fault."""
+    program = tmp_path / "python"
+    program.write_text(
+        {"dies": "#!/bin/sh\nkill -SEGV $$\n", "hangs": "#!/bin/sh\nexec sleep 9\n"}[failure]
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(render, "find_spec", lambda name: object())
+    monkeypatch.setattr(render.sys, "executable", str(program))
+    monkeypatch.setattr(render, "TIME_OUT", 0.5)
+    soup, box = np.zeros((1, 3, 3)), (0.0, 1.0, 0.0, 1.0)
+    assert render.render_scene(soup, np.zeros((1, 3)), np.zeros((0, 2, 3)), box, 10) is None
+
+
+@pytest.mark.slow
+def test_pyvista_puts_colours_where_they_belong() -> None:
+    """A red square left below and a blue one right above, seen in parallel projection."""
+    pytest.importorskip("pyvista")
+    square = np.array([[[0, 0, 0], [1, 0, 0], [1, 1, 0]], [[0, 0, 0], [1, 1, 0], [0, 1, 0]]], float)
+    triangles = np.concatenate([square, square + np.array([1, 1, 0])])
+    colour = np.array([[1.0, 0, 0]] * 2 + [[0, 0, 1.0]] * 2)
+    edges = triangles[:, :2]
+    image = render.render_scene(triangles, colour, edges, (0.0, 2.0, 0.0, 2.0), 80)
+    if image is None:
+        pytest.skip("no OpenGL here")
+    red, blue = image[60, 20], image[20, 60]
+    assert red[0] > 100 > red[2] and blue[2] > 100 > blue[0]
+    assert image[20, 20, 3] == image[60, 60, 3] == 0
+
+
+def test_signals_have_a_row_per_timing_and_a_column_per_shape(
+    tmp_path, signals, substrates, target
+) -> None:
+    """Two timings times (straight, beading, target, user mesh), and the colour bar."""
+    user = replace(signals, signal=signals.signal[:1], unweighted=signals.unweighted[:1])
+    figure = plot_signals(signals, substrates, target, user, tmp_path / "signals.png")
+    assert_picture(tmp_path / "signals.png", figure, axes=2 * 4 + 1)
+    dots = figure.axes[2].collections
+    drawn = np.concatenate([c.get_offsets()[:, 1] for c in dots if len(c.get_offsets()) > 1])
+    np.testing.assert_array_equal(drawn, target.attenuation[:4])
+
+
+def test_reconstruction_shows_truth_convergence_radius_and_signals(
+    tmp_path, reconstruction
+) -> None:
+    """Two views, a colour bar, and four panels; the title states the errors."""
+    figure = plot_reconstruction(reconstruction, tmp_path / "r.png")
+    assert_picture(tmp_path / "r.png", figure, axes=2 + 1 + 4)
+    title = figure.get_suptitle()
+    assert "radius error 0.12 µm (3-fold" in title and "bend error 0.045 µm (4-fold)" in title
+    assert "blind to translation and point reflection" in figure.subfigs[0].get_supxlabel()
+
+
+def test_reconstruction_without_a_truth_shows_what_is_known(tmp_path, reconstruction) -> None:
+    """A measured voxel has no truth: no colour bar, no errors, the rest stays."""
+    measured = replace(
+        reconstruction,
+        target=replace(reconstruction.target, truth=None),
+        metrics={"chi2_per_measurement": 1.5},
+    )
+    figure = plot_reconstruction(measured, tmp_path / "r.png")
+    assert_picture(tmp_path / "r.png", figure, axes=2 + 4)
+    assert "error" not in figure.get_suptitle()
+
+
+def test_posterior_band_widens_with_the_covariance(reconstruction, substrates) -> None:
+    """The band is linear in the posterior's standard deviation where that is small."""
+    spec = ShapeModelSpec(kind="pca", latent=2, modes=20, scores=2, epochs=1)
+    model = train_shape_model(substrates, spec, seed=1)
+    mesh = substrates.template.with_points(model.decode(model.latents[5]))
+    spreads = []
+    for scale in (0.01, 0.02):
+        covariance = scale**2 * torch.eye(2, dtype=torch.float64)
+        latent = Gaussian(model.latents[5], covariance)
+        posterior = replace(reconstruction.posterior, latent=latent)
+        given = replace(reconstruction, mesh=mesh, posterior=posterior)
+        spreads.append(radius_spread(given, model, profile(mesh)).norm())
+    # A few per cent of curvature, and the profile jumps a little as its samples change order.
+    assert float(spreads[1] / spreads[0]) == pytest.approx(2, rel=0.06)
+
+
+def test_alignment_undoes_translation_and_point_reflection(substrates) -> None:
+    """x -> c - x leaves |S| as it is, so it must not count as an error (c is found to 0.1 nm)."""
+    mesh = substrates.mesh(6)
+    moved = mesh.with_points(torch.tensor([1.0, 2.0, 3.0]) - mesh.points)
+    sign, shift = aligned(mesh, moved)
+    assert sign == -1
+    np.testing.assert_allclose(shift, [1, 2, 3], atol=1e-4)
+
+
+def test_synthesis_shows_three_grids_spectra_loss_and_table(
+    tmp_path, images, score_model, synthesis
+) -> None:
+    figure = plot_synthesis(images, score_model, synthesis, tmp_path / "s.png")
+    assert_picture(tmp_path / "s.png", figure, axes=6)
+    table = [text.get_text() for text in figure.axes[-1].texts]
+    for value in ("0.123", "0.057", "1.891"):
+        assert table.count(value) == 5, "one per metric"
+
+
+def test_a_drawing_that_fails_leaves_nothing_behind(tmp_path) -> None:
+    (tmp_path / "f.png").write_text("old")
+    with pytest.raises(ZeroDivisionError), picture(tmp_path / "f.png", 1.0, 1.0):
+        raise ZeroDivisionError
+    assert [p.name for p in tmp_path.iterdir()] == ["f.png"]
+    assert (tmp_path / "f.png").read_text() == "old"
+
+
+def test_importing_the_package_does_not_load_matplotlib() -> None:
+    code = "import sys, spinmesh.report; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
