@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Basis, Signals
@@ -25,6 +25,8 @@ from spinmesh.tissue import Tissue
 # A damping this large means that even a tiny step is refused.
 DAMPING_LIMIT = 1e8
 DAMPING_FLOOR = 1e-6
+# Squared residual per measurement below which the fit is as good as the noise allows, or nearly.
+NEAR = 4.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ReconstructionSpec:
     """
 
     pose: Literal["known", "unknown"] = "known"
-    iterations: int = 12
+    iterations: int = 20
     starts: int = 3
     scouts: int = 2
     noise_floor: float = 1e-3
@@ -109,10 +111,12 @@ class Problem:
         Far away the model is wrong by far more than the noise; without this the prior would weigh
         nothing there and the search run into folded shapes.
         """
-        misfit = self.target.attenuation - rician_mean(
-            state.prediction.attenuation, self.target.sigma
-        )
-        return max(self.spec.noise_floor, float(misfit.square().mean().sqrt()))
+        floor = self.spec.noise_floor
+        if self.chi2(state) < NEAR * len(self.target.acquisition):
+            return floor
+        expected = rician_mean(state.prediction.attenuation, self.target.sigma)
+        misfit = self.target.attenuation - expected
+        return max(floor, float(misfit.square().mean().sqrt()))
 
     def spread(self, attenuation: Tensor, floor: float) -> Tensor:
         """Standard deviation of a measurement, noise floor included."""
@@ -173,7 +177,8 @@ def reconstruct(
     for number, y in enumerate(_starts(problem, seed, training_signals)):
         state = problem.state(y, rotation, spec.damping)
         if state is not None:
-            history.append([number, 0, problem.chi2(state), float(y @ y), 0.0, state.damping, 1.0])
+            row = [float(number), 0.0, problem.chi2(state), float(y @ y), 0.0, state.damping]
+            history.append([*row, 1.0])
             scouted.append((number, iterate(problem, state, spec.scouts, number, history)))
     if not scouted:
         raise ReductionError(
@@ -199,7 +204,7 @@ def _starts(problem: Problem, seed: int, signals: Signals | None) -> list[Tensor
 
 def nearest_training_shapes(
     target: Target, model: ShapeModel, signals: Signals
-) -> Float[Tensor, " substrate"]:
+) -> Int[Tensor, " substrate"]:
     """Indices into `model.latents` of the training shapes, nearest signal first (a baseline)."""
     index = model.training.nonzero()[:, 0]
     attenuation = signals.attenuation
@@ -248,12 +253,12 @@ def _step(problem: Problem, state: State, start: int, history: list[list[float]]
         trial = problem.state(state.y + step[:size], state.rotation @ turn, damping)
         gain = cost - problem.cost(trial, floor) if trial is not None else -1.0
         kept = trial if trial is not None and gain > 0 else state
-        row = [start, number, problem.chi2(kept), float(kept.y @ kept.y), length, damping]
+        row = [float(start), number, problem.chi2(kept), float(kept.y @ kept.y), length, damping]
         history.append([*row, float(gain > 0)])
         if kept is not state:
             agreement = -gain / float(step @ (2 * slope + normal @ step))
             damping *= 0.1 if agreement > 0.5 else (1.0 if agreement > 0.2 else 3.0)
-            small = gain < problem.spec.tolerance * cost and floor == problem.spec.noise_floor
+            small = gain < problem.spec.tolerance * cost and problem.floor(kept) > 0.9 * floor
             return replace(kept, damping=max(damping, DAMPING_FLOOR), converged=small)
         if length < problem.spec.tolerance:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -39,11 +40,12 @@ def principal_rotation(
     # Whole shells: rounding to 1 s/mm^2 keeps directions of one nominal b together.
     shells = b_to_s_per_mm2(levels).round()
     kept = order[shells <= shells[NEEDED - 1]]
-    b = b_to_s_per_mm2(acquisition.b_value[kept]).numpy()
-    table = gradient_table(
-        [0.0, *b], bvecs=[[0.0, 0, 0], *acquisition.direction[kept].tolist()], b0_threshold=1
-    )
-    fit = TensorModel(table, fit_method="WLS").fit([1.0, *attenuation[kept].tolist()])
+    # One unweighted measurement, which an attenuation has by definition.
+    b = np.concatenate([[0.0], b_to_s_per_mm2(acquisition.b_value[kept]).numpy()])
+    direction = np.concatenate([np.zeros((1, 3)), acquisition.direction[kept].numpy()])
+    signal = np.concatenate([[1.0], attenuation[kept].numpy()])
+    table = gradient_table(b, bvecs=direction, b0_threshold=1)
+    fit = TensorModel(table, fit_method="WLS").fit(signal)
     frame = torch.from_numpy(fit.evecs.copy())  # columns, fastest first
     rotation = torch.stack([frame[:, 1], frame[:, 2], frame[:, 0]], 1)
     return rotation * torch.linalg.det(rotation).sign()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.linalg import eigh
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csc_array
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
@@ -59,7 +59,7 @@ class SpectralBasis:
         """Root mean square error (um), volume-weighted, left by the leading 1, 2, ... modes."""
         displacement = points - self.template.points
         energy = self.encode(points).square().sum(-1).mean(0).cumsum(0)
-        mass = assemble(self.template)[1]
+        mass = point_matrices(self.template)[1]
         flat = displacement.transpose(0, 1).reshape(len(self.modes), -1).numpy()
         total = float((flat * (mass @ flat)).sum()) / len(points)
         return ((total - energy).clamp_min(0) / float(mass.sum())).sqrt()
@@ -77,7 +77,7 @@ def spectral_basis(template: TetMesh, count: int | None = None) -> SpectralBasis
         raise ReductionError(
             f"{template.name}: {count} modes asked of {size} points. Lower the count of modes."
         )
-    stiffness, mass = assemble(template)
+    stiffness, mass = point_matrices(template)
     if size <= DENSE_POINTS or count > DENSE_FRACTION * size:
         values, modes = eigh(stiffness.toarray(), mass.toarray(), subset_by_index=(0, count - 1))
     else:
@@ -103,7 +103,7 @@ def spectral_basis(template: TetMesh, count: int | None = None) -> SpectralBasis
     )
 
 
-def assemble(mesh: TetMesh) -> tuple[coo_array, coo_array]:
+def point_matrices(mesh: TetMesh) -> tuple[csc_array, csc_array]:
     """Stiffness (unit diffusivity) and mass of the mesh's points, continuous over membranes."""
     unit = torch.eye(3, dtype=mesh.points.dtype).expand(len(mesh.tets), 3, 3)
     element = element_matrices(mesh.points[mesh.tets], unit)

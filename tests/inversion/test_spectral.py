@@ -1,0 +1,69 @@
+"""The spectral basis: eigenfunctions of the template that carry every shape on it."""
+
+import numpy as np
+import pytest
+import torch
+
+from spinmesh.errors import MeshError, ReductionError
+from spinmesh.inversion import SpectralBasis, spectral_basis
+from spinmesh.inversion.spectral import point_matrices
+from spinmesh.mesh import Substrates, SweptDisk, TetMesh, swept_disk
+
+
+def test_modes_are_mass_orthonormal_ascending_eigenfunctions(basis: SpectralBasis):
+    stiffness, mass = point_matrices(basis.template)
+    modes, values = basis.modes.numpy(), basis.eigenvalues.numpy()
+    # Dense LAPACK solves of 209 unknowns are good to a few hundred roundings of the largest value.
+    np.testing.assert_allclose(modes.T @ (mass @ modes), np.eye(len(values)), atol=1e-11)
+    residual = stiffness @ modes - mass @ modes * values
+    assert np.abs(residual).max() < 1e-11 * values[-1]
+    assert (np.diff(values) >= -1e-11 * values[-1]).all()
+
+
+def test_first_modes_are_those_of_a_sealed_cylinder():
+    """lambda_0 = 0 and lambda_1 = (pi/L)^2: a cosine along the axis."""
+    fine = spectral_basis(swept_disk(SweptDisk(1, 12, 1.5, 12.0)), 3)
+    # P2 elements of 1 um: relative error (h pi/L)^4 / 720 ~ 1e-5; the polygonal end adds nothing.
+    assert abs(float(fine.eigenvalues[0])) < 1e-10
+    assert float(fine.eigenvalues[1]) == pytest.approx((np.pi / 12) ** 2, rel=2e-5)
+
+
+def test_all_modes_reproduce_every_shape_and_fewer_only_lose(
+    basis: SpectralBasis, substrates: Substrates
+):
+    points = substrates.points[:10]
+    again = basis.decode(basis.encode(points))
+    # Exact in exact arithmetic: Phi Phi' M = 1. Coordinates are ~10 um.
+    torch.testing.assert_close(again, points, rtol=0, atol=1e-11)
+    error = basis.reconstruction_error(points)
+    assert bool((error.diff() <= 1e-9).all())
+    # The last value is the root of a difference of equal numbers: sqrt(1e-16) relative.
+    assert float(error[-1]) < 1e-6
+
+
+def test_error_curve_is_the_volume_weighted_error_of_truncated_shapes(
+    basis: SpectralBasis, substrates: Substrates
+):
+    points = substrates.points[:4]
+    truncated = basis.decode(basis.encode(points)[:, :20])
+    _, mass = point_matrices(basis.template)
+    difference = (truncated - points).transpose(0, 1).reshape(len(basis.modes), -1).numpy()
+    square = (difference * (mass @ difference)).sum() / (4 * mass.sum())
+    # Both are sums of the same squares; only rounding differs.
+    assert float(basis.reconstruction_error(points)[19]) == pytest.approx(square**0.5, rel=1e-8)
+
+
+def test_lanczos_finds_the_modes_of_the_dense_solver():
+    template = swept_disk(SweptDisk(2, 5, 1.5, 10.0))
+    assert len(template.points) > 600  # beyond the dense limit
+    few, all_modes = spectral_basis(template, 12), spectral_basis(template)
+    torch.testing.assert_close(few.eigenvalues, all_modes.eigenvalues[:12], rtol=1e-9, atol=1e-10)
+
+
+def test_refuses_more_modes_than_points_and_shapes_of_another_template(
+    template: TetMesh, basis: SpectralBasis
+):
+    with pytest.raises(ReductionError, match="210 modes asked of 209 points"):
+        spectral_basis(template, len(template.points) + 1)
+    with pytest.raises(MeshError, match="not on this template"):
+        basis.encode(template.points[:-1])
