@@ -103,7 +103,7 @@ def test_reconstruction_shows_truth_convergence_radius_and_signals(
     figure = plot_reconstruction(reconstruction, tmp_path / "r.png")
     assert_picture(tmp_path / "r.png", figure, axes=2 + 1 + 4)
     title = figure.get_suptitle()
-    assert "radius error 0.12 µm (3-fold" in title and "bend error 0.045 µm (4-fold)" in title
+    assert "radius error 0.123 µm (mean training shape: 0.369)" in title
     assert "blind to translation and point reflection" in figure.subfigs[0].get_supxlabel()
 
 

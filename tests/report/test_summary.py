@@ -65,6 +65,12 @@ def test_summary_fits_one_screen(parts) -> None:
     assert len(lines) <= 24 and max(map(len, lines)) <= 100
 
 
+def test_a_shape_worse_than_the_mean_shape_is_not_called_better(parts) -> None:
+    metrics = parts[3].metrics | {"radius_gain": 0.87}
+    text = summary_text("x", TIMES, *parts[:3], replace(parts[3], metrics=metrics), parts[4])
+    assert "WORSE, factor 0.87" in text and "better by a factor 4.0" in text
+
+
 @pytest.mark.parametrize(("chi2", "word"), [(9.0, "not explained"), (1.0, None), (0.01, "Raise")])
 def test_implausible_chi2_of_a_measured_signal_is_a_warning(parts, chi2, word) -> None:
     """The mean of 200 squared residuals scatters by sqrt(2 / 200) = 0.1 around 1."""

@@ -71,25 +71,26 @@ def headline(reconstruction: Reconstruction) -> str:
     """The numbers that matter, in one line."""
     m = reconstruction.metrics
     words = []
-    for name, against in (("radius", "-fold better than the mean shape"), ("bend", "-fold")):
+    for name in ("radius", "bend"):
         if f"{name}_error" in m:
-            gain = m[f"{name}_gain"]
-            words.append(f"{name} error {m[f'{name}_error']:.2g} µm ({gain:.2g}{against})")
+            own, mean = m[f"{name}_error"], m[f"{name}_error_mean_shape"]
+            words.append(f"{name} error {own:.3f} µm (mean training shape: {mean:.3f})")
     words.append(f"χ² per measurement {m['chi2_per_measurement']:.2f}")
     return "Reconstruction: " + ", ".join(words)
 
 
 def _draw_overlay(figure: SubFigure, reconstruction: Reconstruction) -> None:
     mesh, truth = reconstruction.mesh, reconstruction.target.truth
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(1, 2, sharex=True, sharey=True)
     sign, shift = (1.0, np.zeros(3)) if truth is None else aligned(mesh, truth)
     norm = None
+    middle = (mesh if truth is None else truth).points.numpy().mean(0)
     for ax, side in zip(axes, (False, True), strict=True):
         blank(ax).set_aspect("equal")
         rotation = view(mesh if truth is None else truth, side)
-        shape = _moved(surface(mesh, sign * rotation, [BLUE]), rotation @ shift)
+        shape = _moved(surface(mesh, sign * rotation, [BLUE]), rotation @ (shift - middle))
         if truth is not None:
-            true = surface(truth, rotation, [GREY])
+            true = _moved(surface(truth, rotation, [GREY]), -rotation @ middle)
             distance = cKDTree(true.triangles.mean(1)).query(shape.triangles.mean(1))[0]
             norm = norm or Normalize(0, float(np.quantile(distance, 0.98)))
             shape = replace(shape, colour=colormaps[ERROR_MAP](norm(distance))[:, :3])

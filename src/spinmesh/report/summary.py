@@ -89,10 +89,11 @@ def _reconstruct(reconstruction: Reconstruction) -> list[str]:
     lines = []
     for name in ("radius", "bend"):
         if f"{name}_error" in m:
+            gain = m[f"{name}_gain"]
+            verdict = f"better by a factor {gain:.1f}" if gain >= 1 else f"WORSE, factor {gain:.2f}"
             lines.append(
                 f"{name + ' error':<13}{m[f'{name}_error']:.3f} um, mean training shape "
-                f"{m[f'{name}_error_mean_shape']:.3f} um: better by a factor "
-                f"{m[f'{name}_gain']:.1f}"
+                f"{m[f'{name}_error_mean_shape']:.3f} um: {verdict}"
             )
     if not lines:
         lines.append("no truth to compare with: judge by chi2 and by the residuals in the figure")
