@@ -1,1 +1,72 @@
-"""spinmesh: tissue geometry to diffusion-MRI signal, back, and on to synthetic images."""
+"""spinmesh: tissue geometry to diffusion-MRI signal, back, and on to synthetic images.
+
+The verbs and nouns below are imported on first use, so that `import spinmesh` is quick.
+Units inside: um, ms, mT/m, rad; b in ms/um^2 (see `spinmesh.units`).
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "spinmesh.mesh": (
+        "Substrates",
+        "SweptDisk",
+        "TetMesh",
+        "ball",
+        "check_quality",
+        "deform",
+        "nested_cylinder",
+        "sample_substrates",
+        "single_substrate",
+        "swept_disk",
+    ),
+    "spinmesh.tissue": ("Tissue",),
+    "spinmesh.sequence": ("PGSE", "Acquisition"),
+    "spinmesh.fem": ("assemble",),
+    "spinmesh.reduction": ("krylov_span", "laplace_span", "project"),
+    "spinmesh.bloch_torrey": (
+        "Basis",
+        "Signals",
+        "simulate",
+        "simulate_mesh",
+        "simulate_substrates",
+    ),
+    "spinmesh.inversion": (
+        "Reconstruction",
+        "ReconstructionSpec",
+        "ShapeModel",
+        "ShapeModelSpec",
+        "Target",
+        "reconstruct",
+        "simulate_target",
+        "train_shape_model",
+    ),
+    "spinmesh.synthesis": (
+        "ImageSet",
+        "ImageSpec",
+        "SampleSpec",
+        "ScoreModel",
+        "ScoreSpec",
+        "Synthesis",
+        "pack_cross_sections",
+        "synthesise",
+        "train_score",
+    ),
+    "spinmesh.io": ("load", "save"),
+    "spinmesh.io.meshes": ("read_mesh", "write_mesh"),
+    "spinmesh.io.acquisitions": ("read_acquisition",),
+    "spinmesh.io.targets": ("read_target",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'spinmesh' has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,6 +11,7 @@ from spinmesh.config.loading import (
     Config,
     json_schema,
     load_config,
+    load_tissue,
     schema_text,
     validate_config,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "check_inputs",
     "json_schema",
     "load_config",
+    "load_tissue",
     "schema_text",
     "validate_config",
 ]

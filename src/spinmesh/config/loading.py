@@ -61,14 +61,25 @@ def load_config(path: str | Path, root: str | Path = ".") -> Config:
 
     Raises ConfigError with key, value and remedy of every mistake.
     """
-    path = Path(path)
+    return validate_config(_read_yaml(Path(path)), root, str(path))
+
+
+def load_tissue(path: str | Path) -> TissueSection:
+    """Read a tissue.yaml: the section `tissue` of a configuration, in a file of its own."""
+    try:
+        return TissueSection.model_validate(_read_yaml(Path(path)))
+    except ValidationError as error:
+        complaints = _complaints(error, str(path), TissueSection.model_json_schema())
+        raise ConfigError("\n".join(complaints)) from error
+
+
+def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file. Start from config/config.yaml.")
     try:
-        values = yaml.safe_load(path.read_text())
+        return yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML. {error}") from error
-    return validate_config(values, root, str(path))
 
 
 def validate_config(values: Any, root: str | Path = ".", name: str = "config") -> Config:
@@ -78,7 +89,7 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_complaints(error, name))) from error
+        raise ConfigError("\n".join(_complaints(error, name, json_schema()))) from error
     missing = [
         f"{name}: `{key}`: there is no file {path} in {Path(root).resolve()}. Correct the path."
         for key, path in config.files().items()
@@ -98,9 +109,8 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _complaints(error: ValidationError, name: str) -> list[str]:
+def _complaints(error: ValidationError, name: str, schema: Mapping[str, Any]) -> list[str]:
     """One sentence per wrong key; the branches of a union complain once."""
-    schema = json_schema()
     said: dict[str, str] = {}
     for detail in error.errors():
         keys, node = _walk(schema, detail["loc"])

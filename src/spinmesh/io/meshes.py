@@ -70,7 +70,8 @@ def write_mesh(mesh: TetMesh, path: str | Path, point_data: dict | None = None) 
     path = Path(path)
     kind = "tetra" if mesh.order == 1 else "tetra10"
     labels = mesh.compartment.numpy()
-    file_format = meshio.extension_to_filetypes[path.suffix][0]
+    # Two programs end their files in .msh; the second, and the one meant here, is gmsh.
+    file_format = meshio.extension_to_filetypes[path.suffix][-1]
     with complete_or_absent(path) as partial:
         meshio.Mesh(
             mesh.points.detach().numpy(),

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.polynomial.legendre import leggauss
-from scipy.stats import qmc
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, MeshError
@@ -225,6 +224,9 @@ def _sample_family(
     count: int,
     rng: np.random.Generator,
 ) -> Float[Tensor, "count parameter"]:
+    # scipy.stats takes two seconds to import, and most users of this module never sample.
+    from scipy.stats import qmc
+
     unit = torch.from_numpy(qmc.LatinHypercube(len(PARAMETERS), rng=rng).random(count))
     values = neutral_parameters(template).repeat(count, 1)
     for i, name in enumerate(PARAMETERS):
