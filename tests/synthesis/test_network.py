@@ -12,7 +12,7 @@ def trained_looking(seed=0):
     network = seeded_unet(16, 3, generator)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.05)
     return network
 
 

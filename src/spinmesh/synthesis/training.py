@@ -42,7 +42,7 @@ class ScoreSpec:
     learning_rate: float = 2e-3
     width: int = 32
     condition_dropout: float = 0.1
-    noise: tuple[float, float] = (0.0, 1.2)  # mean and standard deviation of log(sigma)
+    noise: tuple[float, float] = (-0.3, 1.3)  # mean and standard deviation of log(sigma)
 
     def __post_init__(self) -> None:
         linear_sde(self.sde, self.sde_parameters)
@@ -171,7 +171,7 @@ class _Run:
         loss = self.loss(*self.draw())
         if not bool(torch.isfinite(loss)):
             raise ReductionError(
-                f"score: the loss is {float(loss)} at iteration {iteration}. Lower `learning_rate` "
+                f"score: the loss is {loss.item()} at iteration {iteration}. Lower `learning_rate` "
                 f"({self.spec.learning_rate})."
             )
         for group in self.optimiser.param_groups:
