@@ -63,17 +63,19 @@ def _source(name: str) -> Path | None:
     return None
 
 
+_WITH_BODY = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
 def _tree(name: str) -> ast.Module:
     source = _source(name)
     if source is None:
         raise ModuleNotFoundError(f"no source of {name} below {Path(__file__).parent}")
     tree = ast.parse(source.read_text())
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if not isinstance(body, list):
+        if not isinstance(node, _WITH_BODY):
             continue
         # A bare string statement is documentation wherever it stands.
-        kept = [s for s in body if not (isinstance(s, ast.Expr) and _is_text(s.value))]
+        kept = [s for s in node.body if not (isinstance(s, ast.Expr) and _is_text(s.value))]
         node.body = kept or [ast.Pass()]
     return tree
 
@@ -92,5 +94,3 @@ def _imports(name: str) -> list[str]:
             found.append(node.module)
             found += [f"{node.module}.{alias.name}" for alias in node.names]
     return [m for m in found if m.startswith("spinmesh.") and _source(m) is not None]
-
-

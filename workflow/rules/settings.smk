@@ -21,7 +21,6 @@ onstart:
         raise WorkflowError(f"{type(error).__name__}: {error}") from None
 
 
-
 RESULTS = f"results/{CONFIG.run}"
 LOGS = f"{RESULTS}/logs"
 TIMES = f"{RESULTS}/times"

@@ -89,7 +89,7 @@ class Reconstruct(Section):
     """The latent space and its training."""
     pose: Literal["known", "unknown"] = "known"
     """unknown: a rotation is found together with the shape."""
-    iterations: PositiveInt = 12
+    iterations: PositiveInt = 20
     """Gauss-Newton steps at most, for the start that goes on."""
     starts: PositiveInt = 3
     """Shapes the optimisation starts from."""
