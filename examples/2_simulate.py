@@ -30,9 +30,9 @@ def main(folder: str | Path = ".") -> float:
 
     # The exact solution knows nothing of meshes.
     exact = analytic.sphere(acquisition, radius=5.0, diffusivity=2.0)
-    figure, axes = plt.subplots()
-    axes.semilogy(b, exact, color="0.5", label="exact")
-    axes.semilogy(b, signals.attenuation[0], "o", label=f"{len(ball.tets)} curved tets")
+    figure, axes = plt.subplots(layout="constrained")
+    axes.plot(b, exact, color="0.5", label="exact")
+    axes.plot(b, signals.attenuation[0], "o", label=f"{len(ball.tets)} curved tets")
     axes.set(xlabel="b (ms/um$^2$)", ylabel="attenuation", title="Sphere, r = 5 um")
     axes.legend()
     figure.savefig(Path(folder) / "2_simulate.png")
