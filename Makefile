@@ -17,10 +17,10 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test check schema clean
+.PHONY: help setup run unlock report test check schema clean
 
 help:
-	@echo "make run | report | test | check | schema | setup | clean"
+	@echo "make run | unlock | report | test | check | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -44,6 +44,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: $(STAMP)
 	@$(SNAKEMAKE)
+
+# A killed run leaves its lock behind. Only when no other run is at work in this folder.
+unlock: $(STAMP)
+	@$(SNAKEMAKE) --unlock
 
 report: $(STAMP)
 	@$(SNAKEMAKE)

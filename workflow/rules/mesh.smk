@@ -77,6 +77,6 @@ rule plot_meshes:
         "../../envs/spinmesh.yaml"
     threads: 1
     params:
-        code=DIGEST["report"],
+        code=DIGEST["plot_meshes"],
     script:
         "../scripts/plot_meshes.py"

@@ -91,6 +91,6 @@ rule plot_reconstruction:
         "../../envs/spinmesh.yaml"
     threads: 1
     params:
-        code=DIGEST["report"],
+        code=DIGEST["plot_reconstruction"],
     script:
         "../scripts/plot_reconstruction.py"

@@ -51,8 +51,13 @@ CODE = {
         "spinmesh.config.physics",
     ),
     "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
-    "report": ("spinmesh.report",),
+    "plot_meshes": ("spinmesh.report.meshes",),
+    "plot_signals": ("spinmesh.report.signals",),
+    "plot_reconstruction": ("spinmesh.report.reconstruction",),
+    "plot_synthesis": ("spinmesh.report.synthesis",),
+    "summarise": ("spinmesh.report.summary",),
 }
+# Of a stage, or of a figure: what its numbers or its looks depend on.
 DIGEST = {stage: code_digest(modules, NUMERICS) for stage, modules in CODE.items()}
 
 

@@ -109,6 +109,6 @@ rule plot_signals:
         "../../envs/spinmesh.yaml"
     threads: 1
     params:
-        code=DIGEST["report"],
+        code=DIGEST["plot_signals"],
     script:
         "../scripts/plot_signals.py"

@@ -25,6 +25,6 @@ rule summarise:
     threads: 1
     params:
         results=lambda wildcards, output: os.path.dirname(output.summary),
-        code=DIGEST["report"],
+        code=DIGEST["summarise"],
     script:
         "../scripts/summarise.py"

@@ -84,6 +84,6 @@ rule plot_synthesis:
         "../../envs/spinmesh.yaml"
     threads: 1
     params:
-        code=DIGEST["report"],
+        code=DIGEST["plot_synthesis"],
     script:
         "../scripts/plot_synthesis.py"

@@ -8,9 +8,10 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -96,6 +97,9 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
 def complete_or_absent(path: Path) -> Iterator[Path]:
     """Yield a fresh path beside `path`; rename it to `path` on success, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _clear(
+        p for end in ("partial", "old") for p in path.parent.glob(f".{escape(path.name)}.*.{end}")
+    )
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         yield partial
@@ -107,10 +111,16 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
         else:
             os.replace(partial, path)
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial)
+        _clear([partial])
+
+
+def _clear(paths: Iterable[Path]) -> None:
+    """Remove files and folders; what a killed writer left behind is found by its name."""
+    for path in list(paths):
+        if path.is_dir():
+            shutil.rmtree(path)
         else:
-            partial.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def load(noun: type[Noun], path: str | Path) -> Noun:
