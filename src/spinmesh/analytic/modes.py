@@ -87,7 +87,7 @@ def converged(
         count, before = len(modes.rate), value[todo]
         for i in todo:
             which, g_across, g_along = cases[i]
-            sequence = rectangular(acquisition.sequences[int(which)])
+            sequence = _rectangular(acquisition.sequences[int(which)])
             value[i] = modes.attenuation(sequence, g_across, g_along, tolerance)
         change = np.abs(value[todo] - before)
         todo, moved = todo[~(change < tolerance)], float(change.max())
@@ -100,7 +100,7 @@ def converged(
     )
 
 
-def rectangular(sequence: Waveform) -> PGSE:
+def _rectangular(sequence: Waveform) -> PGSE:
     """The sequence itself; SequenceError if it is not a PGSE of rectangular pulses."""
     if isinstance(sequence, PGSE) and sequence.ramp == 0:
         return sequence

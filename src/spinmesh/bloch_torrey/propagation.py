@@ -1,10 +1,11 @@
-"""Propagation through piecewise-constant gradients, with the exact derivative of the discrete map."""
+"""Propagation through piecewise-constant gradients, with the discrete map's exact derivative."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -56,8 +57,8 @@ def signal(
 
     `phase[m, a]` is B_ma = gamma g_ma.J, with g_ma the vector that axis a of the profile stands
     for: one axis if the direction is fixed, else three. Differentiable once in L, B and mean, in
-    forward and reverse mode: with V the Cayley variable of K, dV = -(h / 2 sigma)(1 + V) dK (1 + V),
-    so the states of the forward and of the adjoint sweep give the derivative with no further solve.
+    forward and reverse mode: with V the Cayley variable of K, dV = -(h / 2 sigma)(1 + V) dK
+    (1 + V), so the states of forward and adjoint sweep give the derivative with no further solve.
     """
     result: Tensor = _Propagation.apply(laplacian, phase, mean, intervals)
     return result
@@ -70,7 +71,7 @@ class _Propagation(torch.autograd.Function):
     def forward(laplacian, phase, mean, intervals):
         initial = mean.sum(0).to(torch.complex128)
         read_out = mean.to(torch.complex128)
-        parts = []
+        parts: list[Tensor] = []
         for chunk in _chunks(phase, intervals):
             state = initial.expand(len(chunk), -1)
             for interval, cayley in _cayley(laplacian, chunk, intervals):
@@ -88,9 +89,9 @@ class _Propagation(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, d_laplacian, d_phase, d_mean, _):
         laplacian, phase, mean = ctx.saved_tensors
-        parts = []
+        parts: list[Tensor] = []
         for chunk, part in _partials(laplacian, phase, mean, ctx.intervals):
-            tangent = 0
+            tangent: Any = 0
             if d_laplacian is not None:
                 tangent = part.laplacian.flatten(2) @ d_laplacian.flatten().to(part.laplacian)
             if d_phase is not None:
@@ -226,9 +227,7 @@ def _doubled(polynomial: CayleyPolynomial, start: Tensor, states: list[Tensor]) 
     return ascending[1:] + ascending[:-1] - c[:, None, None] * start
 
 
-def _powers(
-    cayley: Tensor, polynomial: CayleyPolynomial, state: Tensor
-) -> tuple[Tensor, Tensor]:
+def _powers(cayley: Tensor, polynomial: CayleyPolynomial, state: Tensor) -> tuple[Tensor, Tensor]:
     """(1 + V) V^j y for j = 0..n-1, and sum_j c_j V^j y."""
     power, powers = state, [state]
     for _ in polynomial.coefficients[1:]:

@@ -47,7 +47,7 @@ class MultiplePGSE(Sequence):
                 )
         if not self.mixing >= 0:
             raise SequenceError(f"MultiplePGSE: mixing is {self.mixing} ms; give 0 or more.")
-        if self.TE is not None and not self.TE >= end - 1e-6:
+        if self.TE is not None and not self.TE - end >= -1e-6:
             raise SequenceError(
                 f"MultiplePGSE: echo time {self.TE} ms is before the gradient's end at {end:g} ms. "
                 "Lengthen TE."

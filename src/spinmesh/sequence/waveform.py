@@ -90,10 +90,11 @@ class Sequence(ABC):
     ) -> tuple[Float[ndarray, " step"], Float[ndarray, "step axis"]]:
         """Durations (ms) and levels of a piecewise-constant profile with the same signal.
 
-        Exact where the profile is piecewise constant. A curved piece becomes `pairs` pairs, a
-        straight one a third of that, of equal steps of levels mean -+ 4 M1/h^2 with M1 the first moment about the centre of the pair's
-        length h: the commutator-free exponentials of Blanes & Moan (2006) with exact integrals,
-        here real waveforms. q is exact after each pair; the signal's error is of fourth order.
+        Exact where the profile is piecewise constant. A curved piece becomes `pairs` pairs of
+        equal steps, a straight one a third as many. The levels of a pair are mean -+ 4 M1/h^2, with
+        M1 the first moment about the centre of its length h: Blanes and Moan's (2006) fourth-order
+        commutator-free exponentials, which for this equation are real waveforms. q is exact after
+        each pair.
         """
         start, lengths = self._intervals()
         parts = self._parts(self._at_nodes(start, lengths), pairs)
