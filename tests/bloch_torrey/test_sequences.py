@@ -77,7 +77,7 @@ def test_a_double_pgse_whose_blocks_are_far_apart_is_two_experiments(axon):
 
 
 def test_parallel_and_antiparallel_blocks_differ_only_at_short_mixing(axon):
-    """The angular difference of double PGSE (Mitra 1995): restricted spins remember, late ones not."""
+    """Mitra (1995): walls make short-mixing signals depend on the angle; mixed spins forget it."""
 
     def difference(mixing):
         sequences = [MultiplePGSE.double(1.0, 8.0, mixing, (0.0, 0.0, x)) for x in (1.0, -1.0)]

@@ -8,8 +8,8 @@ import torch
 
 from spinmesh.errors import ConfigError, MeshError, ScaleWarning, SequenceError, StoreError
 from spinmesh.io.acquisitions import read_acquisition
-from spinmesh.io.schemes import read_camino_scheme
 from spinmesh.io.meshes import LABEL_KEYS, read_mesh, write_mesh
+from spinmesh.io.schemes import read_camino_scheme
 from spinmesh.io.targets import read_target
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder
 from spinmesh.sequence import Acquisition
@@ -82,7 +82,9 @@ def test_missing_and_broken_mesh_files_are_refused(tmp_path):
 
 def write_fsl(folder, b, directions):
     (folder / "b").write_text(" ".join(map(str, b)))
-    (folder / "v").write_text("\n".join(" ".join(map(str, row)) for row in np.transpose(directions)))
+    (folder / "v").write_text(
+        "\n".join(" ".join(map(str, row)) for row in np.transpose(directions))
+    )
     return {"bvals": str(folder / "b"), "bvecs": str(folder / "v")}
 
 
