@@ -58,6 +58,15 @@ class Sequence(ABC):
     def echo_time(self) -> float:
         """Time from the excitation, or the start of the profile, to the read-out (ms)."""
 
+    @property
+    def label(self) -> str:
+        """Words for a figure: the kind unless PGSE, and its times."""
+        kind = type(self).__name__
+        if not hasattr(self, "Delta"):
+            return f"{kind}, TE {self.echo_time:g} ms"
+        times = f"δ {getattr(self, 'delta', 0.0):g} ms, Δ {self.Delta:g} ms"
+        return times if kind == "PGSE" else f"{kind}, {times}"
+
     def b_value(self, g: float) -> float:
         """b (ms/um^2) at gradient amplitude g (mT/m): the trace of the b-tensor, exact."""
         return float(np.trace(self.unit_b_tensor)) * g**2
