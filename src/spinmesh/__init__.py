@@ -21,7 +21,15 @@ _HOME = {
         "swept_disk",
     ),
     "spinmesh.tissue": ("Tissue",),
-    "spinmesh.sequence": ("PGSE", "Acquisition"),
+    "spinmesh.sequence": (
+        "PGSE",
+        "Acquisition",
+        "CosineOGSE",
+        "FreeWaveform",
+        "MultiplePGSE",
+        "SineOGSE",
+        "TrapezoidalOGSE",
+    ),
     "spinmesh.fem": ("assemble",),
     "spinmesh.reduction": ("krylov_span", "laplace_span", "project"),
     "spinmesh.bloch_torrey": (

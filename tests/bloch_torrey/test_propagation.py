@@ -34,7 +34,8 @@ def test_signal_equals_the_product_of_matrix_exponentials(duration):
     L, B, mean = operators(1)
     rate = float(torch.linalg.matrix_norm(B, 2).max())
     durations, levels = [duration, 3.0, duration], [1.0, 0.0, -1.0]
-    ours = signal(L, B, mean, intervals_of(durations, levels, rate))
+    intervals = intervals_of(durations, [[level] for level in levels], rate)
+    ours = signal(L, B[:, None], mean, intervals)
     state = mean.sum(0).to(torch.complex128).expand(3, -1)[..., None]
     for time, level in zip(durations, levels, strict=True):
         state = (
@@ -42,7 +43,7 @@ def test_signal_equals_the_product_of_matrix_exponentials(duration):
         )
     theirs = mean.to(torch.complex128) @ state[..., 0].T
     # (1 + sqrt 2) TOLERANCE per step (Crouzeix-Palencia), relative to |mean| |initial|.
-    steps = sum(i.steps for i in intervals_of(durations, levels, rate))
+    steps = sum(i.steps for i in intervals)
     scale = float(mean.norm(dim=1).max() * mean.sum(0).norm())
     assert float((ours - theirs).abs().max()) < 2.5 * steps * TOLERANCE * scale
 
@@ -51,11 +52,11 @@ def test_signal_equals_the_product_of_matrix_exponentials(duration):
 def test_derivatives_are_those_of_the_discrete_map(levels):
     L, B, mean = operators(2, size=4)
     B, L = B[:2], L / 1e3
-    intervals = intervals_of([2.0, 1.0, 3.0], list(levels), 2.0)
+    intervals = intervals_of([2.0, 1.0, 3.0], [[level] for level in levels], 2.0)
     inputs = tuple(x.clone().requires_grad_() for x in (L, B, mean))
 
     def symmetric_signal(L, B, mean):
-        return signal((L + L.T) / 2, (B + B.mT) / 2, mean, intervals)
+        return signal((L + L.T) / 2, (B + B.mT)[:, None] / 2, mean, intervals)
 
     assert torch.autograd.gradcheck(symmetric_signal, inputs, check_forward_ad=True)
 
@@ -67,10 +68,10 @@ def test_jacfwd_jvp_and_reverse_agree_across_chunks():
     B = torch.randn(37, 6, 6, generator=generator, dtype=torch.float64)
     B = (B + B.mT) / 2
     L = L / 1e3
-    intervals = intervals_of([1.0, 1.0], [1.0, -1.0], 4.0)
+    intervals = intervals_of([1.0, 1.0], [[1.0], [-1.0]], 4.0)
 
     def total(scale):
-        return signal(L * scale, B, mean, intervals).sum(0)
+        return signal(L * scale, B[:, None], mean, intervals).sum(0)
 
     scale = torch.ones(6, 6).double()
     forward = torch.func.jacfwd(lambda s: torch.view_as_real(total(s)))(scale)

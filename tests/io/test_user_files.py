@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from spinmesh.errors import ConfigError, MeshError, ScaleWarning, SequenceError, StoreError
-from spinmesh.io.acquisitions import read_acquisition, read_camino_scheme
+from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.meshes import LABEL_KEYS, read_mesh, write_mesh
+from spinmesh.io.schemes import read_camino_scheme
 from spinmesh.io.targets import read_target
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder
 from spinmesh.sequence import Acquisition

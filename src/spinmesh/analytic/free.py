@@ -13,12 +13,13 @@ from spinmesh.sequence import Acquisition
 def free(
     acquisition: Acquisition, diffusivity: float | Float[Tensor, "3 3"]
 ) -> Float[Tensor, " measurement"]:
-    """exp(-b e'De) with e the gradient's direction and D in um^2/ms; exact for every PGSE.
+    """exp(-b:D) with the b-tensor b and D in um^2/ms; exact for every sequence.
 
-    Differentiable in `diffusivity`. Stejskal & Tanner (1965); Stejskal (1965) for a tensor.
+    Differentiable in `diffusivity`. Stejskal & Tanner (1965); Stejskal (1965) for a tensor;
+    Mattiello, Basser & Le Bihan (1994) for the b-tensor.
     """
-    e = acquisition.direction
-    D = torch.as_tensor(diffusivity, dtype=torch.float64, device=e.device)
+    b = acquisition.b_tensor
+    D = torch.as_tensor(diffusivity, dtype=torch.float64, device=b.device)
     D = D * torch.eye(3, dtype=D.dtype, device=D.device) if D.ndim == 0 else D
     positive = D.shape == (3, 3) and torch.allclose(D, D.T, rtol=1e-10)
     if not positive or not bool((torch.linalg.eigvalsh(D.detach()) > 0).all()):
@@ -26,4 +27,4 @@ def free(
             f"free: diffusivity is {D.tolist()}; give a scalar > 0 or a symmetric positive "
             "definite 3x3 tensor."
         )
-    return torch.exp(-acquisition.b_value.to(e.device) * torch.einsum("mi,ij,mj->m", e, D, e))
+    return torch.exp(-torch.einsum("mij,ij->m", b, D))

@@ -18,8 +18,9 @@ from numpy import ndarray
 from scipy.linalg import expm
 from torch import Tensor
 
-from spinmesh.errors import ConfigError, ReductionError
+from spinmesh.errors import ConfigError, ReductionError, SequenceError
 from spinmesh.sequence import PGSE, Acquisition
+from spinmesh.sequence import Sequence as Waveform
 from spinmesh.units import GAMMA
 
 # Largest change of an attenuation on refining the basis; ten times under the stated 1e-8.
@@ -43,15 +44,19 @@ class Modes:
     excess: Float[ndarray, "mode mode"] | None = None  # um^2/ms
 
     def attenuation(self, sequence: PGSE, across: float, along: float, tolerance: float) -> float:
-        """S(g)/S(0) for gradient components (mT/m) across and along the free axis."""
+        """S(g)/S(0) for gradient components (mT/m) across and along the free axis.
+
+        Time before the first pulse equals that after the second, so S keeps the form v^H .. v.
+        """
         delta, gap = sequence.delta, sequence.Delta - sequence.delta
         unweighted = np.exp(-sequence.echo_time * self.rate) @ self.initial**2
+        initial = np.exp(-sequence.onset * self.rate) * self.initial
         K = np.diag(self.rate) + 1j * GAMMA * across * self.moment
         if self.excess is None or along == 0:
-            v = expm(-delta * K) @ self.initial
+            v = expm(-delta * K) @ initial
             return float(np.exp(-gap * self.rate) @ np.abs(v) ** 2 / unweighted)
         growth = (GAMMA * along) ** 2 * self.excess
-        v = _ordered_pulse(K, growth, self.initial, delta, 100 * tolerance)
+        v = _ordered_pulse(K, growth, initial, delta, 100 * tolerance)
         between = np.diag(self.rate) + delta**2 * growth
         return float((v.conj() @ expm(-gap * between) @ v).real / unweighted)
 
@@ -82,7 +87,7 @@ def converged(
         count, before = len(modes.rate), value[todo]
         for i in todo:
             which, g_across, g_along = cases[i]
-            sequence = acquisition.sequences[int(which)]
+            sequence = _rectangular(acquisition.sequences[int(which)])
             value[i] = modes.attenuation(sequence, g_across, g_along, tolerance)
         change = np.abs(value[todo] - before)
         todo, moved = todo[~(change < tolerance)], float(change.max())
@@ -92,6 +97,16 @@ def converged(
         f"analytic: {len(todo)} of {len(cases)} attenuations still move by up to {moved:.1e} "
         f"with {count} modes (tolerance {tolerance:.1e}). Lower the gradient, lengthen "
         "the pulse, shrink the body or raise `tolerance`."
+    )
+
+
+def _rectangular(sequence: Waveform) -> PGSE:
+    """The sequence itself; SequenceError if it is not a PGSE of rectangular pulses."""
+    if isinstance(sequence, PGSE) and sequence.ramp == 0:
+        return sequence
+    raise SequenceError(
+        f"analytic: {sequence} is not a PGSE with rectangular pulses, which is what the solutions "
+        "in restricted bodies hold for. `free` takes any sequence."
     )
 
 

@@ -1,9 +1,11 @@
-"""Propagation through piecewise-constant gradients, and its exact discrete derivative."""
+"""Propagation through piecewise-constant gradients, with the discrete map's exact derivative."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,40 +17,48 @@ from spinmesh.bloch_torrey.exponential import CayleyPolynomial, steps_and_polyno
 # Measurements whose k x k resolvents are worked on together: small enough to stay in the L2 cache
 # of one core, large enough to hide the cost of a call (measured in docs/decisions/0002).
 CHUNK = 16
+# Resolvents kept at once for the sweep back, in complex numbers (512 MB): a waveform of hundreds of
+# distinct levels is worked on with fewer measurements together.
+KEPT = 2**25
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A stretch of `steps` equal steps of length `step` (ms) with the profile at `level`."""
+    """A stretch of `steps` equal steps of length `step` (ms) with the profile at `level`.
+
+    A level has one number per phase matrix: one for a profile along a fixed direction, three for a
+    vector.
+    """
 
     step: float
     steps: int
-    level: float
+    level: tuple[float, ...]
     polynomial: CayleyPolynomial
 
 
 def intervals_of(
-    durations: list[float], levels: list[float], phase_rate: float
+    durations: list[float], levels: list[list[float]], phase_rate: float
 ) -> tuple[Interval, ...]:
     """Steps and polynomials for each interval; `phase_rate` bounds |B| at level 1 (rad/ms)."""
     result = []
     for duration, level in zip(durations, levels, strict=True):
-        steps, polynomial = steps_and_polynomial(duration * abs(level) * phase_rate)
-        result.append(Interval(duration / steps, steps, level, polynomial))
+        steps, polynomial = steps_and_polynomial(duration * math.hypot(*level) * phase_rate)
+        result.append(Interval(duration / steps, steps, tuple(level), polynomial))
     return tuple(result)
 
 
 def signal(
     laplacian: Float[Tensor, "mode mode"],
-    phase: Float[Tensor, "measurement mode mode"],
+    phase: Float[Tensor, "measurement axis mode mode"],
     mean: Float[Tensor, "compartment mode"],
     intervals: tuple[Interval, ...],
 ) -> Tensor:
-    """mean_c' prod_i exp(-dt_i (L + i f_i B_m)) initial, (compartment, measurement), complex.
+    """mean_c' prod_i exp(-dt_i (L + i sum_a f_ia B_ma)) initial, (compartment, measurement).
 
-    `phase[m]` is B_m = gamma g_m.J. Differentiable once in L, B and mean, in forward and reverse
-    mode: with V the Cayley variable of K, dV = -(h / 2 sigma)(1 + V) dK (1 + V), so the states of
-    the forward and of the adjoint sweep give the derivative with no further solve.
+    `phase[m, a]` is B_ma = gamma g_ma.J, with g_ma the vector that axis a of the profile stands
+    for: one axis if the direction is fixed, else three. Differentiable once in L, B and mean, in
+    forward and reverse mode: with V the Cayley variable of K, dV = -(h / 2 sigma)(1 + V) dK
+    (1 + V), so the states of forward and adjoint sweep give the derivative with no further solve.
     """
     result: Tensor = _Propagation.apply(laplacian, phase, mean, intervals)
     return result
@@ -61,8 +71,8 @@ class _Propagation(torch.autograd.Function):
     def forward(laplacian, phase, mean, intervals):
         initial = mean.sum(0).to(torch.complex128)
         read_out = mean.to(torch.complex128)
-        parts = []
-        for chunk in _chunks(phase):
+        parts: list[Tensor] = []
+        for chunk in _chunks(phase, intervals):
             state = initial.expand(len(chunk), -1)
             for interval, cayley in _cayley(laplacian, chunk, intervals):
                 for _ in range(interval.steps):
@@ -79,16 +89,14 @@ class _Propagation(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, d_laplacian, d_phase, d_mean, _):
         laplacian, phase, mean = ctx.saved_tensors
-        parts = []
-        for number, part in enumerate(_partials(laplacian, phase, mean, ctx.intervals)):
-            chunk = slice(number * CHUNK, number * CHUNK + part.final.shape[0])
-            tangent = part.first.new_zeros(part.first.shape[:2])
+        parts: list[Tensor] = []
+        for chunk, part in _partials(laplacian, phase, mean, ctx.intervals):
+            tangent: Any = 0
             if d_laplacian is not None:
-                own = d_laplacian.flatten().to(part.laplacian)
-                tangent = tangent + part.laplacian.flatten(2) @ own
+                tangent = part.laplacian.flatten(2) @ d_laplacian.flatten().to(part.laplacian)
             if d_phase is not None:
                 own = d_phase[chunk].to(part.phase)
-                tangent = tangent + (part.phase * own).sum((-1, -2))
+                tangent = tangent + (part.phase * own).sum((-1, -2, -3))
             if d_mean is not None:
                 own = d_mean.to(part.final)
                 tangent = tangent + own @ part.final.mT + part.first @ own.sum(0)
@@ -103,10 +111,10 @@ class _Propagation(torch.autograd.Function):
         d_mean = torch.zeros_like(mean)
         # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
         weight = cotangent.conj()
-        for number, part in enumerate(_partials(laplacian, phase, mean, ctx.intervals)):
-            own = weight[:, number * CHUNK : number * CHUNK + part.final.shape[0]]
+        for chunk, part in _partials(laplacian, phase, mean, ctx.intervals):
+            own = weight[:, chunk]
             d_laplacian = d_laplacian + torch.einsum("cm,cmij->ij", own, part.laplacian).real
-            d_phase.append(torch.einsum("cm,cmij->mij", own, part.phase).real)
+            d_phase.append(torch.einsum("cm,cmaij->maij", own, part.phase).real)
             first = torch.einsum("cm,cmk->k", own, part.first).real
             d_mean = d_mean + (own @ part.final).real + first
         return d_laplacian, torch.cat(d_phase), d_mean, None
@@ -117,14 +125,15 @@ class _Partial:
     """Derivatives of a chunk's signals, (compartment, measurement, ...)."""
 
     laplacian: Tensor  # mode, mode
-    phase: Tensor  # mode, mode
+    phase: Tensor  # axis, mode, mode
     final: Tensor  # (measurement, mode): the state that is read out
     first: Tensor  # (compartment, measurement, mode): the read-out carried back to the start
 
 
-def _partials(laplacian, phase, mean, intervals) -> Iterator[_Partial]:
-    initial = mean.sum(0).to(torch.complex128)
-    for chunk in _chunks(phase):
+def _partials(laplacian, phase, mean, intervals) -> Iterator[tuple[slice, _Partial]]:
+    """Each chunk of measurements and its derivatives."""
+    initial, start = mean.sum(0).to(torch.complex128), 0
+    for chunk in _chunks(phase, intervals):
         operators = list(_cayley(laplacian, chunk, intervals))
         sweeps, state = [], initial.expand(len(chunk), -1)
         for interval, cayley in operators:
@@ -132,17 +141,19 @@ def _partials(laplacian, phase, mean, intervals) -> Iterator[_Partial]:
                 states = _horner(cayley, interval.polynomial, state)
                 sweeps.append((interval, cayley, state, states))
                 state = states[-1]
-        yield _adjoint(sweeps, state, mean.to(torch.complex128))
+        here = slice(start, start + len(chunk))
+        yield here, _adjoint(sweeps, state, mean.to(torch.complex128), phase.shape[-3])
+        start += len(chunk)
 
 
-def _adjoint(sweeps, final: Tensor, mean: Tensor) -> _Partial:
+def _adjoint(sweeps, final: Tensor, mean: Tensor, axes: int) -> _Partial:
     """Carry each compartment's read-out back through the sweeps, collecting the derivatives."""
     count, size = final.shape
     by_laplacian, by_phase, first = [], [], []
     for read_out in mean:
         state = read_out.expand(count, size)
         own_laplacian = torch.zeros_like(final[:, :, None] * final[:, None, :])
-        own_phase = torch.zeros_like(own_laplacian)
+        own_phase = [torch.zeros_like(own_laplacian)] * axes
         for interval, cayley, start, states in reversed(sweeps):
             polynomial = interval.polynomial
             left, state = _powers(cayley, polynomial, state)
@@ -150,34 +161,47 @@ def _adjoint(sweeps, final: Tensor, mean: Tensor) -> _Partial:
             outer = left.transpose(0, 1).mT @ right.transpose(0, 1)
             outer = outer * (-interval.step / (2 * polynomial.pole))
             own_laplacian = own_laplacian + outer
-            if interval.level != 0:
-                own_phase = own_phase + 1j * interval.level * outer
+            for axis, level in enumerate(interval.level):
+                if level != 0:
+                    own_phase[axis] = own_phase[axis] + 1j * level * outer
         by_laplacian.append(own_laplacian)
-        by_phase.append(own_phase)
+        by_phase.append(own_phase[0].unsqueeze(-3) if axes == 1 else torch.stack(own_phase, -3))
         first.append(state)
     return _Partial(torch.stack(by_laplacian), torch.stack(by_phase), final, torch.stack(first))
 
 
-def _chunks(phase: Tensor) -> tuple[Tensor, ...]:
-    return phase.split(CHUNK if phase.device.type == "cpu" else len(phase))
+def _chunks(phase: Tensor, intervals: tuple[Interval, ...]) -> tuple[Tensor, ...]:
+    """Measurements worked on together."""
+    distinct = len({_key(interval)[:2] for interval in intervals})
+    most = max(1, KEPT // (distinct * phase.shape[-1] ** 2))
+    return phase.split(min(most, CHUNK if phase.device.type == "cpu" else len(phase)))
+
+
+def _key(interval: Interval) -> tuple[float, tuple[float, ...], bool]:
+    """Shift sigma/h and level of a resolvent, the level up to its sign, and that sign."""
+    level = interval.level
+    reverse = next((x < 0 for x in level if x != 0), False)
+    positive = tuple(-x for x in level) if reverse else level
+    return interval.polynomial.pole / interval.step, positive, reverse
 
 
 def _cayley(laplacian, phase, intervals) -> Iterator[tuple[Interval, Tensor]]:
-    """Each interval with its V = 2 s (s + L + i f B)^-1 - 1, s = sigma / h.
+    """Each interval with its V = 2 s (s + L + i sum_a f_a B_a)^-1 - 1, s = sigma / h.
 
     A reversed gradient gives the complex conjugate, and no gradient one matrix for all.
     """
-    known: dict[tuple[float, float], Tensor] = {}
+    known: dict[tuple[float, tuple[float, ...]], Tensor] = {}
     unit = torch.eye(laplacian.shape[-1], dtype=torch.complex128, device=laplacian.device)
     for interval in intervals:
-        shift, level = interval.polynomial.pole / interval.step, abs(interval.level)
+        shift, level, reverse = _key(interval)
         if (shift, level) not in known:
             operator = laplacian.to(torch.complex128)
-            if level != 0:
-                operator = torch.complex(laplacian.expand_as(phase), level * phase)
+            if any(level):
+                whole = sum(x * phase[..., a, :, :] for a, x in enumerate(level) if x != 0)
+                operator = torch.complex(laplacian.expand_as(whole), whole)
             known[shift, level] = 2 * shift * torch.linalg.inv(shift * unit + operator) - unit
         cayley = known[shift, level]
-        yield interval, cayley.conj().resolve_conj() if interval.level < 0 else cayley
+        yield interval, cayley.conj().resolve_conj() if reverse else cayley
 
 
 def _apply(cayley: Tensor, state: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Complex, Float
@@ -12,7 +11,7 @@ from torch import Tensor
 from spinmesh.bloch_torrey.propagation import intervals_of, signal
 from spinmesh.errors import SequenceError
 from spinmesh.reduction import ReducedModel
-from spinmesh.sequence import PGSE, Acquisition
+from spinmesh.sequence import Acquisition, Sequence
 from spinmesh.units import GAMMA
 
 
@@ -45,26 +44,30 @@ def simulate_compartments(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Complex[Tensor, "compartment measurement"]:
     """Signal of each compartment; differentiable in the reduced operators, forward and reverse."""
+    extent = _extent(reduced.moments)
     parts: list[Tensor] = []
     order: list[Tensor] = []
     for number, sequence in enumerate(acquisition.sequences):
         chosen = (acquisition.timing == number).nonzero()[:, 0]
         if len(chosen):
-            parts.append(_one_sequence(reduced, sequence, acquisition.gradient[chosen]))
+            parts.append(_one_sequence(reduced, sequence, acquisition.vectors(chosen), extent))
             order.append(chosen)
     return torch.cat(parts, 1)[:, torch.argsort(torch.cat(order))]
 
 
 def _one_sequence(
-    reduced: ReducedModel, sequence: PGSE, gradient: Float[Tensor, "measurement 3"]
+    reduced: ReducedModel,
+    sequence: Sequence,
+    vectors: Float[Tensor, "measurement 3 axis"],
+    extent: float,
 ) -> Complex[Tensor, "compartment measurement"]:
-    """Product of exp(-dt (L + i gamma f g.J)) over the intervals on which f is constant."""
-    phase = GAMMA * torch.einsum("md,djk->mjk", gradient, reduced.moments)
-    times = sequence.breakpoints()
-    durations = [after - before for before, after in pairwise(times)]
-    levels = [sequence.profile((before + after) / 2) for before, after in pairwise(times)]
-    rate = GAMMA * float(gradient.norm(dim=1).max()) * _extent(reduced.moments)
-    return signal(reduced.laplacian, phase, reduced.mean, intervals_of(durations, levels, rate))
+    """Product of exp(-dt (L + i gamma g.J)) over the steps on which g is constant."""
+    phase = GAMMA * torch.einsum("mda,djk->majk", vectors, reduced.moments)
+    durations, levels = sequence.steps()
+    # The columns of a vector profile's frame have equal length.
+    rate = GAMMA * float(vectors[..., 0].norm(dim=1).max()) * extent
+    intervals = intervals_of(durations.tolist(), levels.tolist(), rate)
+    return signal(reduced.laplacian, phase, reduced.mean, intervals)
 
 
 def _extent(moments: Float[Tensor, "3 mode mode"]) -> float:
@@ -77,10 +80,9 @@ def unweighted(reduced: ReducedModel, acquisition: Acquisition) -> Float[Tensor,
     """Signal at each measurement's echo time without any gradient."""
     if not acquisition.sequences:
         raise SequenceError("acquisition: no sequence. Give at least one measurement.")
-    values = [
-        reduced.initial
-        @ torch.linalg.matrix_exp(-sequence.echo_time * reduced.laplacian)
-        @ reduced.initial
-        for sequence in acquisition.sequences
-    ]
-    return torch.stack(values)[acquisition.timing]
+    values: dict[float, Tensor] = {}
+    for sequence in acquisition.sequences:
+        if sequence.echo_time not in values:
+            decay = torch.linalg.matrix_exp(-sequence.echo_time * reduced.laplacian)
+            values[sequence.echo_time] = reduced.initial @ decay @ reduced.initial
+    return torch.stack([values[s.echo_time] for s in acquisition.sequences])[acquisition.timing]

@@ -72,14 +72,15 @@ def turn_jacobian(
     """d(attenuation)/d(rotation vector) when the shape turns: the gradient moves by g x w."""
     gradient = acquisition.gradient
     unit = torch.eye(3, dtype=gradient.dtype, device=gradient.device)
-    tangents = torch.stack([torch.linalg.cross(gradient, w.expand_as(gradient)) for w in unit])
+    # Column j of the matrix that maps g to g x w is e_j x w.
+    tangents = torch.stack([torch.linalg.cross(unit, w.expand_as(unit)).T for w in unit])
     reduced = prediction.reduced
 
-    def attenuation(gradient: Tensor) -> Tensor:
-        turned = Acquisition(acquisition.sequences, acquisition.timing, gradient)
+    def attenuation(rotation: Tensor) -> Tensor:
+        turned = acquisition.rotated(rotation)
         return simulate(reduced, turned).abs() / unweighted(reduced, turned)
 
-    return _columns(attenuation, (gradient,), [tangents])
+    return _columns(attenuation, (unit,), [tangents])
 
 
 def _columns(function: Callable[..., Tensor], at: tuple[Tensor, ...], tangents) -> Tensor:

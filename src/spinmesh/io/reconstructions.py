@@ -18,8 +18,8 @@ from spinmesh.inversion import (
     SpectralBasis,
     Target,
 )
+from spinmesh.io.sequences import acquisition_from, acquisition_variables
 from spinmesh.io.shapes import mesh_from, mesh_variables
-from spinmesh.io.signals import acquisition_from, acquisition_variables
 from spinmesh.io.store import Codec
 
 ONE = {"units": "1"}
@@ -158,12 +158,12 @@ def _decode_reconstruction(dataset: xr.Dataset) -> Reconstruction:
 
 
 CODECS = (
-    Codec(Target, "spinmesh/target", 1, "simulate", _encode_target, _decode_target),
+    Codec(Target, "spinmesh/target", 2, "simulate", _encode_target, _decode_target),
     Codec(ShapeModel, "spinmesh/shape_model", 1, "reconstruct", _encode_model, _decode_model),
     Codec(
         Reconstruction,
         "spinmesh/reconstruction",
-        1,
+        2,
         "reconstruct",
         _encode_reconstruction,
         _decode_reconstruction,

@@ -221,7 +221,7 @@ def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) ->
             "lw": 0,
             "color": COLOURS[number % len(COLOURS)],
         }
-        label = f"Δ {sequence.Delta:g} ms"
+        label = sequence.label
         above.scatter(expected[own], target.attenuation[own], label=label, **style)
         below.scatter(acquisition.b_value[own], residual[own], **style)
     line = torch.logspace(np.log10(float(expected.min()) * 0.8), 0, 60, dtype=torch.float64)

@@ -49,8 +49,7 @@ def plot_signals(
         for row, timing in zip(grid, timings, strict=True):
             for axes, (_, acquisition, attenuation, sigma) in zip(row, columns, strict=True):
                 dots = _draw(axes, acquisition, attenuation, sigma, timing)
-            delta, Delta = timing
-            row[0].set_ylabel(f"δ {delta:g} ms, Δ {Delta:g} ms\nattenuation |S| / S(0)")
+            row[0].set_ylabel(f"{timing}\nattenuation |S| / S(0)")
         for axes, (title, *_) in zip(grid[0], columns, strict=True):
             axes.set_title(title)
         for axes in grid[-1]:
@@ -65,9 +64,10 @@ def plot_signals(
     return figure
 
 
-def timings_of(acquisitions: list[Acquisition]) -> list[tuple[float, float]]:
-    """The different (delta, Delta) in ms, ascending, thinned out to `ROWS`."""
-    every = sorted({(s.delta, s.Delta) for a in acquisitions for s in a.sequences})
+def timings_of(acquisitions: list[Acquisition]) -> list[str]:
+    """Labels of the different timings, by echo time, thinned out to `ROWS`."""
+    echo = {s.label: s.echo_time for a in acquisitions for s in a.sequences}
+    every = sorted(echo, key=echo.__getitem__)
     kept = np.linspace(0, len(every) - 1, min(ROWS, len(every))).round().astype(int)
     return [every[i] for i in kept]
 
@@ -77,11 +77,11 @@ def _draw(
     acquisition: Acquisition,
     attenuation: Tensor,
     sigma: float,
-    timing: tuple[float, float],
+    timing: str,
 ) -> PathCollection:
     """One panel: a dot per measurement and the mean over directions at each b."""
-    durations = [acquisition.durations(name).numpy() for name in ("delta", "Delta")]
-    here = (durations[0] == timing[0]) & (durations[1] == timing[1])
+    shown = np.array([sequence.label == timing for sequence in acquisition.sequences])
+    here = shown[acquisition.timing.numpy()]
     b, value = acquisition.b_value.numpy()[here], attenuation.numpy()[here]
     cosine = np.abs(acquisition.direction.numpy()[here, 2]).clip(0, 1)
     # Without a gradient there is no angle.

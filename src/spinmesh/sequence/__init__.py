@@ -1,6 +1,19 @@
 """Gradient sequences and acquisitions."""
 
 from spinmesh.sequence.acquisition import Acquisition
+from spinmesh.sequence.free_waveform import FreeWaveform
+from spinmesh.sequence.multiple_pgse import MultiplePGSE
+from spinmesh.sequence.ogse import CosineOGSE, SineOGSE, TrapezoidalOGSE
 from spinmesh.sequence.pgse import PGSE
+from spinmesh.sequence.waveform import Sequence
 
-__all__ = ["PGSE", "Acquisition"]
+__all__ = [
+    "PGSE",
+    "Acquisition",
+    "CosineOGSE",
+    "FreeWaveform",
+    "MultiplePGSE",
+    "Sequence",
+    "SineOGSE",
+    "TrapezoidalOGSE",
+]

@@ -1,50 +1,48 @@
-"""Pulsed-gradient spin echo: two rectangular pulses (Stejskal & Tanner 1965)."""
+"""Pulsed-gradient spin echo: two rectangular or trapezoidal pulses (Stejskal & Tanner 1965)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
 from spinmesh.errors import SequenceError
-from spinmesh.units import GAMMA
+from spinmesh.sequence.lobes import LobePair, refuse_wrong_timing
 
 
 @dataclass(frozen=True)
-class PGSE:
-    """Pulses of duration `delta` whose onsets are `Delta` apart (ms); echo at `Delta + delta`."""
+class PGSE(LobePair):
+    """Pulses of duration `delta` whose onsets are `Delta` apart (ms), rising within `ramp`.
+
+    `delta` runs from the start of the rise to the start of the fall, so that a pulse's area is
+    amplitude times delta whatever its ramp. The echo is at `TE`, by default at the pulses' end.
+    """
 
     delta: float
     Delta: float
+    ramp: float = 0.0
+    TE: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.delta > 0:
-            raise SequenceError(f"PGSE: delta is {self.delta} ms; give a pulse longer than 0.")
-        if self.delta > self.Delta:
+        refuse_wrong_timing(self, self.delta)
+        if not 0 <= self.ramp <= self.delta:
             raise SequenceError(
-                f"PGSE: delta {self.delta} ms exceeds Delta {self.Delta} ms, so the pulses "
-                "overlap. Delta is measured from onset to onset; were the two swapped?"
+                f"PGSE: ramp is {self.ramp} ms; it lies between 0 and delta, {self.delta} ms."
             )
 
     @property
-    def echo_time(self) -> float:
-        """Time from the first pulse's onset to the read-out (ms)."""
-        return self.Delta + self.delta
+    def lobe_duration(self) -> float:
+        """delta and the fall (ms)."""
+        return self.delta + self.ramp
 
-    def breakpoints(self) -> tuple[float, ...]:
-        """Times (ms) between which the profile is constant."""
-        if self.delta == self.Delta:
-            return (0.0, self.delta, self.echo_time)
-        return (0.0, self.delta, self.Delta, self.echo_time)
+    def lobe_breakpoints(self) -> tuple[float, ...]:
+        """The corners of the trapezoid."""
+        return (0.0, self.ramp, self.delta, self.delta + self.ramp)
 
-    def profile(self, t: float) -> float:
-        """Effective gradient at time t relative to its amplitude: +1, 0, then -1."""
-        if t < self.delta:
-            return 1.0
-        return 0.0 if t < self.Delta else -1.0
-
-    def b_value(self, g: float) -> float:
-        """b (ms/um^2) at gradient amplitude g (mT/m): (gamma g delta)^2 (Delta - delta/3)."""
-        return (GAMMA * g * self.delta) ** 2 * (self.Delta - self.delta / 3)
-
-    def gradient(self, b: float) -> float:
-        """Gradient amplitude (mT/m) that gives b (ms/um^2)."""
-        return (b / (self.Delta - self.delta / 3)) ** 0.5 / (GAMMA * self.delta)
+    def lobe(self, t: Float[ndarray, " time"]) -> Float[ndarray, " time"]:
+        """A trapezoid of height 1."""
+        if self.ramp == 0:
+            return np.ones_like(t)
+        return np.minimum(1.0, np.minimum(t, self.delta + self.ramp - t) / self.ramp)

@@ -167,11 +167,8 @@ def powder_average(
         shell = (acquisition.timing == timing) & (rounded == b)
         powder.append(signals.signal[:, shell].abs().mean(1))
         unweighted.append(signals.unweighted[:, shell].mean(1))
-        pgse = acquisition.sequences[timing]
-        features.append(
-            f"log attenuation b={b * SHELL_WIDTH:g} ms/um^2 "
-            f"delta={pgse.delta:g} Delta={pgse.Delta:g} ms"
-        )
+        sequence = acquisition.sequences[timing]
+        features.append(f"log attenuation b={b * SHELL_WIDTH:g} ms/um^2 {sequence.label}")
     return torch.stack(powder, 1).numpy(), torch.stack(unweighted, 1).numpy(), tuple(features)
 
 

@@ -1,0 +1,163 @@
+"""Camino schemes, and csv tables of free gradient waveforms (docs/sequences.md, section 5)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy import ndarray
+
+from spinmesh.errors import SequenceError
+from spinmesh.io.store import complete_or_absent
+from spinmesh.io.text import numbers_of, text_of
+from spinmesh.sequence import PGSE, Acquisition, FreeWaveform
+from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m, s_from_ms, t_per_m_from_mt_per_m
+
+COLUMNS = ("measurement", "duration_ms", "gx_mT_per_m", "gy_mT_per_m", "gz_mT_per_m")
+
+
+def read_camino_scheme(path: str | Path) -> Acquisition:
+    """A Camino scheme, by its header: STEJSKALTANNER or GRADIENT_WAVEFORM (SI units).
+
+    STEJSKALTANNER: gx gy gz |G| DELTA delta TE per line; TE = 0 means the end of the pulses.
+    GRADIENT_WAVEFORM: K dt and K gradient vectors per line.
+    """
+    path = Path(path)
+    lines = text_of(path).splitlines()
+    header = [line for line in lines if line.strip() and not line.lstrip().startswith("#")][:1]
+    version = header[0].upper().replace(" ", "") if header else ""
+    body = lines[lines.index(header[0]) + 1 :] if header else []
+    if "STEJSKALTANNER" in version:
+        return _stejskal_tanner(path, body)
+    if "GRADIENT_WAVEFORM" in version:
+        return _gradient_waveform(path, body)
+    raise SequenceError(
+        f"{path}: first line is {header[0] if header else ''!r}, not `VERSION: STEJSKALTANNER` or "
+        "`VERSION: GRADIENT_WAVEFORM`. Other Camino schemes are not read here."
+    )
+
+
+def write_camino_scheme(
+    acquisition: Acquisition, path: str | Path, raster: float | None = None
+) -> None:
+    """STEJSKALTANNER, or GRADIENT_WAVEFORM with values every `raster` ms if one is given.
+
+    On a raster each value is the profile's mean over its cell, so that q is kept at the cells'
+    ends; a sequence whose steps begin and end on the raster is written exactly.
+    """
+    if raster is not None:
+        rows = [_on_raster(acquisition, index, raster) for index in range(len(acquisition))]
+        _write_lines(path, "VERSION: GRADIENT_WAVEFORM", rows)
+        return
+    direction, amplitude = acquisition.direction, acquisition.amplitude
+    rows = []
+    for index, which in enumerate(acquisition.timing.tolist()):
+        sequence = acquisition.sequences[which]
+        if not (isinstance(sequence, PGSE) and sequence.ramp == 0):
+            raise SequenceError(
+                f"{path}: measurement {index} is {sequence}, which STEJSKALTANNER cannot hold. "
+                "Give a raster (ms) to write GRADIENT_WAVEFORM."
+            )
+        times = (sequence.Delta, sequence.delta, sequence.echo_time)
+        strength = t_per_m_from_mt_per_m(float(amplitude[index]))
+        rows.append([*direction[index].tolist(), strength, *(s_from_ms(t) for t in times)])
+    _write_lines(path, "VERSION: STEJSKALTANNER", rows)
+
+
+def read_waveforms(path: str | Path) -> Acquisition:
+    """A csv of free waveforms: rows of `COLUMNS` in time's order, measurements from 0 on."""
+    text_of(path)
+    table = pd.read_csv(path, comment="#", skipinitialspace=True)
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise SequenceError(
+            f"{path}: no column {', '.join(missing)}; it needs {','.join(COLUMNS)}."
+        )
+    number = table["measurement"].to_numpy()
+    starts = np.flatnonzero(np.diff(number, prepend=-1))
+    if len(number) == 0 or number[starts].tolist() != list(range(len(starts))):
+        raise SequenceError(f"{path}: measurements must be 0, 1, 2, ... without gap, in order.")
+    rows = np.split(table[list(COLUMNS[1:])].to_numpy(dtype=float), starts[1:])
+    return _free((row[:, 0], row[:, 1:]) for row in rows)
+
+
+def write_waveforms(acquisition: Acquisition, path: str | Path) -> None:
+    """Every measurement's steps as a csv; exact for piecewise-constant sequences."""
+    parts = []
+    for index in range(len(acquisition)):
+        durations, gradient = _steps(acquisition, index)
+        row = np.column_stack([np.full(len(durations), index), durations, gradient])
+        parts.append(pd.DataFrame(row, columns=list(COLUMNS)).astype({"measurement": int}))
+    with complete_or_absent(Path(path)) as partial:
+        pd.concat(parts).to_csv(partial, index=False, float_format="%.17g")
+
+
+def _stejskal_tanner(path: Path, body: list[str]) -> Acquisition:
+    table = np.atleast_2d(numbers_of(path, body))
+    if table.shape[1] != 7:
+        raise SequenceError(
+            f"{path}: {table.shape[1]} columns; STEJSKALTANNER has 7 (gx gy gz |G| DELTA delta TE)."
+        )
+    column = torch.from_numpy(table.T.copy())
+    return Acquisition.from_gradient(
+        mt_per_m_from_t_per_m(column[3]),
+        column[:3].T,
+        ms_from_s(column[5]),
+        ms_from_s(column[4]),
+        TE=ms_from_s(column[6]),
+    )
+
+
+def _gradient_waveform(path: Path, body: list[str]) -> Acquisition:
+    waveforms: list[tuple[float, ndarray]] = []
+    for line in body:
+        if not line.split("#")[0].strip():
+            continue
+        row = numbers_of(path, [line])[0]
+        if len(row) < 5 or len(row) != 2 + 3 * row[0]:
+            raise SequenceError(
+                f"{path}: measurement {len(waveforms)} has {len(row)} numbers, its first is "
+                f"{row[0]:g}; a line is K, dt (s) and 3 K values (T/m)."
+            )
+        gradient = mt_per_m_from_t_per_m(row[2:].reshape(-1, 3))
+        waveforms.append((ms_from_s(row[1]), gradient))
+    return _free(waveforms)
+
+
+def _free(waveforms) -> Acquisition:
+    """One free waveform per measurement; z of the profile is z of the scanner."""
+    parts = [FreeWaveform.of(durations, gradient) for durations, gradient in waveforms]
+    gradient = torch.tensor([[0.0, 0.0, peak] for _, peak in parts], dtype=torch.float64)
+    timing = torch.arange(len(parts))
+    return Acquisition(tuple(waveform for waveform, _ in parts), timing, gradient.reshape(-1, 3))
+
+
+def _steps(acquisition: Acquisition, index: int) -> tuple[ndarray, ndarray]:
+    """Durations (ms) and gradient vectors (mT/m) of one measurement."""
+    durations, levels = acquisition.sequences[int(acquisition.timing[index])].steps()
+    vectors = acquisition.vectors(torch.tensor([index]))[0].numpy()
+    return durations, levels @ vectors.T
+
+
+def _on_raster(acquisition: Acquisition, index: int, raster: float) -> list[float]:
+    durations, gradient = _steps(acquisition, index)
+    end = np.concatenate([[0.0], np.cumsum(durations)])
+    area = np.concatenate([np.zeros((1, 3)), np.cumsum(durations[:, None] * gradient, 0)])
+    count = round(end[-1] / raster)
+    if abs(count * raster - end[-1]) > 1e-6 * raster:
+        raise SequenceError(
+            f"scheme: echo time {end[-1]:g} ms of measurement {index} is not a multiple of the "
+            f"raster, {raster} ms. Choose one that divides it."
+        )
+    grid = np.linspace(0, end[-1], count + 1)
+    kept = np.stack([np.interp(grid, end, area[:, axis]) for axis in range(3)], 1)
+    means = t_per_m_from_mt_per_m(np.diff(kept, axis=0) / raster)
+    return [count, s_from_ms(raster), *means.ravel().tolist()]
+
+
+def _write_lines(path: str | Path, header: str, rows: list[list[float]]) -> None:
+    lines = [header, *(" ".join(f"{x:.17g}" for x in row) for row in rows)]
+    with complete_or_absent(Path(path)) as partial:
+        partial.write_text("\n".join(lines) + "\n")

@@ -1,0 +1,237 @@
+"""Signals of every kind of sequence in a cell: two roads, limits, order of the steps, gradients."""
+
+import numpy as np
+import pytest
+import torch
+
+from spinmesh.bloch_torrey import simulate, unweighted
+from spinmesh.bloch_torrey.propagation import intervals_of, signal
+from spinmesh.mesh import PARAMETERS, SweptDisk, ball, deform, neutral_parameters, swept_disk
+from spinmesh.reduction import ReducedModel, krylov_span, project
+from spinmesh.sequence import (
+    PGSE,
+    Acquisition,
+    CosineOGSE,
+    FreeWaveform,
+    MultiplePGSE,
+    SineOGSE,
+    TrapezoidalOGSE,
+)
+from spinmesh.tissue import Tissue
+
+Z = (0.0, 0.0, 1.0)
+DIRECTIONS = torch.tensor([[1.0, 0, 0], [0, 0, 1.0], [0.6, 0, 0.8], [0.36, 0.48, -0.8]]).double()
+# Propagation's tolerance, 1e-10 per step (Crouzeix-Palencia: 2.4 times), for up to a hundred steps.
+SAME = 1e-8
+
+
+def reduced_model(mesh, **tissue):
+    filled = Tissue.uniform(2.0, **tissue)
+    with torch.no_grad():
+        return project(krylov_span(mesh, filled, 2, 3), mesh.points, filled)
+
+
+@pytest.fixture(scope="module")
+def axon():
+    """A bent, beaded axon: no symmetry, no free axis."""
+    template = swept_disk(SweptDisk(2, 6, 2.0, 12.0))
+    parameters = neutral_parameters(template)
+    for name, value in (("bend", 0.6), ("bead_amplitude", 0.3), ("fan_angle", 0.5)):
+        parameters[PARAMETERS.index(name)] = value
+    return reduced_model(template.with_points(deform(template, parameters)))
+
+
+def attenuation(model, acquisition):
+    return simulate(model, acquisition) / unweighted(model, acquisition)
+
+
+WAVEFORM = FreeWaveform(
+    np.array([2.0, 3.0, 1.5, 3.0, 2.0, 4.0]),
+    np.array([[1, 0, 0], [0, 1, 0.2], [0, 0, 0], [0, -1, 0], [-1, 0, -0.3], [0, 0, 0.0]]),
+)
+
+
+@pytest.mark.parametrize(
+    "sequence",
+    [PGSE(8.0, 19.0), PGSE(6.0, 14.0, 0.5, TE=30.0), CosineOGSE(8.0, 11.0, 2)],
+    ids=lambda s: type(s).__name__,
+)
+def test_a_scalar_profile_written_as_a_vector_gives_the_same_signal(axon, sequence):
+    """Two roads: one phase matrix times a level, against three moment matrices."""
+    scalar = Acquisition.of(sequence, [2.0] * 4, DIRECTIONS)
+    vector = Acquisition.of(FreeWaveform.sampled(sequence), [2.0] * 4, DIRECTIONS)
+    vector = Acquisition(vector.sequences, vector.timing, scalar.gradient)
+    # The same steps and resolvents; only rounding differs.
+    assert torch.allclose(attenuation(axon, scalar), attenuation(axon, vector), rtol=0, atol=1e-9)
+
+
+def test_a_double_pgse_whose_blocks_are_far_apart_is_two_experiments(axon):
+    """Once the cell is mixed, 8 L^2/(pi^2 D) = 60 ms per e-fold here, the blocks forget another."""
+    second = (0.6, 0.0, 0.8)
+    double = Acquisition.of(MultiplePGSE.double(3.0, 10.0, 400.0, second), [2.0], [Z])
+    parts = Acquisition.of(PGSE(3.0, 10.0), [1.0, 1.0], [Z, second])
+    both = attenuation(axon, double)[0]
+    apart = attenuation(axon, parts)
+    # The slowest mode decays by exp(-400 D pi^2/L^2) with L about 12 um: below 1e-20.
+    assert float((both - apart[0] * apart[1]).abs()) < SAME
+
+
+def test_parallel_and_antiparallel_blocks_differ_only_at_short_mixing(axon):
+    """Mitra (1995): walls make short-mixing signals depend on the angle; mixed spins forget it."""
+
+    def difference(mixing):
+        sequences = [MultiplePGSE.double(1.0, 8.0, mixing, (0.0, 0.0, x)) for x in (1.0, -1.0)]
+        values = [
+            attenuation(axon, Acquisition.of(sequence, [1.5], DIRECTIONS[:1]))
+            for sequence in sequences
+        ]
+        return float((values[0] - values[1]).abs().max())
+
+    assert difference(0.0) > 1e-2
+    assert difference(400.0) < SAME
+
+
+def test_zero_mixing_antiparallel_blocks_fuse_the_middle_pulses(axon):
+    """+g, -g | -g, +g without a gap is one negative pulse of twice the length."""
+    double = MultiplePGSE(4.0, 9.0, (Z, (0.0, 0.0, -1.0)))
+    levels = np.array([1.0, 0, -1, 0, 1])[:, None] * np.array(Z)
+    fused = FreeWaveform(np.array([4.0, 5.0, 8.0, 5.0, 4.0]), levels)
+    signals = [attenuation(axon, Acquisition.of(s, [2.0] * 4, DIRECTIONS)) for s in (double, fused)]
+    assert torch.allclose(*signals, rtol=0, atol=SAME)
+
+
+def test_a_waveform_played_backwards_gives_the_same_magnitude(axon):
+    """Reciprocity: L and J are symmetric and start equals read-out, so S(-g(TE - t)) = conj S."""
+    forth, back = (
+        attenuation(axon, Acquisition.of(waveform, [2.0] * 4, DIRECTIONS))
+        for waveform in (WAVEFORM, WAVEFORM.reversed)
+    )
+    assert torch.allclose(back, forth.conj(), rtol=0, atol=SAME)
+    # The fact is not empty: this waveform in this cell has a phase.
+    assert float(forth.imag.abs().max()) > 1e-3
+
+
+def test_turning_a_profile_about_its_direction_matters_unless_it_is_linear(axon):
+    """Two blocks in the plane of the axon's axis: along and across it, or both at 45 degrees."""
+    to_x = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]).double()
+    c = 0.5**0.5
+    about = torch.tensor([[c, -c, 0], [c, c, 0], [0, 0, 1]], dtype=torch.float64)
+    for shape, moves in (("linear", False), ("planar", True)):
+        sequence = getattr(MultiplePGSE, shape)(3.0, 10.0)
+        values = [
+            attenuation(axon, Acquisition.of(sequence, [4.0], DIRECTIONS[:1], frame[None]))
+            for frame in (to_x, to_x @ about)
+        ]
+        assert (float((values[0] - values[1]).abs()) > (1e-2 if moves else SAME)) == moves
+
+
+def test_a_longer_echo_time_only_adds_decay_in_one_compartment():
+    """Uniform T2, no exchange: exp(-TE/T2) times the signal at the pulses' end."""
+    model = reduced_model(ball(4.0, 1), t2=50.0)
+    short, long = (Acquisition.pgse([2.0], [Z], 6.0, 20.0, TE=TE) for TE in (None, 60.0))
+    ratio = simulate(model, long) / simulate(model, short)
+    assert complex(ratio[0]) == pytest.approx(np.exp(-34.0 / 50.0), rel=SAME)
+
+
+SMOOTH = (
+    CosineOGSE(20.0, 25.0, 1),
+    CosineOGSE(20.0, 25.0, 3),
+    SineOGSE(20.0, 25.0, 2),
+    PGSE(10.0, 30.0, 1.0),
+    TrapezoidalOGSE(20.0, 25.0, 2, 0.5),
+)
+
+
+@pytest.mark.parametrize("sequence", SMOOTH, ids=lambda s: f"{type(s).__name__}")
+def test_steps_of_a_smooth_profile_are_of_fourth_order_and_default_to_1e_6(sequence, monkeypatch):
+    """b = 1 to 4 ms/um^2 in a sphere of 5 um, against four times the default steps."""
+    model = reduced_model(ball(5.0, 1))
+    b = 1.0 if getattr(sequence, "periods", 1) == 3 else 4.0
+    acquisition = Acquisition.of(sequence, [b] * 2, DIRECTIONS[:2])
+
+    def at(pairs):
+        steps = type(sequence).steps(sequence, pairs)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(sequence), "steps", lambda self: steps)
+            return attenuation(model, acquisition)
+
+    exact = at(36)
+    errors = [float((at(pairs) - exact).abs().max()) for pairs in (3, 6, 9)]
+    assert float((attenuation(model, acquisition) - exact).abs().max()) < 1.1e-6
+    # Steps of 1, 2 and 3 on straight pieces. Stiff modes take a little off the order of 4.
+    assert errors[0] / errors[1] > 2**3.5
+    assert errors[0] / errors[2] > 3**3.5
+
+
+def operators(seed, size):
+    generator = torch.Generator().manual_seed(seed)
+    L = torch.randn(size, size, generator=generator, dtype=torch.float64)
+    B = torch.randn(3, 3, size, size, generator=generator, dtype=torch.float64)
+    mean = torch.randn(2, size, generator=generator, dtype=torch.float64)
+    return L @ L.T / size, B + B.mT, mean
+
+
+LEVELS = [[0.6, 0.0, -0.8], [0.0, 0.0, 0.0], [-0.6, 0.0, 0.8], [0.0, 1.0, 0.0]]
+
+
+def test_vector_signal_equals_the_product_of_matrix_exponentials():
+    L, B, mean = operators(0, 9)
+    rate = 3 * float(torch.linalg.matrix_norm(B, 2).max())
+    durations = [2.0, 1.0, 2.0, 0.5]
+    intervals = intervals_of(durations, LEVELS, rate)
+    ours = signal(L, B, mean, intervals)
+    state = mean.sum(0).to(torch.complex128).expand(3, -1)[..., None]
+    for time, level in zip(durations, LEVELS, strict=True):
+        phase = torch.einsum("a,majk->mjk", torch.tensor(level, dtype=torch.float64), B)
+        state = torch.linalg.matrix_exp(-time * torch.complex(L.expand_as(phase), phase)) @ state
+    theirs = mean.to(torch.complex128) @ state[..., 0].T
+    scale = float(mean.norm(dim=1).max() * mean.sum(0).norm())
+    # (1 + sqrt 2) 1e-10 per step (Crouzeix-Palencia), relative to |mean| |initial|.
+    assert float((ours - theirs).abs().max()) < 2.5e-10 * sum(i.steps for i in intervals) * scale
+
+
+def test_vector_derivatives_are_those_of_the_discrete_map():
+    """Forward and reverse mode in L, the three phase matrices and the read-out."""
+    L, B, mean = operators(1, 4)
+    intervals = intervals_of([2.0, 1.0, 2.0, 0.5], LEVELS, 3.0)
+
+    def symmetric_signal(L, B, mean):
+        return signal((L + L.T) / 2, (B + B.mT) / 2, mean, intervals)
+
+    inputs = tuple(x.clone().requires_grad_() for x in (L, B[:2], mean))
+    assert torch.autograd.gradcheck(symmetric_signal, inputs, check_forward_ad=True)
+
+
+def test_a_waveform_of_many_levels_is_worked_on_in_smaller_chunks(monkeypatch):
+    """Memory is bounded: fewer measurements at a time give the same signals and gradients."""
+    L, B, mean = operators(2, 5)
+    intervals = intervals_of([2.0, 1.0, 2.0, 0.5], LEVELS, 3.0)
+
+    def value_and_gradient():
+        inputs = tuple(x.clone().requires_grad_() for x in (L, B, mean))
+        result = signal(*inputs, intervals)
+        return result, torch.autograd.grad(result.abs().sum(), inputs)
+
+    whole, gradients = value_and_gradient()
+    monkeypatch.setattr("spinmesh.bloch_torrey.propagation.KEPT", 1)
+    single, single_gradients = value_and_gradient()
+    assert torch.allclose(whole, single, rtol=1e-12)  # rounding
+    for one, other in zip(gradients, single_gradients, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-12)  # rounding
+
+
+def test_gradients_of_a_vector_waveform_in_the_reduced_operators(axon):
+    """Along one random direction of L, J and mean, forward, reverse and difference agree."""
+    acquisition = Acquisition.of(WAVEFORM, [1.0] * 2, DIRECTIONS[:2])
+    generator = torch.Generator().manual_seed(0)
+    small = [axon.laplacian[:12, :12], axon.moments[:, :12, :12], axon.mean[:, :12]]
+    tangents = [torch.randn(x.shape, generator=generator, dtype=torch.float64) for x in small]
+    tangents = [(t + t.mT) / 2 if t.shape[-1] == t.shape[-2] else t for t in tangents]
+
+    def along(step):
+        return simulate(
+            ReducedModel(*(x + step * t for x, t in zip(small, tangents, strict=True))), acquisition
+        )
+
+    step = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(along, (step,), check_forward_ad=True)

@@ -1,0 +1,185 @@
+"""Acquisition files and stores: what is written comes back, what is wrong is refused."""
+
+import numpy as np
+import pytest
+import torch
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.errors import SequenceError, StoreError
+from spinmesh.io import load, save
+from spinmesh.io.acquisitions import read_acquisition, write_fsl
+from spinmesh.io.schemes import (
+    read_camino_scheme,
+    read_waveforms,
+    write_camino_scheme,
+    write_waveforms,
+)
+from spinmesh.io.tables import write_signal_table
+from spinmesh.sequence import (
+    PGSE,
+    Acquisition,
+    CosineOGSE,
+    FreeWaveform,
+    MultiplePGSE,
+    SineOGSE,
+    TrapezoidalOGSE,
+)
+
+DIRECTIONS = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.6, 0, 0.8]]).double()
+WAVEFORM = FreeWaveform(
+    np.array([2.0, 3.0, 1.5, 3.0, 2.0, 4.5]),
+    np.array([[1, 0, 0], [0, 1, 0.2], [0, 0, 0], [0, -1, 0], [-1, 0, -0.3], [0, 0, 0.0]]),
+)
+EVERY = (
+    PGSE(8.0, 19.0, 0.5, TE=40.0),
+    CosineOGSE(20.0, 25.0, 2),
+    SineOGSE(20.0, 25.0, 2),
+    TrapezoidalOGSE(20.0, 25.0, 2, 0.5),
+    MultiplePGSE.double(5.0, 12.0, 3.0, (0.6, 0.0, 0.8), TE=50.0),
+    WAVEFORM,
+)
+
+
+def of(sequence):
+    return Acquisition.of(sequence, [0.0, 1.0, 2.0], DIRECTIONS)
+
+
+def pgse(**timing):
+    return Acquisition.pgse([0.0, 1.0, 2.0], DIRECTIONS, 8.0, [19.0, 19.0, 49.0], **timing)
+
+
+def test_every_kind_of_sequence_comes_back_from_a_store(tmp_path):
+    acquisition = Acquisition.joined([of(sequence) for sequence in EVERY])
+    turned = acquisition.rotated(torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double())
+    for number, written in enumerate((acquisition, turned)):
+        ones = torch.ones(1, len(written), dtype=torch.float64)
+        save(Signals(written, ones.to(torch.complex128), ones), tmp_path / f"{number}.zarr")
+        back = load(Signals, tmp_path / f"{number}.zarr").acquisition
+        assert back.sequences[:-1] == written.sequences[:-1]
+        assert torch.equal(back.b_tensor, written.b_tensor)
+        assert (back.frame is None) == (written.frame is None)
+
+
+def test_fsl_files_come_back(tmp_path):
+    paths = [str(tmp_path / name) for name in ("bvals", "bvecs", "delta", "Delta")]
+    write_fsl(pgse(), *paths)
+    back = read_acquisition(bvals=paths[0], bvecs=paths[1], delta_ms=paths[2], Delta_ms=paths[3])
+    # 17 digits are written; b goes through a square root.
+    assert torch.allclose(back.gradient, pgse().gradient, rtol=1e-14, atol=0)
+    assert torch.equal(back.durations("Delta"), pgse().durations("Delta"))
+
+
+@pytest.mark.parametrize("acquisition", [pgse(TE=80.0), pgse(ramp=0.5), of(EVERY[1])])
+def test_fsl_files_refuse_what_they_cannot_hold(tmp_path, acquisition):
+    with pytest.raises(SequenceError, match=r"measurement 0 is .* FSL files cannot hold it"):
+        write_fsl(acquisition, *(tmp_path / name for name in "abcd"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_camino_scheme_comes_back_with_its_echo_time(tmp_path):
+    write_camino_scheme(pgse(TE=80.0), tmp_path / "a.scheme")
+    back = read_acquisition(scheme=str(tmp_path / "a.scheme"))
+    # Seconds and T/m are written, and turned back: rounding.
+    assert torch.allclose(back.gradient, pgse().gradient, rtol=1e-14, atol=0)
+    assert torch.allclose(back.durations("echo_time"), torch.full((3,), 80.0).double())
+    assert torch.allclose(back.durations("delta"), torch.full((3,), 8.0).double())
+
+
+def test_a_camino_echo_time_of_zero_means_none_and_a_short_one_is_refused(tmp_path):
+    path = tmp_path / "a.scheme"
+    path.write_text("VERSION: 1\nVERSION: STEJSKALTANNER\n")
+    with pytest.raises(SequenceError, match="first line is 'VERSION: 1'"):
+        read_camino_scheme(path)
+    path.write_text("VERSION: STEJSKALTANNER\n0 0 1 0.1 0.040 0.010 0\n")
+    assert float(read_camino_scheme(path).durations("echo_time")[0]) == 50.0
+    path.write_text("VERSION: STEJSKALTANNER\n0 0 1 0.1 0.040 0.010 0.045\n")
+    with pytest.raises(SequenceError, match=r"echo time 45\.0 ms is before the gradient's end"):
+        read_camino_scheme(path)
+
+
+def test_ramps_need_a_raster_in_a_camino_scheme(tmp_path):
+    with pytest.raises(SequenceError, match=r"STEJSKALTANNER cannot hold.*Give a raster"):
+        write_camino_scheme(pgse(ramp=0.5), tmp_path / "a.scheme")
+    with pytest.raises(SequenceError, match=r"not a multiple of the raster, 0\.7 ms"):
+        write_camino_scheme(pgse(), tmp_path / "a.scheme", raster=0.7)
+
+
+@pytest.mark.parametrize(
+    "sequence", [PGSE(8.0, 19.0), EVERY[4], WAVEFORM], ids=lambda s: type(s).__name__
+)
+def test_waveforms_on_the_raster_come_back_exactly(tmp_path, sequence):
+    """Every corner of these is a multiple of 0.5 ms."""
+    write_camino_scheme(of(sequence), tmp_path / "a.scheme", raster=0.5)
+    back = read_camino_scheme(tmp_path / "a.scheme")
+    # Rounding of seconds and T/m.
+    assert torch.allclose(back.b_tensor, of(sequence).b_tensor, rtol=1e-11, atol=1e-13)
+    assert torch.allclose(back.durations("echo_time"), of(sequence).durations("echo_time"))
+
+
+def test_a_smooth_waveform_on_a_raster_loses_b_to_second_order(tmp_path):
+    """Cell means keep q at the cells' ends; between them q is a chord of the sine."""
+    errors = []
+    for raster in (0.5, 0.25):
+        write_camino_scheme(of(EVERY[1]), tmp_path / "a.scheme", raster=raster)
+        b = read_camino_scheme(tmp_path / "a.scheme").b_value
+        errors.append(float((b - of(EVERY[1]).b_value).abs().max()))
+    assert 2**1.7 < errors[0] / errors[1] < 2**2.3
+
+
+@pytest.mark.parametrize("sequence", EVERY, ids=lambda s: type(s).__name__)
+def test_a_csv_of_waveforms_holds_the_steps_of_any_sequence(tmp_path, sequence):
+    path = tmp_path / "w.csv"
+    write_waveforms(of(sequence), path)
+    back = read_acquisition(scheme=str(path))
+    # Steps of smooth profiles keep b to 3e-6 (fourth order); levels are rounded at 1e-12.
+    smooth = type(sequence) in (PGSE, CosineOGSE, SineOGSE, TrapezoidalOGSE)
+    tolerance = 1e-5 if smooth else 2e-11
+    assert torch.allclose(back.b_tensor, of(sequence).b_tensor, rtol=0, atol=tolerance)
+    # Written again they do not change: they are steps now.
+    write_waveforms(back, tmp_path / "again.csv")
+    again = read_waveforms(tmp_path / "again.csv")
+    assert torch.allclose(again.b_tensor, back.b_tensor, rtol=0, atol=2e-11)
+
+
+GOOD = "measurement,duration_ms,gx_mT_per_m,gy_mT_per_m,gz_mT_per_m\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "0,5,0,0,40\n0,5,0,0,40\n", "measurement 0 does not refocus"),
+        (GOOD + "0,5,0,0,40\n0,5,0,0,-40\n2,5,0,0,0\n", "must be 0, 1, 2"),
+        (GOOD + "1,5,0,0,40\n", "must be 0, 1, 2"),
+        (GOOD, "must be 0, 1, 2"),
+        (GOOD + "0,-5,0,0,40\n0,5,0,0,-40\n", r"step 0 lasts -5\.0 ms"),
+        (GOOD + "0,5,0,0,nan\n0,5,0,0,-40\n", "levels are not all finite"),
+        ("t,gx\n0,1\n", "no column measurement, duration_ms"),
+    ],
+)
+def test_wrong_csv_waveforms_are_refused(tmp_path, text, message):
+    (tmp_path / "w.csv").write_text(text)
+    with pytest.raises(SequenceError, match=message):
+        read_waveforms(tmp_path / "w.csv")
+    with pytest.raises(StoreError, match="no such file"):
+        read_waveforms(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2 0.005 0 0 0.04 0 0\n", "measurement 0 has 7 numbers, its first is 2"),
+        ("2 0.005 0 0 0.04 0 0 0.04\n", "measurement 0 does not refocus"),
+    ],
+)
+def test_wrong_camino_waveforms_are_refused(tmp_path, text, message):
+    (tmp_path / "w.scheme").write_text("VERSION: GRADIENT_WAVEFORM\n" + text)
+    with pytest.raises(SequenceError, match=message):
+        read_camino_scheme(tmp_path / "w.scheme")
+
+
+def test_the_signal_table_leaves_pulse_times_empty_for_a_free_waveform(tmp_path):
+    ones = torch.ones(1, 3, dtype=torch.float64)
+    write_signal_table(Signals(of(WAVEFORM), ones.to(torch.complex128), ones), tmp_path / "s.csv")
+    rows = (tmp_path / "s.csv").read_text().splitlines()
+    assert rows[0].split(",")[4:6] == ["delta_ms", "Delta_ms"]
+    assert rows[2].split(",")[4:6] == ["", ""]
