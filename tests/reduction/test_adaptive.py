@@ -28,18 +28,18 @@ from spinmesh.tissue import Tissue
 
 RANGES = {
     "radius": (1.0, 3.0),
-    "length": (6.0, 20.0),
+    "length": (8.0, 20.0),
     "ellipticity": (-0.4, 0.4),
-    "bend": (0.0, 0.3),
+    "bend": (0.0, 0.2),
     "bend_direction": (0.0, 6.28),
-    "twist": (0.0, 1.5),
-    "bead_amplitude": (0.0, 0.3),
+    "twist": (0.0, 0.8),
+    "bead_amplitude": (0.0, 0.25),
     "bead_count": (1.0, 3.0),
     "bead_phase": (0.0, 6.28),
-    "fan_angle": (0.0, 0.6),
+    "fan_angle": (0.0, 0.4),
     "fan_height": (0.3, 0.7),
     "fan_direction": (0.0, 6.28),
-    "undulation_amplitude": (0.0, 1.0),
+    "undulation_amplitude": (0.0, 0.5),
     "undulation_count": (0.5, 1.5),
 }
 FAMILIES = ("straight", "bend_twist", "beading", "fanning", "undulating", "combined")
@@ -66,9 +66,9 @@ def random_case(seed):
     """A mesh of a few hundred nodes, its tissue and a protocol; every third has a membrane."""
     generator = torch.Generator().manual_seed(1000 + seed)
     kappa, t2 = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-    template = swept_disk(SweptDisk(1, 6, 2.0, 12.0))
+    template = swept_disk(SweptDisk(1, 8, 2.0, 12.0))
     if seed % 3 == 2:
-        template = nested_cylinder(SweptDisk(2, 3, 2.0, 8.0), 1)
+        template = nested_cylinder(SweptDisk(2, 4, 2.0, 8.0), 1)
     family = FAMILIES[seed % len(FAMILIES)]
     mesh = sample_substrates(
         template, {family: 1}, RANGES, {"train": 0.0, "val": 0.0, "test": 1.0}, seed
@@ -84,7 +84,7 @@ def random_case(seed):
     return mesh, tissue, random_protocol(seed, 30)
 
 
-def judged(seed, basis, count=4, steps=24):
+def judged(seed, basis, count=4, steps=64):
     """Estimated error, and the true one by time stepping of `count` of the measurements."""
     mesh, tissue, acquisition = random_case(seed)
     reduction = reduce_mesh(mesh, tissue, acquisition, basis)
