@@ -1,9 +1,10 @@
 """Reduced operators: one seam (`project`), two bases (`krylov_span`, `laplace_span`)."""
 
-from spinmesh.reduction.krylov import krylov_projection, krylov_span, shift_inverse
+from spinmesh.reduction.krylov import krylov_projection, krylov_span
 from spinmesh.reduction.laplace import laplace_modes, laplace_span
 from spinmesh.reduction.projection import Projection
 from spinmesh.reduction.reduced import ReducedModel, project
+from spinmesh.reduction.shift_invert import shift_inverse
 from spinmesh.reduction.span import Span, factorise, slowest_rate
 
 __all__ = [

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from numpy import ndarray
-
 from spinmesh.fem import Matrices, assemble
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction.projection import Projection
-from spinmesh.reduction.span import Span, factorise, monomials, slowest_rate
+from spinmesh.reduction.shift_invert import Solve, shift_inverse
+from spinmesh.reduction.span import Span, monomials, slowest_rate
 from spinmesh.tissue import Tissue
 
 
@@ -24,17 +21,10 @@ def krylov_span(mesh: TetMesh, tissue: Tissue, degree: int = 2, blocks: int = 3)
     return krylov_projection(mesh, matrices, solve, degree, blocks).span
 
 
-def shift_inverse(matrices: Matrices, shift: float) -> Callable[[ndarray], ndarray]:
-    """x -> (S + Q + R + shift M)^-1 x; a shift (1/ms) > 0 keeps a sealed cell's matrix regular."""
-    operator = matrices.stiffness + matrices.flux + matrices.relaxation
-    solve: Callable[[ndarray], ndarray] = factorise(operator + shift * matrices.mass).solve
-    return solve
-
-
 def krylov_projection(
     mesh: TetMesh,
     matrices: Matrices,
-    solve: Callable[[ndarray], ndarray],
+    solve: Solve,
     degree: int,
     blocks: int,
 ) -> Projection:
