@@ -24,8 +24,12 @@ def simulate(
     scheme: Annotated[str | None, typer.Option(help="Camino STEJSKALTANNER scheme.")] = None,
     bvals: Annotated[str | None, typer.Option(help="FSL b-values, s/mm^2.")] = None,
     bvecs: Annotated[str | None, typer.Option(help="FSL directions.")] = None,
-    delta: Annotated[str | None, typer.Option("--delta", help="Pulse duration, ms, or file.")] = None,
-    Delta: Annotated[str | None, typer.Option("--Delta", help="Onset to onset, ms, or file.")] = None,
+    delta: Annotated[
+        str | None, typer.Option("--delta", help="Pulse duration, ms, or file.")
+    ] = None,
+    Delta: Annotated[
+        str | None, typer.Option("--Delta", help="Onset to onset, ms, or file.")
+    ] = None,
     tissue: Annotated[Path | None, typer.Option(help="tissue.yaml, per compartment.")] = None,
     diffusivity: Annotated[float, typer.Option(help="um^2/ms, without --tissue.")] = 2.0,
     basis: Annotated[str, typer.Option(help="krylov or laplace.")] = "krylov",

@@ -37,7 +37,9 @@ def test_signal_equals_the_product_of_matrix_exponentials(duration):
     ours = signal(L, B, mean, intervals_of(durations, levels, rate))
     state = mean.sum(0).to(torch.complex128).expand(3, -1)[..., None]
     for time, level in zip(durations, levels, strict=True):
-        state = torch.linalg.matrix_exp(-time * torch.complex(L.expand(3, -1, -1), level * B)) @ state
+        state = (
+            torch.linalg.matrix_exp(-time * torch.complex(L.expand(3, -1, -1), level * B)) @ state
+        )
     theirs = mean.to(torch.complex128) @ state[..., 0].T
     # (1 + sqrt 2) TOLERANCE per step (Crouzeix-Palencia), relative to |mean| |initial|.
     steps = sum(i.steps for i in intervals_of(durations, levels, rate))
@@ -59,7 +61,7 @@ def test_derivatives_are_those_of_the_discrete_map(levels):
 
 
 def test_jacfwd_jvp_and_reverse_agree_across_chunks():
-    """More measurements than a chunk holds; forward and reverse mode share no code but the states."""
+    """More measurements than a chunk holds; the two modes share no code but the states."""
     generator = torch.Generator().manual_seed(0)
     L, _, mean = operators(3, size=6)
     B = torch.randn(37, 6, 6, generator=generator, dtype=torch.float64)

@@ -6,8 +6,15 @@ from skfem.helpers import dot, grad
 
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.fem import assemble, element_matrices, function_space
-from spinmesh.mesh import SweptDisk, TetMesh, ball, deform, nested_cylinder, neutral_parameters
-from spinmesh.mesh import swept_disk
+from spinmesh.mesh import (
+    SweptDisk,
+    TetMesh,
+    ball,
+    deform,
+    nested_cylinder,
+    neutral_parameters,
+    swept_disk,
+)
 from spinmesh.tissue import Tissue
 
 

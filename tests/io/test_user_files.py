@@ -1,4 +1,4 @@
-"""The user's meshes, acquisitions and signals: what is read, and what is refused with which words."""
+"""The user's meshes, acquisitions and signals: what is read, what is refused, in which words."""
 
 import meshio
 import nibabel as nib
@@ -81,7 +81,9 @@ def test_missing_and_broken_mesh_files_are_refused(tmp_path):
 
 def write_fsl(folder, b, directions):
     (folder / "b").write_text(" ".join(map(str, b)))
-    (folder / "v").write_text("\n".join(" ".join(map(str, row)) for row in np.transpose(directions)))
+    (folder / "v").write_text(
+        "\n".join(" ".join(map(str, row)) for row in np.transpose(directions))
+    )
     return {"bvals": str(folder / "b"), "bvecs": str(folder / "v")}
 
 

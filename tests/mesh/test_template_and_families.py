@@ -150,6 +150,8 @@ def test_reversed_tets_are_turned_but_a_fold_is_refused(order):
 def test_rotation_matrix_turns_by_the_vector_length_and_is_smooth_at_zero():
     angle = 0.7
     turned = rotation_matrix(torch.tensor([0.0, 0, angle]).double())
-    expected = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    expected = torch.tensor(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    )
     assert torch.allclose(turned[:2, :2], expected.double(), atol=1e-14)
     assert torch.autograd.gradcheck(rotation_matrix, torch.zeros(3).double().requires_grad_())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.analytic import cylinder, multilayer_cylinder, sphere
+from spinmesh.analytic import multilayer_cylinder, sphere
 from spinmesh.bloch_torrey import Basis, simulate, simulate_compartments, simulate_mesh
 from spinmesh.mesh import (
     PARAMETERS,
@@ -27,7 +27,12 @@ from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
 ORACLES = Path(__file__).parent.parent / "oracles"
-DIRECTIONS = {"x": [1.0, 0, 0], "z": [0, 0, 1.0], "111": [3**-0.5] * 3}
+DIRECTIONS = {
+    "x": [1.0, 0, 0],
+    "perp": [1.0, 0, 0],
+    "z": [0, 0, 1.0],
+    "111": [3**-0.5] * 3,
+}
 
 
 def oracle(geometry):
@@ -59,7 +64,9 @@ def axon(order=2, **values):
 
 
 def error(mesh, tissue, acquisition, exact, basis=None):
-    return float((simulate_mesh(mesh, tissue, acquisition, basis).attenuation[0] - exact).abs().max())
+    return float(
+        (simulate_mesh(mesh, tissue, acquisition, basis).attenuation[0] - exact).abs().max()
+    )
 
 
 @pytest.mark.parametrize("basis", [Basis(), Basis("laplace", modes=150)])
@@ -163,7 +170,9 @@ def test_moving_or_turning_the_cell_with_the_gradient_leaves_the_signal():
         simulate_mesh(mesh, tissue, acquisition, fine),
         simulate_mesh(moved, tissue, acquisition.rotated(turn), fine),
     )
-    assert torch.allclose(here.signal, there.signal, rtol=0, atol=2e-6 * float(here.unweighted[0, 0]))
+    assert torch.allclose(
+        here.signal, there.signal, rtol=0, atol=2e-6 * float(here.unweighted[0, 0])
+    )
 
 
 def test_point_reflection_of_the_cell_leaves_the_magnitude():
@@ -244,19 +253,10 @@ def test_uniform_t2_multiplies_every_signal_by_its_decay():
     plain = simulate_mesh(mesh, Tissue.uniform(2.0), acquisition)
     relaxed = simulate_mesh(mesh, Tissue.uniform(2.0, t2=50.0), acquisition)
     decay = math.exp(-38.0 / 50.0)
-    assert torch.allclose(relaxed.signal, plain.signal * decay, rtol=0, atol=2e-5 * float(plain.unweighted[0, 0]))
-    assert torch.allclose(relaxed.unweighted, plain.unweighted * decay, rtol=1e-8)
-
-
-def test_free_water_in_a_box_larger_than_its_displacement():
-    """sqrt(2 D t) = 9 um in a cylinder of r = 60 um along x: walls touch 15 % of the spins."""
-    acquisition = Acquisition.pgse(
-        torch.tensor([0.5, 1.0]).double(), torch.tensor([[0.0, 0, 1.0]] * 2).double(), 2.0, 4.0
+    assert torch.allclose(
+        relaxed.signal, plain.signal * decay, rtol=0, atol=2e-5 * float(plain.unweighted[0, 0])
     )
-    mesh = swept_disk(SweptDisk(1, 60, 2.0, 400.0))
-    exact = cylinder(acquisition, 2.0, 2.0, torch.tensor([0.0, 0, 1]).double())
-    # Two end caps keep back sqrt(D t)/L = 0.7 % of the length.
-    assert error(mesh, Tissue.uniform(2.0), acquisition, exact, Basis(degree=3, blocks=8)) < 1.5e-2
+    assert torch.allclose(relaxed.unweighted, plain.unweighted * decay, rtol=1e-8)
 
 
 def cube():
@@ -297,7 +297,9 @@ def test_gradcheck_of_the_signal_on_a_full_span(mesh):
     )
 
     def signal(step, diffusivity, t2):
-        filled = Tissue((1,), diffusivity * torch.eye(3).double()[None], t2[None], torch.ones(1).double())
+        filled = Tissue(
+            (1,), diffusivity * torch.eye(3).double()[None], t2[None], torch.ones(1).double()
+        )
         return simulate(project(span, mesh.points + step * direction, filled), acquisition)
 
     inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.0, 2.0, 40.0)]
@@ -324,8 +326,12 @@ def test_frozen_span_gradient_is_that_of_the_remeshed_signal():
                 tissue,
                 acquisition,
                 Basis(degree=3, blocks=4),
-            ).signal[0].real
+            )
+            .signal[0]
+            .real
             for sign in (1, -1)
         ]
         difference = (ends[0] - ends[1]) / 2e-3
-        assert float((gradient[:, i] - difference).abs().max()) < 1e-3 * float(difference.abs().max())
+        assert float((gradient[:, i] - difference).abs().max()) < 1e-3 * float(
+            difference.abs().max()
+        )

@@ -8,7 +8,9 @@ from spinmesh.reduction import krylov_span, laplace_span, project
 from spinmesh.tissue import Tissue
 
 
-@pytest.mark.parametrize("make", [lambda m, t: krylov_span(m, t), lambda m, t: laplace_span(m, t, 30)])
+@pytest.mark.parametrize(
+    "make", [lambda m, t: krylov_span(m, t), lambda m, t: laplace_span(m, t, 30)]
+)
 def test_spans_are_orthonormal_in_the_mass(make):
     mesh, tissue = ball(5.0, 2), Tissue.uniform()
     span = make(mesh, tissue)

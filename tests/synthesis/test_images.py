@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from spinmesh.bloch_torrey import simulate_substrates
 from spinmesh.errors import ConfigError
-from spinmesh.mesh import SweptDisk, TetMesh, corner_volumes, swept_disk
+from spinmesh.mesh import SweptDisk, TetMesh, corner_volumes, sample_substrates, swept_disk
 from spinmesh.synthesis import ImageSpec, images, pack_cross_sections
 from spinmesh.synthesis.cross_sections import coverage, enclosed_area, outer_faces, outline, rotated
+from spinmesh.tissue import Tissue
 
 SMALL = ImageSpec(count=8, pixels=16, field_of_view=12.0, held_out_fraction=0.25)
 
@@ -158,3 +160,20 @@ def test_a_single_tet_is_cut_into_its_triangle():
     points = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
     mesh = TetMesh(points, torch.tensor([[0, 1, 2, 3]]), torch.ones(1, dtype=torch.int64))
     np.testing.assert_allclose(enclosed_area(cut(mesh, 0.25)), 0.5 * 0.75**2, rtol=1e-14)
+
+
+def test_simulated_signals_of_thicker_axons_decay_more(signals):
+    """With real signals: across an axon water is free to move as far as the axon is wide."""
+    template = swept_disk(SweptDisk(rings=1, layers=4, radius=1.0, length=8.0))
+    split = {"train": 0.5, "test": 0.5}
+    thin, thick = (
+        sample_substrates(template, {"straight": 2}, {"radius": (r, r)}, split, 1)
+        for r in (0.6, 1.8)
+    )
+    across = signals.acquisition.select([1, 3])  # both along x
+    means = []
+    for substrates in (thin, thick):
+        simulated = simulate_substrates(substrates, Tissue.uniform(2.0), across)
+        means.append(pack_cross_sections(substrates, simulated, SMALL, seed=1).condition.mean(0))
+    assert (means[1] < means[0]).all() and (means[0] < 0).all()
+    assert means[1][1] < means[1][0]  # the higher b decays more

@@ -13,17 +13,17 @@ rule train_shape_model:
         substrates=SUBSTRATES,
     output:
         model=directory(SHAPE_MODEL),
-    params:
-        **LEARNED,
-        provenance=provenance(SAMPLED, LEARNED),
-        code=DIGEST["reconstruct"],
     log:
         f"{LOGS}/train_shape_model.log",
     benchmark:
         f"{TIMES}/reconstruct-train_shape_model.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        **LEARNED,
+        provenance=provenance(SAMPLED, LEARNED),
+        code=DIGEST["reconstruct"],
     script:
         "../scripts/train_shape_model.py"
 
@@ -34,18 +34,18 @@ rule read_signal:
         acquisition=ACQUISITION_FILES,
     output:
         target=directory(MEASURED),
+    log:
+        f"{LOGS}/read_signal.log",
+    benchmark:
+        f"{TIMES}/reconstruct-read_signal.tsv"
+    conda:
+        "../../envs/spinmesh.yaml"
+    threads: 1
     params:
         signal=SIGNAL.model_dump(exclude={"acquisition"}) if SIGNAL else None,
         measured_with=MEASURED_WITH,
         provenance=provenance(MEASURED_WITH),
         code=DIGEST["target"],
-    log:
-        f"{LOGS}/read_signal.log",
-    benchmark:
-        f"{TIMES}/reconstruct-read_signal.tsv"
-    threads: 1
-    conda:
-        "../../envs/spinmesh.yaml"
     script:
         "../scripts/read_signal.py"
 
@@ -58,17 +58,17 @@ rule reconstruct_shape:
     output:
         reconstruction=directory(RECONSTRUCTION),
         mesh=f"{RESULTS}/reconstruct/reconstruction.vtu",
-    params:
-        **RECONSTRUCTED,
-        provenance=provenance(SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED),
-        code=DIGEST["reconstruct"],
     log:
         f"{LOGS}/reconstruct_shape.log",
     benchmark:
         f"{TIMES}/reconstruct-shape.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        **RECONSTRUCTED,
+        provenance=provenance(SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED),
+        code=DIGEST["reconstruct"],
     script:
         "../scripts/reconstruct_shape.py"
 
@@ -76,20 +76,21 @@ rule reconstruct_shape:
 rule plot_reconstruction:
     input:
         reconstruction=RECONSTRUCTION,
+        model=SHAPE_MODEL,
     output:
         figure=report(
             FIGURE_RECONSTRUCTION,
             category="3 reconstruct",
             caption="../report/reconstruction.rst",
         ),
-    params:
-        code=DIGEST["report"],
     log:
         f"{LOGS}/plot_reconstruction.log",
     benchmark:
         f"{TIMES}/reconstruct-plot.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        code=DIGEST["report"],
     script:
         "../scripts/plot_reconstruction.py"

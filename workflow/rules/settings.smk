@@ -21,18 +21,35 @@ onstart:
         raise WorkflowError(f"{type(error).__name__}: {error}") from None
 
 
-
 RESULTS = f"results/{CONFIG.run}"
 LOGS = f"{RESULTS}/logs"
 TIMES = f"{RESULTS}/times"
 
 # Packages whose version changes numbers; with a stage's own code they decide when it is rerun.
 NUMERICS = ("numpy", "scipy", "scikit-fem", "torch")
+# Listed by hand: io finds a store's codec by name, which no import shows, and a section of the
+# configuration turns keys with units into what its stage takes.
 CODE = {
-    "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes"),
-    "simulate": ("spinmesh.bloch_torrey", "spinmesh.io.signals", "spinmesh.io.acquisitions"),
-    "target": ("spinmesh.bloch_torrey", "spinmesh.inversion.target", "spinmesh.io.targets"),
-    "reconstruct": ("spinmesh.inversion", "spinmesh.io.reconstructions"),
+    "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes", "spinmesh.config.shapes"),
+    "simulate": (
+        "spinmesh.bloch_torrey",
+        "spinmesh.io.signals",
+        "spinmesh.io.acquisitions",
+        "spinmesh.io.tables",
+        "spinmesh.config.physics",
+    ),
+    "target": (
+        "spinmesh.inversion.target",
+        "spinmesh.io.targets",
+        "spinmesh.io.acquisitions",
+        "spinmesh.config.physics",
+    ),
+    "reconstruct": (
+        "spinmesh.inversion",
+        "spinmesh.io.reconstructions",
+        "spinmesh.io.meshes",
+        "spinmesh.config.physics",
+    ),
     "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
     "report": ("spinmesh.report",),
 }

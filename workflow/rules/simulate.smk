@@ -15,17 +15,17 @@ rule simulate_shard:
         acquisition=ACQUISITION_FILES,
     output:
         signals=directory(f"{RESULTS}/simulate/shards/{{shard}}-of-{SHARDS}.zarr"),
-    params:
-        **SIMULATED,
-        provenance=provenance(SAMPLED, SIMULATED),
-        code=DIGEST["simulate"],
     log:
         f"{LOGS}/simulate_shard/{{shard}}.log",
     benchmark:
         f"{TIMES}/simulate-shard-{{shard}}.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        **SIMULATED,
+        provenance=provenance(SAMPLED, SIMULATED),
+        code=DIGEST["simulate"],
     script:
         "../scripts/simulate_shard.py"
 
@@ -35,16 +35,16 @@ rule gather_signals:
         shards=expand(rules.simulate_shard.output.signals, shard=range(SHARDS)),
     output:
         signals=directory(SIGNALS),
-    params:
-        provenance=provenance(SAMPLED, SIMULATED),
-        code=DIGEST["simulate"],
     log:
         f"{LOGS}/gather_signals.log",
     benchmark:
         f"{TIMES}/simulate-gather_signals.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        provenance=provenance(SAMPLED, SIMULATED),
+        code=DIGEST["simulate"],
     script:
         "../scripts/gather_signals.py"
 
@@ -55,17 +55,17 @@ rule simulate_target:
         acquisition=ACQUISITION_FILES,
     output:
         target=directory(TARGET),
-    params:
-        **TARGET_SIMULATED,
-        provenance=provenance(TARGETED, TARGET_SIMULATED),
-        code=DIGEST["target"],
     log:
         f"{LOGS}/simulate_target.log",
     benchmark:
         f"{TIMES}/simulate-target.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        **TARGET_SIMULATED,
+        provenance=provenance(TARGETED, TARGET_SIMULATED),
+        code=DIGEST["target"],
     script:
         "../scripts/simulate_target.py"
 
@@ -77,18 +77,18 @@ rule simulate_user_mesh:
     output:
         signals=directory(f"{RESULTS}/simulate/user.zarr"),
         table=f"{RESULTS}/simulate/user.csv",
+    log:
+        f"{LOGS}/simulate_user_mesh.log",
+    benchmark:
+        f"{TIMES}/simulate-user_mesh.tsv"
+    conda:
+        "../../envs/spinmesh.yaml"
+    threads: 1
     params:
         **SIMULATED,
         user_tissue=USER_TISSUE,
         provenance=provenance(USER, SIMULATED, USER_TISSUE),
         code=DIGEST["simulate"],
-    log:
-        f"{LOGS}/simulate_user_mesh.log",
-    benchmark:
-        f"{TIMES}/simulate-user_mesh.tsv"
-    threads: 1
-    conda:
-        "../../envs/spinmesh.yaml"
     script:
         "../scripts/simulate_user_mesh.py"
 
@@ -101,14 +101,14 @@ rule plot_signals:
         user=USER_SIGNALS,
     output:
         figure=report(FIGURE_SIGNALS, category="2 simulate", caption="../report/signals.rst"),
-    params:
-        code=DIGEST["report"],
     log:
         f"{LOGS}/plot_signals.log",
     benchmark:
         f"{TIMES}/simulate-plot_signals.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        code=DIGEST["report"],
     script:
         "../scripts/plot_signals.py"

@@ -18,14 +18,13 @@ rule summarise:
         synthesis=SYNTHESIS,
     output:
         summary=report(SUMMARY, category="summary", caption="../report/summary.rst"),
-    params:
-        times=TIMES,
-        results=RESULTS,
-        code=DIGEST["report"],
     log:
         f"{LOGS}/summarise.log",
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        results=lambda wildcards, output: os.path.dirname(output.summary),
+        code=DIGEST["report"],
     script:
         "../scripts/summarise.py"

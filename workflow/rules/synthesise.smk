@@ -12,17 +12,17 @@ rule make_images:
         signals=SIGNALS,
     output:
         images=directory(IMAGES),
-    params:
-        **IMAGED,
-        provenance=provenance(SAMPLED, SIMULATED, IMAGED),
-        code=DIGEST["synthesise"],
     log:
         f"{LOGS}/make_images.log",
     benchmark:
         f"{TIMES}/synthesise-make_images.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        **IMAGED,
+        provenance=provenance(SAMPLED, SIMULATED, IMAGED),
+        code=DIGEST["synthesise"],
     script:
         "../scripts/make_images.py"
 
@@ -32,18 +32,18 @@ rule train_score_model:
         images=IMAGES,
     output:
         model=directory(SCORE_MODEL),
+    log:
+        f"{LOGS}/train_score_model.log",
+    benchmark:
+        f"{TIMES}/synthesise-train_score_model.tsv"
+    conda:
+        "../../envs/spinmesh.yaml"
+    threads: 1
     params:
         **SCORED,
         checkpoint=f"{RESULTS}/synthesise/score_model.checkpoint",
         provenance=provenance(SAMPLED, SIMULATED, IMAGED, SCORED),
         code=DIGEST["synthesise"],
-    log:
-        f"{LOGS}/train_score_model.log",
-    benchmark:
-        f"{TIMES}/synthesise-train_score_model.tsv"
-    threads: 1
-    conda:
-        "../../envs/spinmesh.yaml"
     script:
         "../scripts/train_score_model.py"
 
@@ -54,17 +54,17 @@ rule synthesise_images:
         images=IMAGES,
     output:
         synthesis=directory(SYNTHESIS),
-    params:
-        **DRAWN,
-        provenance=provenance(SAMPLED, SIMULATED, IMAGED, SCORED, DRAWN),
-        code=DIGEST["synthesise"],
     log:
         f"{LOGS}/synthesise_images.log",
     benchmark:
         f"{TIMES}/synthesise-images.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        **DRAWN,
+        provenance=provenance(SAMPLED, SIMULATED, IMAGED, SCORED, DRAWN),
+        code=DIGEST["synthesise"],
     script:
         "../scripts/synthesise_images.py"
 
@@ -75,17 +75,15 @@ rule plot_synthesis:
         model=SCORE_MODEL,
         synthesis=SYNTHESIS,
     output:
-        figure=report(
-            FIGURE_SYNTHESIS, category="4 synthesise", caption="../report/synthesis.rst"
-        ),
-    params:
-        code=DIGEST["report"],
+        figure=report(FIGURE_SYNTHESIS, category="4 synthesise", caption="../report/synthesis.rst"),
     log:
         f"{LOGS}/plot_synthesis.log",
     benchmark:
         f"{TIMES}/synthesise-plot.tsv"
-    threads: 1
     conda:
         "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        code=DIGEST["report"],
     script:
         "../scripts/plot_synthesis.py"

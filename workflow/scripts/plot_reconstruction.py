@@ -1,10 +1,14 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.inversion import Reconstruction
+from spinmesh.inversion import Reconstruction, ShapeModel
 from spinmesh.io import load
 from spinmesh.progress import log_to
 from spinmesh.report import plot_reconstruction
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
-plot_reconstruction(load(Reconstruction, snakemake.input.reconstruction), snakemake.output.figure)
+plot_reconstruction(
+    load(Reconstruction, snakemake.input.reconstruction),
+    snakemake.output.figure,
+    load(ShapeModel, snakemake.input.model),
+)

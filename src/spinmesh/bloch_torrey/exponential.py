@@ -42,7 +42,7 @@ def steps_and_polynomial(half_height: float) -> tuple[int, CayleyPolynomial]:
 
 @lru_cache
 def cayley_polynomial(half_height: float) -> CayleyPolynomial:
-    """Shortest fit that meets TOLERANCE on the strip's boundary (least squares, real coefficients)."""
+    """Shortest least-squares fit, real coefficients, that meets TOLERANCE on the boundary."""
     z = _strip_boundary(half_height)
     for degree in range(16 + int(half_height), MOST_TERMS, 4):
         for ratio in (0.5, 0.7, 1.0):

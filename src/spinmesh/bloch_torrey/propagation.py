@@ -1,4 +1,4 @@
-"""Propagation through piecewise-constant gradients, with the exact derivative of the discrete map."""
+"""Propagation through piecewise-constant gradients, and its exact discrete derivative."""
 
 from __future__ import annotations
 
@@ -82,9 +82,10 @@ class _Propagation(torch.autograd.Function):
         parts = []
         for number, part in enumerate(_partials(laplacian, phase, mean, ctx.intervals)):
             chunk = slice(number * CHUNK, number * CHUNK + part.final.shape[0])
-            tangent = 0
+            tangent = part.first.new_zeros(part.first.shape[:2])
             if d_laplacian is not None:
-                tangent = part.laplacian.flatten(2) @ d_laplacian.flatten().to(part.laplacian)
+                own = d_laplacian.flatten().to(part.laplacian)
+                tangent = tangent + part.laplacian.flatten(2) @ own
             if d_phase is not None:
                 own = d_phase[chunk].to(part.phase)
                 tangent = tangent + (part.phase * own).sum((-1, -2))
@@ -202,9 +203,7 @@ def _doubled(polynomial: CayleyPolynomial, start: Tensor, states: list[Tensor]) 
     return ascending[1:] + ascending[:-1] - c[:, None, None] * start
 
 
-def _powers(
-    cayley: Tensor, polynomial: CayleyPolynomial, state: Tensor
-) -> tuple[Tensor, Tensor]:
+def _powers(cayley: Tensor, polynomial: CayleyPolynomial, state: Tensor) -> tuple[Tensor, Tensor]:
     """(1 + V) V^j y for j = 0..n-1, and sum_j c_j V^j y."""
     power, powers = state, [state]
     for _ in polynomial.coefficients[1:]:

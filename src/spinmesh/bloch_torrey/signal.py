@@ -64,9 +64,7 @@ def _one_sequence(
     durations = [after - before for before, after in pairwise(times)]
     levels = [sequence.profile((before + after) / 2) for before, after in pairwise(times)]
     rate = GAMMA * float(gradient.norm(dim=1).max()) * _extent(reduced.moments)
-    return signal(
-        reduced.laplacian, phase, reduced.mean, intervals_of(durations, levels, rate)
-    )
+    return signal(reduced.laplacian, phase, reduced.mean, intervals_of(durations, levels, rate))
 
 
 def _extent(moments: Float[Tensor, "3 mode mode"]) -> float:
@@ -75,9 +73,7 @@ def _extent(moments: Float[Tensor, "3 mode mode"]) -> float:
     return float(torch.linalg.eigvalsh(squares)[-1].clamp_min(0).sqrt())
 
 
-def unweighted(
-    reduced: ReducedModel, acquisition: Acquisition
-) -> Float[Tensor, " measurement"]:
+def unweighted(reduced: ReducedModel, acquisition: Acquisition) -> Float[Tensor, " measurement"]:
     """Signal at each measurement's echo time without any gradient."""
     if not acquisition.sequences:
         raise SequenceError("acquisition: no sequence. Give at least one measurement.")

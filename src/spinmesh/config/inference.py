@@ -89,7 +89,7 @@ class Reconstruct(Section):
     """The latent space and its training."""
     pose: Literal["known", "unknown"] = "known"
     """unknown: a rotation is found together with the shape."""
-    iterations: PositiveInt = 12
+    iterations: PositiveInt = 20
     """Gauss-Newton steps at most, for the start that goes on."""
     starts: PositiveInt = 3
     """Shapes the optimisation starts from."""
@@ -123,7 +123,7 @@ class Images(Section):
     volume_fraction: Range = (0.2, 0.4)
     """[low, high] of the area that axons cover; random packing jams near 0.5."""
     attempts: PositiveInt = 20
-    """Trials to place an axon before another is drawn."""
+    """Attempts to fill one image."""
 
     def spec(self) -> ImageSpec:
         """What `spinmesh.synthesis.pack_cross_sections` asks for."""
@@ -142,15 +142,15 @@ class ScoreModelSection(Section):
     """Overrides of that SDE's constants, such as sigma_max or beta_max."""
     width: int = Field(32, ge=8, multiple_of=8)
     """Channels of the first level; a multiple of 8."""
-    iterations: PositiveInt = 700
+    iterations: PositiveInt = 1200
     """Training steps."""
-    batch: PositiveInt = 64
+    batch: PositiveInt = 32
     """Images per step."""
     learning_rate: PositiveFloat = 2e-3
     """Of Adam."""
     condition_dropout: float = Field(0.1, ge=0, le=1)
     """Fraction of images trained without their signal, for the unconditional prior."""
-    noise: tuple[float, PositiveFloat] = (-0.5, 1.3)
+    noise: tuple[float, PositiveFloat] = (-0.3, 1.3)
     """Mean and standard deviation of log(sigma) in training."""
 
     def spec(self) -> ScoreSpec:

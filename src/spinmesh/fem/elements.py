@@ -95,4 +95,3 @@ def face_mass(points: Float[Tensor, "face node 3"]) -> Float[Tensor, "face node 
     tangent = torch.einsum("fna,snb->fsab", points, dvalue)
     area = weight * torch.linalg.cross(tangent[..., 0], tangent[..., 1], dim=-1).norm(dim=-1)
     return torch.einsum("fs,si,sj->fij", area, value, value)
-

@@ -21,9 +21,7 @@ def acquisition_variables(acquisition: Acquisition) -> dict[str, xr.Variable]:
         "timing": xr.Variable(("measurement",), acquisition.timing.numpy(), {"units": "1"}),
         "delta": xr.Variable(("sequence",), timings[:, 0], {"units": "ms"}),
         "Delta": xr.Variable(("sequence",), timings[:, 1], {"units": "ms"}),
-        "b_value": xr.Variable(
-            ("measurement",), acquisition.b_value.numpy(), {"units": "ms/um^2"}
-        ),
+        "b_value": xr.Variable(("measurement",), acquisition.b_value.numpy(), {"units": "ms/um^2"}),
     }
 
 

@@ -94,7 +94,7 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
 
 @contextmanager
 def complete_or_absent(path: Path) -> Iterator[Path]:
-    """Yield a fresh path beside `path`; rename it to `path` if the block succeeds, else remove it."""
+    """Yield a fresh path beside `path`; rename it to `path` on success, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:

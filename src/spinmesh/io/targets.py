@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -42,7 +43,9 @@ def read_target(
         raise ConfigError("signal: give either a csv file or a NIfTI series.")
     path = Path(str(csv or nifti))
     if not path.is_file():
-        raise StoreError(f"{path}: no such signal file. Check the path (from the folder of the run).")
+        raise StoreError(
+            f"{path}: no such signal file. Check the path (from the folder of the run)."
+        )
     if csv is not None:
         magnitude, relative = _read_table(path)
     else:
@@ -74,12 +77,14 @@ def _read_table(path: Path) -> tuple[Float[Tensor, " measurement"], bool]:
 
 
 def _read_voxel(path: Path, voxel: tuple[int, int, int] | None) -> Float[Tensor, " measurement"]:
-    image = nib.load(path)
+    image = cast(nib.spatialimages.SpatialImage, nib.load(path))
     shape = image.shape
     if len(shape) != 4:
         raise SequenceError(f"{path}: image of shape {shape}; a diffusion series has 4 axes.")
     if voxel is None or not all(0 <= i < n for i, n in zip(voxel, shape[:3], strict=True)):
-        raise ConfigError(f"{path}: voxel {voxel} is not inside {shape[:3]}. Give `voxel: [i, j, k]`.")
+        raise ConfigError(
+            f"{path}: voxel {voxel} is not inside {shape[:3]}. Give `voxel: [i, j, k]`."
+        )
     return torch.from_numpy(np.array(image.dataobj[*voxel, :], dtype=np.float64))
 
 

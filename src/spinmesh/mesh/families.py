@@ -100,9 +100,7 @@ def _rotate(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _fan_centre_line(
-    fan_angle: Tensor, height: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _fan_centre_line(fan_angle: Tensor, height: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Tangent angle and unit-length centre line (int sin, int cos) of the fan at each t."""
 
     def tangent(s: Tensor) -> Tensor:
@@ -212,9 +210,7 @@ def single_substrate(
         parameters[PARAMETERS.index(name)] = value
     points = deform(template, parameters)
     check_quality(template.with_points(points, family))
-    return Substrates(
-        template, points[None], parameters[None], PARAMETERS, (family,), ("test",)
-    )
+    return Substrates(template, points[None], parameters[None], PARAMETERS, (family,), ("test",))
 
 
 def _sample_family(
@@ -242,7 +238,7 @@ def _splits(split: Mapping[str, float], count: int, rng: np.random.Generator) ->
     return tuple(str(label) for label in rng.permutation(labels))
 
 
-def rotation_matrix(vector: Float[Tensor, "3"]) -> Float[Tensor, "3 3"]:
+def rotation_matrix(vector: Float[Tensor, 3]) -> Float[Tensor, "3 3"]:
     """Rotation by |vector| rad about `vector` (exponential map); smooth at zero."""
     zero = torch.zeros_like(vector[..., 0])
     x, y, z = vector.unbind(-1)

@@ -82,9 +82,7 @@ def _prisms_to_tets(triangles: np.ndarray, stride: int, layers: int) -> np.ndarr
     """Three tets per prism; the diagonals follow the vertex numbers, so neighbours agree."""
     a, b, c = np.sort(triangles, axis=1).T
     A, B, C = a + stride, b + stride, c + stride
-    prism = np.concatenate(
-        [np.column_stack(t) for t in ((a, b, c, C), (a, b, B, C), (a, A, B, C))]
-    )
+    prism = np.concatenate([np.column_stack(t) for t in ((a, b, c, C), (a, b, B, C), (a, A, B, C))])
     return np.concatenate([prism + layer * stride for layer in range(layers)])
 
 

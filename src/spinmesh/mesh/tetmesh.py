@@ -142,7 +142,9 @@ def check_quality(mesh: TetMesh) -> TetMesh:
     low, high = mesh.bounding_box
     size = float((high - low).max())
     if not PLAUSIBLE_SIZE[0] <= size <= PLAUSIBLE_SIZE[1]:
-        box = " to ".join("(" + ", ".join(f"{x:.4g}" for x in c.tolist()) + ")" for c in (low, high))
+        box = " to ".join(
+            "(" + ", ".join(f"{x:.4g}" for x in c.tolist()) + ")" for c in (low, high)
+        )
         warnings.warn(
             f"{mesh.name}: bounding box {box} um is {size:.3g} um long; cells are some um. "
             "Is the file in another unit? Give `scale_to_um`.",

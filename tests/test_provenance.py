@@ -1,0 +1,160 @@
+"""A result is made again when its code or its configuration changes, and only then."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from spinmesh import provenance
+from spinmesh.provenance import code_digest, config_digest, modules_behind
+
+ROOT = Path(__file__).parents[1]
+
+
+def stages() -> dict[str, tuple[str, ...]]:
+    """The modules of each stage, as the workflow lists them."""
+    text = (ROOT / "workflow/rules/settings.smk").read_text()
+    table: dict[str, tuple[str, ...]] = ast.literal_eval(
+        text.partition("\nCODE = ")[2].partition("\n}\n")[0] + "}"
+    )
+    return table
+
+
+CODE = stages()
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package whose files a test may edit; digests are taken of it."""
+    copy = tmp_path / "spinmesh"
+    shutil.copytree(ROOT / "src/spinmesh", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "__file__", str(copy / "provenance.py"))
+    return copy
+
+
+def digests() -> dict[str, str]:
+    return {stage: code_digest(modules) for stage, modules in CODE.items()}
+
+
+def changed(before: dict[str, str]) -> set[str]:
+    return {stage for stage, digest in digests().items() if digest != before[stage]}
+
+
+def append(path: Path, text: str) -> None:
+    path.write_text(path.read_text() + text)
+
+
+def test_comments_docstrings_and_layout_do_not_count(source: Path) -> None:
+    before = digests()
+    append(source / "mesh/tetmesh.py", "\n\n# why, never what\n\n\n")
+    for path in source.rglob("*.py"):
+        append(path, '\n"""A page of documentation."""\n')
+    quoted = source / "inversion/gauss_newton.py"
+    text = quoted.read_text()
+    quoted.write_text(text.replace('"""At', '"""Not at').replace('"""How', '"""Indeed, how'))
+    assert quoted.read_text() != text
+    assert changed(before) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "users"),
+    [
+        # A stage's own files change that stage and what draws or scores its results.
+        ("inversion/gauss_newton.py", {"reconstruct"}),
+        ("inversion/pose.py", {"reconstruct"}),
+        ("inversion/sensitivity.py", {"reconstruct"}),
+        ("inversion/__init__.py", {"reconstruct"}),
+        ("inversion/shape_model.py", {"reconstruct", "report"}),
+        ("inversion/spectral.py", {"reconstruct", "report"}),
+        ("inversion/metrics.py", {"reconstruct", "report"}),
+        ("io/reconstructions.py", {"reconstruct"}),
+        ("synthesis/__init__.py", {"synthesise"}),
+        ("synthesis/images.py", {"synthesise", "report"}),
+        ("synthesis/training.py", {"synthesise", "report"}),
+        ("mesh/template.py", {"mesh"}),
+        ("mesh/solids.py", {"mesh"}),
+        ("config/shapes.py", {"mesh"}),
+        ("report/style.py", {"report"}),
+        # The noise is put on stage 2's target and modelled by stage 3.
+        ("inversion/noise.py", {"target", "reconstruct", "report"}),
+        ("inversion/target.py", {"target", "reconstruct", "report"}),
+        # Shared modules change all their users.
+        ("config/physics.py", {"simulate", "target", "reconstruct"}),
+        ("sequence/pgse.py", set(CODE) - {"mesh"}),
+        ("mesh/tetmesh.py", set(CODE)),
+        # What only a person at a keyboard uses.
+        ("cli.py", set()),
+        ("analytic/modes.py", set()),
+    ],
+)
+def test_a_statement_changes_the_stages_that_use_its_file(
+    source: Path, file: str, users: set[str]
+) -> None:
+    before = digests()
+    append(source / file, "\nEXTRA = 1\n")
+    assert changed(before) == users
+
+
+def test_changing_a_number_inside_a_function_is_noticed(source: Path) -> None:
+    before = digests()
+    path = source / "synthesis/sampling.py"
+    text = path.read_text()
+    path.write_text(text.replace("0.5 * (slope", "0.4 * (slope"))
+    assert path.read_text() != text
+    assert changed(before) >= {"synthesise"}
+    path.write_text(text)
+    assert changed(before) == set(), "the digest depends on the text alone"
+
+
+def test_only_what_no_store_depends_on_belongs_to_no_stage() -> None:
+    """No science can change without a stage noticing."""
+    package = ROOT / "src"
+    files = [path.relative_to(package).with_suffix("") for path in package.rglob("*.py")]
+    names = {".".join(path.parts).removesuffix(".__init__") for path in files}
+    used = modules_behind(module for modules in CODE.values() for module in modules)
+    # `analytic` judges, it makes nothing; packages count only where they are asked for whole; the
+    # values a configuration reads, unlike their conversion, are parameters of the rules.
+    assert {name for name in names - used if not name.startswith("spinmesh.analytic")} == {
+        "spinmesh",
+        "spinmesh.cli",
+        "spinmesh.config",
+        "spinmesh.config.__main__",
+        "spinmesh.config.inference",
+        "spinmesh.config.inputs",
+        "spinmesh.config.loading",
+        "spinmesh.fem",
+        "spinmesh.io",
+        "spinmesh.reduction",
+        "spinmesh.sequence",
+    }
+
+
+def test_a_name_passed_on_counts_the_file_that_defines_it(source: Path) -> None:
+    """Through a package's __init__, under another name, and through two packages."""
+    for package in ("first", "second"):
+        (source / package).mkdir()
+    (source / "first/__init__.py").write_text("from spinmesh.first.here import verb\n")
+    (source / "first/here.py").write_text("verb = 1\n")
+    (source / "first/there.py").write_text("noun = 1\n")
+    (source / "second/__init__.py").write_text("from spinmesh.first import verb as word\n")
+    (source / "user.py").write_text("def call():\n    from spinmesh.second import word\n")
+    before = code_digest(["spinmesh.user"])
+    (source / "first/there.py").write_text("noun = 2\n")
+    assert code_digest(["spinmesh.user"]) == before
+    (source / "first/here.py").write_text("verb = 2\n")
+    assert code_digest(["spinmesh.user"]) != before
+
+
+def test_a_package_counts_its_version(source: Path) -> None:
+    assert code_digest(["spinmesh.units"], ["torch"]) != code_digest(["spinmesh.units"])
+
+
+def test_an_unknown_module_is_refused() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"spinmesh\.mash"):
+        code_digest(["spinmesh.mash"])
+
+
+def test_configuration_digest_ignores_the_order_of_keys_only() -> None:
+    assert config_digest({"a": 1, "b": [1, 2]}) == config_digest({"b": [1, 2], "a": 1})
+    assert config_digest({"b": [1, 2]}) != config_digest({"b": [2, 1]})

@@ -1,0 +1,256 @@
+"""One tiny run for real, killed and resumed; then what a change of value or code would rerun."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+
+pytestmark = pytest.mark.slow
+
+FIGURES = {"plot_meshes", "plot_signals", "plot_reconstruction", "plot_synthesis"}
+RECONSTRUCT = {"train_shape_model", "reconstruct_shape", "plot_reconstruction"}
+SYNTHESISE = {"make_images", "train_score_model", "synthesise_images", "plot_synthesis"}
+STORES = {
+    "mesh/substrates.zarr": "substrates",
+    "mesh/target.zarr": "substrates",
+    "mesh/user.zarr": "mesh",
+    "simulate/shards/0-of-2.zarr": "signals",
+    "simulate/shards/1-of-2.zarr": "signals",
+    "simulate/signals.zarr": "signals",
+    "simulate/target.zarr": "target",
+    "simulate/user.zarr": "signals",
+    "reconstruct/shape_model.zarr": "shape_model",
+    "reconstruct/reconstruction.zarr": "reconstruction",
+    "synthesise/images.zarr": "images",
+    "synthesise/score_model.zarr": "score_model",
+    "synthesise/samples.zarr": "synthesis",
+}
+# Seconds within which the first shard of a run is written; a loaded machine takes a minute.
+PATIENCE = 300
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was killed with SIGKILL in stage 2 and then resumed."""
+
+    workspace: Any
+    before: dict[Path, int]  # times of the files that were complete when it was killed
+    killed: int  # exit status
+    resumed: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def run(new_workspace: Callable[[], Any]) -> Run:
+    """The only full run of this file."""
+    workspace = new_workspace()
+    status = kill_in_stage_two(workspace)
+    before = times(workspace.results / "mesh/substrates.zarr")
+    # A killed run cannot take its lock away.
+    assert workspace.snakemake("--unlock").returncode == 0
+    return Run(workspace, before, status, workspace.snakemake("--rerun-incomplete"))
+
+
+def kill_in_stage_two(workspace: Any) -> int:
+    """Start a run and kill it with all its jobs as soon as stage 2 writes a store."""
+    with (workspace.root / "killed.log").open("w") as log:
+        process = subprocess.Popen(
+            workspace.command(),
+            cwd=workspace.root,
+            env=workspace.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        shards = workspace.results / "simulate/shards"
+        end = time.monotonic() + PATIENCE
+        while not written(shards) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+def written(folder: Path) -> bool:
+    """Whether any store, finished or not, lies in the folder."""
+    return folder.is_dir() and any(path.is_dir() for path in folder.iterdir())
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """The file with `old` replaced, put back afterwards."""
+    text = path.read_text()
+    assert old in text, f"{path} no longer contains {old!r}"
+    path.write_text(text.replace(old, new))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+def test_killed_run_resumes_and_keeps_what_was_complete(run: Run) -> None:
+    assert run.killed == -signal.SIGKILL
+    assert run.resumed.returncode == 0, run.resumed.stdout
+    assert run.before and times(run.workspace.results / "mesh/substrates.zarr") == run.before
+    left = [p for p in run.workspace.results.rglob("*") if p.suffix in (".partial", ".old")]
+    assert left == []
+
+
+def test_killed_save_leaves_nothing_that_the_next_one_does_not_clear(tmp_path: Path) -> None:
+    """SIGKILL between the writing of the store and its renaming, which no `finally` survives."""
+    store = tmp_path / "mesh.zarr"
+    script = (
+        "import os, signal, sys\n"
+        "from spinmesh import ball, save\n"
+        "if sys.argv[2] == 'die':\n"
+        "    os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "save(ball(5.0, 0), sys.argv[1])\n"
+    )
+    outcome = [
+        subprocess.run([sys.executable, "-c", script, str(store), end], check=False).returncode
+        for end in ("die", "live")
+    ]
+    assert outcome == [-signal.SIGKILL, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["mesh.zarr"]
+
+
+def test_every_store_opens_and_describes_itself(run: Run) -> None:
+    found = {p.relative_to(run.workspace.results).as_posix() for p in all_stores(run)}
+    assert found == set(STORES)
+    for name, schema in STORES.items():
+        path = run.workspace.results / name
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            dataset = xr.open_zarr(path)
+        assert dataset.attrs["schema"] == f"spinmesh/{schema}", path
+        assert isinstance(dataset.attrs["schema_version"], int)
+        assert dataset.attrs["seed"] == 7
+        assert dataset.attrs["package_version"]
+        assert re.fullmatch("[0-9a-f]{16}", dataset.attrs["config_digest"]), path
+        for variable, array in dataset.variables.items():
+            assert "units" in array.attrs, f"{path}: {variable}"
+
+
+def test_every_array_names_its_axes_on_disk(run: Run) -> None:
+    """In Zarr's own metadata, so that other readers than xarray see them."""
+    count = 0
+    for path in all_stores(run):
+        for file in path.rglob("zarr.json"):
+            metadata = json.loads(file.read_text())
+            if metadata["node_type"] == "array":
+                names = metadata.get("dimension_names", [])
+                assert len(names) == len(metadata["shape"]), file
+                assert all(isinstance(name, str) and name for name in names), file
+                assert "units" in metadata["attributes"], file
+                count += 1
+    assert count > 3 * len(STORES), "some three arrays in a store at least"
+
+
+def all_stores(run: Run) -> list[Path]:
+    return sorted(run.workspace.results.rglob("*.zarr"))
+
+
+def test_figures_and_summary_show_four_stages(run: Run) -> None:
+    for name in ("mesh", "signals", "reconstruction", "synthesis"):
+        content = (run.workspace.results / f"figures/{name}.png").read_bytes()
+        assert content.startswith(b"\x89PNG"), name
+        # An empty 1000 x 500 canvas compresses to some 5 kB.
+        assert len(content) > 20_000, name
+    lines = (run.workspace.results / "summary.txt").read_text().splitlines()
+    stages = [line.split()[0] for line in lines if re.match(r"\w+ +[\d.]+ s ", line)]
+    assert stages == ["mesh", "simulate", "reconstruct", "synthesise"]
+    assert len(lines) <= 25, "one screen"
+    assert "factor" in "\n".join(lines)
+
+
+def test_second_run_does_nothing(run: Run) -> None:
+    before = times(run.workspace.results)
+    again = run.workspace.snakemake()
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout
+    assert times(run.workspace.results) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "planned"),
+    [
+        (
+            {"reconstruct.iterations": 5},
+            {"reconstruct_shape", "plot_reconstruction", "summarise"},
+        ),
+        (
+            {"reconstruct.shape_model.epochs": 51},
+            RECONSTRUCT | {"summarise"},
+        ),
+        (
+            {"simulate.snr": 30.0},
+            {
+                "simulate_target",
+                "plot_signals",
+                "reconstruct_shape",
+                "plot_reconstruction",
+                "summarise",
+            },
+        ),
+        (
+            # Neither the user's mesh nor the target is drawn from the ranges.
+            {"mesh.ranges.radius_um": [1.5, 2.4]},
+            {"sample_substrates", "simulate_shard", "gather_signals", "summarise"}
+            | RECONSTRUCT
+            | SYNTHESISE
+            | FIGURES,
+        ),
+        (
+            {"synthesise.samples.steps": 9},
+            {"synthesise_images", "plot_synthesis", "summarise"},
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_changed_value_reruns_what_depends_on_it(
+    run: Run, values: dict[str, Any], planned: set[str]
+) -> None:
+    assert run.workspace.plan(run.workspace.with_values(values)) == planned
+
+
+def test_changed_statement_of_stage_three_reruns_stage_three_alone(run: Run) -> None:
+    source = run.workspace.root / "src/spinmesh/inversion/gauss_newton.py"
+    with edited(source, "damping *= 5", "damping *= 4"):
+        assert run.workspace.plan() == RECONSTRUCT | {"summarise"}
+
+
+def test_changed_statement_of_stage_four_reruns_stage_four_and_pictures(run: Run) -> None:
+    source = run.workspace.root / "src/spinmesh/synthesis/sampling.py"
+    with edited(source, "0.5 * (slope", "0.4 * (slope"):
+        assert run.workspace.plan() - FIGURES == (SYNTHESISE | {"summarise"}) - FIGURES
+
+
+def test_comments_and_docstrings_rerun_nothing(run: Run) -> None:
+    """In every module, and in the rules that know them."""
+    root = run.workspace.root
+    documented = root / "src/spinmesh/inversion/target.py"
+    texts = {path: path.read_text() for path in (root / "src").rglob("*.py")}
+    for path, text in texts.items():
+        path.write_text(text + "\n# A remark.\n")
+    try:
+        with edited(documented, '"""What is to be reconstructed', '"""That which is sought'):
+            assert run.workspace.plan() == set()
+    finally:
+        for path, text in texts.items():
+            path.write_text(text)
