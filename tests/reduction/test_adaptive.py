@@ -138,9 +138,7 @@ def test_an_invariant_span_does_not_pass_for_a_converged_one():
 
     matrices = assemble(mesh, tissue)
     solve = shift_inverse(matrices, 0.2)
-    fixed = [
-        krylov_projection(mesh, matrices, solve, 1, blocks).reduced for blocks in (4, 5)
-    ]
+    fixed = [krylov_projection(mesh, matrices, solve, 1, blocks).reduced for blocks in (4, 5)]
     step = (simulate(fixed[1], acquisition) - simulate(fixed[0], acquisition)).abs().max()
     assert float(step / unweighted(exact, acquisition)[0]) < 1e-3 < error(fixed[1])
     adaptive = reduce_mesh(mesh, tissue, acquisition, Basis(degree=1))

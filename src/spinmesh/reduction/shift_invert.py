@@ -131,7 +131,7 @@ def _conjugate_gradients(
         before, energy = energy, (residual * preconditioned).sum(0)
         direction = preconditioned + _ratio(energy, before) * direction
     raise ReductionError(
-        f"conjugate gradients: {MOST_ITERATIONS} steps were not enough for {len(right):,} unknowns. "
+        f"conjugate gradients: {MOST_ITERATIONS} steps do not solve {len(right):,} unknowns. "
         "Improve the flattest tets of the mesh."
     )
 
