@@ -166,14 +166,14 @@ def _grown_laplace(
 
 
 def _next_count(known: list[tuple[int, float]], tolerance: float) -> int:
-    """Where the power law through the last two errors meets the tolerance; at most fourfold."""
+    """Where the power law through the last two errors meets the tolerance; at most doubled."""
     count, error = known[-1]
     if len(known) == 1 or known[-2][1] <= error:
         return 2 * count
     power = np.log(known[-2][1] / error) / np.log(count / known[-2][0])
     # Half again the error: the law is rough. Slower than the square root it is not yet a law.
     growth = (1.5 * error / tolerance) ** (1 / max(power, 0.5))
-    return int(count * np.clip(growth, 1.3, 4.0))
+    return int(count * np.clip(growth, 1.3, 2.0))
 
 
 def _laplace(mesh: TetMesh, matrices: Matrices, shift: float, count: int) -> Projection:
