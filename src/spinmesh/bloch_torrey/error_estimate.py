@@ -11,15 +11,15 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.bloch_torrey.signal import simulate
-from spinmesh.bloch_torrey.time_stepping import intervals, restricted_pade
+from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.reduction import Projection, ReducedModel
-from spinmesh.sequence import PGSE, Acquisition
+from spinmesh.sequence import Acquisition, Sequence
 from spinmesh.units import GAMMA
 
 # Measurements that residuals and the error estimate look at, at most (at least 2 per sequence).
 REPRESENTATIVES = 24
-# States per interval whose residuals are taken; more changed no basis by more than its noise.
-SAMPLES = 4
+# States per sequence whose residuals are taken, at least: 4 in each interval of a PGSE.
+SAMPLES = 12
 # A step of the states' time stepping turns phases by this much at most (rad): a per cent or so.
 PHASE_STEP = 3.0
 
@@ -36,11 +36,11 @@ def representatives(acquisition: Acquisition) -> Acquisition:
     each = max(2, REPRESENTATIVES // len(used))
     rows = [(acquisition.timing == number).nonzero()[:, 0] for number in used]
     return acquisition.select(
-        torch.cat([own[_farthest(acquisition.gradient[own], each)] for own in rows])
+        torch.cat([own[_farthest(acquisition.vectors(own).flatten(1), each)] for own in rows])
     )
 
 
-def _farthest(points: Float[Tensor, "point 3"], count: int) -> Int[Tensor, " chosen"]:
+def _farthest(points: Float[Tensor, "point component"], count: int) -> Int[Tensor, " chosen"]:
     """Greedy farthest-point choice, starting from the origin, up to sign."""
     distance, chosen = points.norm(dim=1), []
     for _ in range(min(count, len(points))):
@@ -67,44 +67,49 @@ def reduced_states(reduced: ReducedModel, acquisition: Acquisition) -> States:
     """
     values, gradients = [], []
     for number, sequence in enumerate(acquisition.sequences):
-        gradient = acquisition.gradient[acquisition.timing == number]
-        if len(gradient):
+        chosen = (acquisition.timing == number).nonzero()[:, 0]
+        if len(chosen):
+            vectors = acquisition.vectors(chosen)
             for profile in _directions(sequence):
-                for state, level in _along(reduced, profile, gradient):
+                steps = [(length, vectors @ torch.from_numpy(level)) for length, level in profile]
+                for state, gradient in _along(reduced, steps):
                     values.append(state.numpy())
-                    gradients.append((level * gradient).numpy())
+                    gradients.append(gradient.numpy())
     return States(np.concatenate(values).T, np.concatenate(gradients).T)
 
 
-def _directions(sequence: PGSE) -> list[list[tuple[float, float]]]:
-    forward = intervals(sequence)
-    backward = forward[::-1]
-    odd = [(length, -level) for length, level in backward]
-    same = any(np.allclose(forward, other, rtol=0, atol=1e-9) for other in (backward, odd))
-    return [forward] if same else [forward, backward]
+def _directions(sequence: Sequence) -> list[list[tuple[float, Float[ndarray, " axis"]]]]:
+    """Durations and levels; once more backwards unless that is the same profile up to its sign."""
+    lengths, levels = sequence.steps()
+    forward = [*zip(lengths.tolist(), levels, strict=True)]
+    mirrored = np.allclose(lengths, lengths[::-1], rtol=0, atol=1e-9) and any(
+        np.allclose(levels, sign * levels[::-1], rtol=0, atol=1e-9) for sign in (1, -1)
+    )
+    return [forward] if mirrored else [forward, forward[::-1]]
 
 
 def _along(
-    reduced: ReducedModel, profile: list[tuple[float, float]], gradient: Float[Tensor, "m 3"]
-) -> list[tuple[Complex[Tensor, "m mode"], float]]:
-    """SAMPLES states of each interval by L-stable steps of order 3: they need not be exact."""
+    reduced: ReducedModel, steps: list[tuple[float, Float[Tensor, "m 3"]]]
+) -> list[tuple[Complex[Tensor, "m mode"], Float[Tensor, "m 3"]]]:
+    """Some states of each interval by L-stable steps of order 3: they need not be exact."""
     step = restricted_pade(3)
-    phase = GAMMA * torch.einsum("md,djk->mjk", gradient, reduced.moments)
-    # The Frobenius norm over sqrt(k) is a typical size; single phases may turn faster.
-    rate = float(phase.flatten(1).norm(dim=1).max()) / len(reduced.laplacian) ** 0.5
-    unit = torch.eye(len(reduced.laplacian), dtype=torch.complex128)
-    state = reduced.initial.to(torch.complex128).expand(len(gradient), -1)
+    samples = int(np.ceil(SAMPLES / len(steps)))
+    size = len(reduced.laplacian)
+    unit = torch.eye(size, dtype=torch.complex128)
+    state = reduced.initial.to(torch.complex128).expand(len(steps[0][1]), -1)
     result = []
-    for length, level in profile:
-        each = max(1, int(np.ceil(length * abs(level) * rate / (PHASE_STEP * SAMPLES))))
-        h = length / (each * SAMPLES)
-        operator = torch.complex(reduced.laplacian.expand_as(phase), level * phase)
-        inverse = torch.linalg.inv(unit + step.pole * h * operator)
-        for _ in range(SAMPLES):
-            result.append((state, level))
+    for length, gradient in steps:
+        phase = GAMMA * torch.einsum("md,djk->mjk", gradient, reduced.moments)
+        # The Frobenius norm over sqrt(k) is a typical size; single phases may turn faster.
+        rate = float(phase.flatten(1).norm(dim=1).max()) / size**0.5
+        each = max(1, int(np.ceil(length * rate / (PHASE_STEP * samples))))
+        operator = torch.complex(reduced.laplacian.expand_as(phase), phase)
+        inverse = torch.linalg.inv(unit + step.pole * length / (each * samples) * operator)
+        for _ in range(samples):
+            result.append((state, gradient))
             for _ in range(each):
                 state = _stepped(step.coefficients, inverse, state)
-        result.append((state, level))
+        result.append((state, gradient))
     return result
 
 

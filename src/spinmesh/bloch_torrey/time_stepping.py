@@ -23,7 +23,7 @@ from spinmesh.errors import ReductionError
 from spinmesh.fem import Matrices, assemble
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction import factorise
-from spinmesh.sequence import PGSE, Acquisition
+from spinmesh.sequence import Acquisition, Sequence
 from spinmesh.tissue import Tissue
 from spinmesh.units import GAMMA
 
@@ -65,7 +65,7 @@ def restricted_pade(order: int = 5) -> Step:
     return Step(pole, tuple(total.coef.tolist()))
 
 
-def intervals(sequence: PGSE, parts: int = 1) -> list[tuple[float, float]]:
+def intervals(sequence: Sequence, parts: int) -> list[tuple[float, Float[ndarray, " axis"]]]:
     """Durations (ms) and levels of the profile, each interval between breakpoints in `parts`.
 
     The level is that at the part's middle: exact where the profile is constant, of second order in
@@ -73,9 +73,10 @@ def intervals(sequence: PGSE, parts: int = 1) -> list[tuple[float, float]]:
     """
     result = []
     for start, end in pairwise(sequence.breakpoints()):
-        length = (end - start) / parts
-        middles = [start + (i + 0.5) * length for i in range(parts)]
-        result += [(length, sequence.profile(middle)) for middle in middles]
+        if end > start:
+            length = (end - start) / parts
+            middles = start + (np.arange(parts) + 0.5) * length
+            result += [(length, level) for level in sequence.profile(middles)]
     return result
 
 
@@ -89,7 +90,8 @@ def step_signal(
     """Signals (um^3 times spin density) of the full system M w' = -(S + Q + R + i gamma f g.J) w.
 
     `steps_per_interval` equal L-stable steps between neighbouring breakpoints. One complex sparse
-    factorisation per step length and gradient level; a reversed gradient is the complex conjugate.
+    factorisation per step length and gradient; a reversed gradient is the complex conjugate. Of
+    order 2 only where the profile varies between its breakpoints.
     Expensive and simple: meant to judge, on small meshes. Not differentiable.
     """
     if steps_per_interval < 1:
@@ -100,11 +102,12 @@ def step_signal(
     reference = np.zeros(len(acquisition))
     for number, sequence in enumerate(acquisition.sequences):
         parts = intervals(sequence, steps_per_interval)
-        free = _propagate(system, step, parts, np.zeros(3), {})
-        for row in (acquisition.timing == number).nonzero()[:, 0].tolist():
-            gradient = acquisition.gradient[row].numpy()
-            signal[row] = _propagate(system, step, parts, gradient, {})
-            reference[row] = free.real
+        rest = [(length, np.zeros(3)) for length, _ in parts]
+        reference[(acquisition.timing == number).numpy()] = _propagate(system, step, rest).real
+        for row in (acquisition.timing == number).nonzero()[:, 0]:
+            vectors = acquisition.vectors(row[None])[0].numpy()
+            own = [(length, vectors @ level) for length, level in parts]
+            signal[int(row)] = _propagate(system, step, own)
     return Signals(acquisition, torch.from_numpy(signal)[None], torch.from_numpy(reference)[None])
 
 
@@ -126,27 +129,23 @@ class _System:
 
 
 def _propagate(
-    system: _System,
-    step: Step,
-    parts: list[tuple[float, float]],
-    gradient: Float[ndarray, " 3"],
-    solvers: dict[tuple[float, float], Solve],
+    system: _System, step: Step, parts: list[tuple[float, Float[ndarray, " 3"]]]
 ) -> complex:
-    """1' M w at the end of all parts, from w = 1."""
+    """1' M w after all parts (duration in ms, gradient in mT/m), from w = 1."""
     mass = system.matrices.mass
     state = np.ones(mass.shape[0], dtype=complex)
-    for length, level in parts:
-        level = level if gradient.any() else 0.0
-        # Equal parts differ in the last digit of their length; one factorisation serves them.
-        key = (round(length, 12), abs(level))
+    solvers: dict[tuple[float, ...], Solve] = {}
+    for length, gradient in parts:
+        # Equal parts differ in the last digits; one factorisation serves them.
+        key = (round(length, 12), *(gradient.round(9) + 0.0))
+        opposite = (round(length, 12), *(-gradient.round(9) + 0.0))
+        if opposite in solvers:
+            state = _advance(step, mass, solvers[opposite], state.conj()).conj()
+            continue
         if key not in solvers:
-            solvers[key] = _solver(
-                mass, step.pole * length * system.operator(abs(level) * gradient)
-            )
-        if level < 0:
-            state = _advance(step, mass, solvers[key], state.conj()).conj()
-        else:
-            state = _advance(step, mass, solvers[key], state)
+            scaled = step.pole * length * system.operator(gradient)
+            solvers[key] = _solver(mass, scaled)
+        state = _advance(step, mass, solvers[key], state)
     return complex((mass @ state).sum())
 
 
