@@ -7,7 +7,7 @@ from spinmesh.bloch_torrey import Basis, simulate_mesh, step_signal
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.errors import ReductionError
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder, swept_disk
-from spinmesh.sequence import Acquisition
+from spinmesh.sequence import PGSE, Acquisition, CosineOGSE, FreeWaveform, MultiplePGSE
 from spinmesh.tissue import Tissue
 
 
@@ -82,3 +82,25 @@ def test_neither_steps_nor_orders_that_do_not_exist_are_taken():
         step_signal(mesh, Tissue.uniform(), acquisition(), 0)
     with pytest.raises(ReductionError, match="order 4"):
         step_signal(mesh, Tissue.uniform(), acquisition(), 1, 4)
+
+
+SEQUENCES = {
+    "cosine": (CosineOGSE(8.0, 10.0, 1), 100),
+    "ramped pulses": (PGSE(3.0, 8.0, ramp=1.0), 60),
+    "spherical tensor": (MultiplePGSE.spherical(2.0, 5.0), 12),
+    "free, not symmetric": (
+        FreeWaveform.of([1.0, 2.0, 4.0], [[4.0, 0, 1], [0, 1, -0.5], [-1, -0.5, 0]])[0],
+        24,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_any_sequence_is_judged(name):
+    """Steps of the profile's middle converge as their length squared where the profile varies."""
+    sequence, steps = SEQUENCES[name]
+    direction = torch.tensor([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]]).double()
+    acquisition = Acquisition.of(sequence, torch.tensor([1.0, 4.0]).double(), direction)
+    mesh, tissue = swept_disk(SweptDisk(1, 4, 2.0, 9.0)), Tissue.uniform(2.0)
+    reduced = simulate_mesh(mesh, tissue, acquisition, Basis(tolerance=1e-6))
+    assert distance(reduced, step_signal(mesh, tissue, acquisition, steps)) < 1e-5
