@@ -1,20 +1,24 @@
 """The Bloch-Torrey signal."""
 
+from spinmesh.bloch_torrey.basis import Basis, Reduction, reduce_mesh
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
-    Basis,
     interleave,
     simulate_mesh,
     simulate_substrates,
 )
+from spinmesh.bloch_torrey.time_stepping import step_signal
 
 __all__ = [
     "Basis",
+    "Reduction",
     "Signals",
     "interleave",
+    "reduce_mesh",
     "simulate",
     "simulate_compartments",
     "simulate_mesh",
     "simulate_substrates",
+    "step_signal",
     "unweighted",
 ]

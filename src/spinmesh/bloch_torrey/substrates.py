@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
+from spinmesh.bloch_torrey.basis import Basis, reduce_mesh
 from spinmesh.bloch_torrey.signal import Signals, simulate, unweighted
 from spinmesh.errors import ReductionError
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.progress import progress
-from spinmesh.reduction import Span, krylov_span, laplace_span, project
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
-
-
-@dataclass(frozen=True)
-class Basis:
-    """Which reduced basis: `krylov` (degree, blocks) or `laplace` (modes)."""
-
-    kind: str = "krylov"
-    degree: int = 2
-    blocks: int = 3
-    modes: int = 120
-
-    def span(self, mesh: TetMesh, tissue: Tissue) -> Span:
-        """The basis of one mesh."""
-        if self.kind == "krylov":
-            return krylov_span(mesh, tissue, self.degree, self.blocks)
-        if self.kind == "laplace":
-            return laplace_span(mesh, tissue, self.modes)
-        raise ReductionError(f"basis: unknown kind {self.kind!r}. Give krylov or laplace.")
 
 
 def simulate_mesh(
@@ -45,9 +25,8 @@ def simulate_mesh(
     The basis is built on the CPU (a sparse factorisation), the signals on `device`. Raises
     MeshError, ConfigError or ReductionError before any compute is spent on a bad input.
     """
-    span = (basis or Basis()).span(mesh, tissue)
     with torch.no_grad():
-        reduced = project(span, mesh.points, tissue).to(device)
+        reduced = reduce_mesh(mesh, tissue, acquisition, basis).reduced.to(device)
         signal = simulate(reduced, acquisition.to(device)).cpu()
         reference = unweighted(reduced, acquisition.to(device)).cpu()
     if not bool(torch.isfinite(torch.view_as_real(signal)).all()):

@@ -92,14 +92,15 @@ def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
     with torch.no_grad():
         cells = cell_matrices(mesh, space, tissue)
     relaxed = cells.relaxation[:, None, None] * cells.elements.mass
-    dofs, count = space.tet_dofs.numpy(), len(space)
+    pattern = _Pattern.of(space.tet_dofs.numpy(), len(space))
+    x, y, z = (pattern.filled(cells.elements.moments[:, axis]) for axis in range(3))
     return Matrices(
         space,
-        _sparse(cells.elements.mass, dofs, count),
-        _sparse(cells.elements.stiffness, dofs, count),
+        pattern.filled(cells.elements.mass),
+        pattern.filled(cells.elements.stiffness),
         _flux(space, cells),
-        _sparse(relaxed, dofs, count),
-        tuple(_sparse(cells.elements.moments[:, axis], dofs, count) for axis in range(3)),
+        pattern.filled(relaxed),
+        (x, y, z),
     )
 
 
@@ -119,9 +120,28 @@ def _flux(space: Space, cells: CellMatrices) -> sp.csr_matrix:
 
 
 def _sparse(blocks: Tensor, dofs: np.ndarray, count: int) -> sp.csr_matrix:
-    nodes = dofs.shape[1]
-    rows, columns = np.repeat(dofs, nodes, axis=1).ravel(), np.tile(dofs, (1, nodes)).ravel()
-    return sp.coo_matrix((blocks.numpy().ravel(), (rows, columns)), shape=(count, count)).tocsr()
+    return _Pattern.of(dofs, count).filled(blocks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pattern:
+    """Where the entries of cell matrices go in a sparse matrix; sorted once for all matrices."""
+
+    entry: np.ndarray  # of each block's number: its place among the nonzeros
+    column: np.ndarray  # of each nonzero
+    row_start: np.ndarray
+
+    @classmethod
+    def of(cls, dofs: np.ndarray, count: int) -> _Pattern:
+        key = (dofs[:, :, None] * count + dofs[:, None, :]).ravel()
+        unique, entry = np.unique(key, return_inverse=True)
+        row_start = np.searchsorted(unique // count, np.arange(count + 1))
+        return cls(entry, unique % count, row_start)
+
+    def filled(self, blocks: Tensor) -> sp.csr_matrix:
+        values = np.bincount(self.entry, blocks.numpy().ravel(), len(self.column))
+        count = len(self.row_start) - 1
+        return sp.csr_matrix((values, self.column, self.row_start), shape=(count, count))
 
 
 def check_tissue(mesh: TetMesh, space: Space, tissue: Tissue) -> None:

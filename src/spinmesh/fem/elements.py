@@ -46,20 +46,31 @@ def element_matrices(
     straight (4-node) or curved (10-node, isoparametric) tets.
     """
     weight, value, dvalue = (x.to(points) for x in _tet_rule(points.shape[1]))
-    jacobian = torch.einsum("tna,snb->tsab", points, dvalue)
-    volume = weight * torch.linalg.det(jacobian)
-    gradient = torch.linalg.solve(
-        jacobian.transpose(-1, -2), dvalue.transpose(-1, -2).expand(len(points), -1, -1, -1)
+    jacobian = torch.einsum("tna,snb->tsba", points, dvalue)
+    # Rows of the transposed cofactor matrix; over the determinant they are the inverse Jacobian.
+    first, second, third = jacobian.unbind(-2)
+    cofactor = torch.stack(
+        [
+            torch.linalg.cross(second, third),
+            torch.linalg.cross(third, first),
+            torch.linalg.cross(first, second),
+        ],
+        -2,
     )
-    flux = torch.einsum("tab,tsbn->tsan", diffusivity, gradient)
-    product = value[:, :, None] * value[:, None, :]
-    position = torch.einsum("tna,sn->tsa", points, value)
+    determinant = (first * cofactor[..., 0, :]).sum(-1)
+    volume = weight * determinant
+    # S = sum_s C_bc dN_b dN_c with C = w |J| J^-1 D J^-T: one product for all tets.
+    metric = cofactor @ diffusivity[:, None] @ cofactor.mT * (weight / determinant)[..., None, None]
     samples, nodes = value.shape
-    mass = volume @ product.reshape(samples, -1)
-    moments = torch.einsum("ts,tsa->tas", volume, position) @ product.reshape(samples, -1)
-    stiffness = torch.einsum("ts,tsai,tsaj->tij", volume, gradient, flux)
+    pair = torch.einsum("sib,sjc->sbcij", dvalue, dvalue).reshape(samples * 9, -1)
+    stiffness = metric.reshape(-1, samples * 9) @ pair
+    product = (value[:, :, None] * value[:, None, :]).reshape(samples, -1)
+    position = torch.einsum("tna,sn->tas", points, value)
+    moments = (volume[:, None] * position) @ product
     return ElementMatrices(
-        mass.reshape(-1, nodes, nodes), stiffness, moments.reshape(-1, 3, nodes, nodes)
+        (volume @ product).reshape(-1, nodes, nodes),
+        stiffness.reshape(-1, nodes, nodes),
+        moments.reshape(-1, 3, nodes, nodes),
     )
 
 

@@ -1,6 +1,22 @@
 """Reduced operators: one seam (`project`), two bases (`krylov_span`, `laplace_span`)."""
 
+from spinmesh.reduction.krylov import krylov_projection, krylov_span
+from spinmesh.reduction.laplace import laplace_modes, laplace_span
+from spinmesh.reduction.projection import Projection
 from spinmesh.reduction.reduced import ReducedModel, project
-from spinmesh.reduction.span import Span, factorise, krylov_span, laplace_span
+from spinmesh.reduction.shift_invert import shift_inverse
+from spinmesh.reduction.span import Span, factorise, slowest_rate
 
-__all__ = ["ReducedModel", "Span", "factorise", "krylov_span", "laplace_span", "project"]
+__all__ = [
+    "Projection",
+    "ReducedModel",
+    "Span",
+    "factorise",
+    "krylov_projection",
+    "krylov_span",
+    "laplace_modes",
+    "laplace_span",
+    "project",
+    "shift_inverse",
+    "slowest_rate",
+]

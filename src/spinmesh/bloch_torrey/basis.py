@@ -1,0 +1,191 @@
+"""The choice of a reduced basis: fixed by the user, or grown until the signals are good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spinmesh.bloch_torrey.error_estimate import largest_change, representatives, residual_block
+from spinmesh.errors import ReductionError
+from spinmesh.fem import Matrices, assemble
+from spinmesh.mesh import TetMesh
+from spinmesh.reduction import (
+    Projection,
+    ReducedModel,
+    Span,
+    krylov_projection,
+    krylov_span,
+    laplace_modes,
+    laplace_span,
+    shift_inverse,
+    slowest_rate,
+)
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
+
+# The propagator's own error is about 1e-10 per interval (exponential.TOLERANCE).
+SMALLEST_TOLERANCE = 1e-9
+# Without an acquisition there is no signal to measure: these serve most protocols to 1e-5.
+USUAL_BLOCKS, USUAL_MODES = 3, 120
+# A new block is this many random residuals, or this part of the basis if that is more.
+COLUMNS, GROWTH = 10, 3
+# Beyond this many modes one measurement's k x k matrices cost more than steps of the mesh itself.
+MOST_MODES = 800
+FIRST_MODES = 40
+# The adaptive Krylov basis starts from the polynomials and this many images of them.
+FIRST_BLOCKS = 1
+# Error ratio of successive bases assumed before it is seen, and believed at most.
+FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
+
+Enriched = Callable[[Projection], tuple[Projection, float]]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """Which reduced basis, `krylov` or `laplace`, and how large.
+
+    With `blocks` (krylov) or `modes` (laplace) given it is that large; otherwise it grows until
+    the estimated error of every signal is below `tolerance`, a fraction of the unweighted signal.
+    """
+
+    kind: str = "krylov"
+    degree: int = 2
+    blocks: int | None = None
+    modes: int | None = None
+    tolerance: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("krylov", "laplace"):
+            raise ReductionError(f"basis: unknown kind {self.kind!r}. Give krylov or laplace.")
+        if not SMALLEST_TOLERANCE <= self.tolerance < 1:
+            raise ReductionError(
+                f"basis: tolerance {self.tolerance:g} of the unweighted signal. Give "
+                f"{SMALLEST_TOLERANCE:g} (the propagation's own error) to 1; the mesh's error is "
+                "larger than either, so refine the mesh first."
+            )
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the size follows from the tolerance."""
+        return (self.blocks if self.kind == "krylov" else self.modes) is None
+
+    def span(self, mesh: TetMesh, tissue: Tissue) -> Span:
+        """The basis of one mesh, of the given or the usual size: no signal is looked at."""
+        if self.kind == "krylov":
+            blocks = USUAL_BLOCKS if self.blocks is None else self.blocks
+            return krylov_span(mesh, tissue, self.degree, blocks)
+        return laplace_span(mesh, tissue, self.modes or USUAL_MODES)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduction:
+    """A basis, the operators in it, and how far the signals are estimated to be off."""
+
+    span: Span
+    reduced: ReducedModel
+    error: float | None  # fraction of the unweighted signal; None for a basis of fixed size
+
+
+def reduce_mesh(
+    mesh: TetMesh, tissue: Tissue, acquisition: Acquisition, basis: Basis | None = None
+) -> Reduction:
+    """The reduced model of a mesh for an acquisition, from one assembly and one factorisation.
+
+    The error estimate compares with the span enriched by shift-inverted residuals of its own
+    reduced states (docs/decisions/0003); it knows nothing of the mesh's error. Raises MeshError,
+    ConfigError, or ReductionError if the tolerance cannot be reached. Not differentiable: `project`
+    on the returned span is.
+    """
+    basis = basis or Basis()
+    matrices = assemble(mesh, tissue)
+    # The slowest rate that matters: of the longest mode, or of what diffuses within the echo time.
+    longest = max(sequence.echo_time for sequence in acquisition.sequences)
+    shift = max(slowest_rate(mesh, tissue), 1 / longest)
+    if basis.kind == "laplace" and not basis.adaptive:
+        return _fixed(_laplace(mesh, matrices, shift, basis.modes or USUAL_MODES))
+    solve = shift_inverse(matrices, shift)
+    if not basis.adaptive:
+        return _fixed(krylov_projection(mesh, matrices, solve, basis.degree, basis.blocks or 0))
+
+    few = representatives(acquisition)
+
+    def enriched(projection: Projection) -> tuple[Projection, float]:
+        columns = max(COLUMNS, projection.size // GROWTH)
+        larger = projection.extended(solve(residual_block(projection, few, columns)))
+        return larger, largest_change(projection.reduced, larger.reduced, few)
+
+    if basis.kind == "krylov":
+        start = krylov_projection(mesh, matrices, solve, basis.degree, FIRST_BLOCKS)
+        return _grown_krylov(start, enriched, basis.tolerance)
+    return _grown_laplace(
+        lambda count: _laplace(mesh, matrices, shift, count), enriched, basis.tolerance
+    )
+
+
+def _fixed(projection: Projection) -> Reduction:
+    return Reduction(projection.span, projection.reduced, None)
+
+
+def _grown_krylov(projection: Projection, enriched: Enriched, tolerance: float) -> Reduction:
+    """Add residual blocks until they change no signal by more than the tolerance.
+
+    `change` is the error of the smaller basis up to that of the larger one, which the ratio of
+    successive changes tells.
+    """
+    previous = 0.0
+    while projection.size <= MOST_MODES:
+        larger, change = enriched(projection)
+        ratio = min(change / previous, LARGEST_RATIO) if previous > 0 else FIRST_RATIO
+        error = change / (1 - ratio)
+        if error <= tolerance:
+            return Reduction(projection.span, projection.reduced, error)
+        projection, previous = larger, change
+    raise _out_of_reach("krylov", projection.size, previous, tolerance)
+
+
+def _grown_laplace(
+    modes: Callable[[int], Projection], enriched: Enriched, tolerance: float
+) -> Reduction:
+    """Compute more eigenfunctions, cut at a gap, until residuals change no signal too much.
+
+    The error falls as a power of their number, which two of them give.
+    """
+    count, known = FIRST_MODES, []
+    while True:
+        projection = modes(count)
+        # One block of residuals takes most of the error away: the power law is slow, they are not.
+        error = enriched(projection)[1] / (1 - FIRST_RATIO / 2)
+        if error <= tolerance:
+            return Reduction(projection.span, projection.reduced, error)
+        if count >= min(MOST_MODES, len(projection.vectors) - 1):
+            raise _out_of_reach("laplace", projection.size, error, tolerance)
+        known.append((count, error))
+        count = min(_next_count(known, tolerance), MOST_MODES, len(projection.vectors) - 1)
+
+
+def _next_count(known: list[tuple[int, float]], tolerance: float) -> int:
+    """Where the power law through the last two errors meets the tolerance; at most doubled."""
+    count, error = known[-1]
+    if len(known) == 1 or known[-2][1] <= error:
+        return 2 * count
+    power = np.log(known[-2][1] / error) / np.log(count / known[-2][0])
+    # Half again the error: the law is rough. Slower than the square root it is not yet a law.
+    growth = (1.5 * error / tolerance) ** (1 / max(power, 0.5))
+    return int(count * np.clip(growth, 1.3, 2.0))
+
+
+def _laplace(mesh: TetMesh, matrices: Matrices, shift: float, count: int) -> Projection:
+    count = min(count, len(matrices.space) - 1)
+    return Projection.empty(mesh, matrices).extended(laplace_modes(matrices, shift, count))
+
+
+def _out_of_reach(kind: str, size: int, error: float, tolerance: float) -> ReductionError:
+    remedy = "Raise `tolerance`, lower the strongest gradient, or cut the mesh into shorter pieces"
+    if kind == "laplace":
+        remedy = "Choose the krylov basis, or raise `tolerance`"
+    return ReductionError(
+        f"{kind} basis: {size} functions leave an estimated error of {error:.2g} of the unweighted "
+        f"signal; {tolerance:g} was asked for. {remedy}."
+    )

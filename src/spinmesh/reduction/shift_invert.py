@@ -1,0 +1,141 @@
+"""(S + Q + R + sigma M)^-1: sparse factors where they are cheap, conjugate gradients beyond.
+
+A span needs directions, not digits: residuals solved to a few digits serve as well as exact ones,
+and the error estimate judges whatever basis comes out (docs/decisions/0003).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Float
+from numpy import ndarray
+
+from spinmesh.errors import ReductionError
+from spinmesh.fem import Matrices, Space
+from spinmesh.mesh import TET_EDGES
+from spinmesh.reduction.span import factorise
+
+Solve = Callable[[ndarray], ndarray]
+
+# The fill of a direct factorisation grows as n^(4/3), its time as n^2 (measured in 0003).
+MOST_DIRECT = 5_000
+# Relative accuracy of the iterative solve, in the norm of its preconditioner.
+RELATIVE = 1e-3
+# Dofs per cube of the coarse space of straight tets.
+CLUSTER = 40
+MOST_ITERATIONS = 2_000
+
+
+def shift_inverse(matrices: Matrices, shift: float) -> Solve:
+    """x -> (S + Q + R + shift M)^-1 x; a shift (1/ms) > 0 keeps a sealed cell's matrix regular.
+
+    Up to MOST_DIRECT dofs exact; beyond, to RELATIVE by conjugate gradients, preconditioned by two
+    levels: the coarse one is the straight elements on the same tets (10-node tets) or clusters of
+    nodes (4-node tets).
+    """
+    operator = matrices.stiffness + matrices.flux + matrices.relaxation + shift * matrices.mass
+    if len(matrices.space) <= MOST_DIRECT:
+        solve: Solve = factorise(operator).solve
+        return solve
+    straight = matrices.space.tet_dofs.shape[1] == 4
+    coarse = _clusters(matrices, operator) if straight else _linear_functions(matrices.space)
+    precondition = _two_level(operator, coarse)
+    return lambda x: _conjugate_gradients(operator, x, precondition)
+
+
+def _linear_functions(space: Space) -> sp.csr_matrix:
+    """Coefficients of the 4-node shape functions in the 10-node ones, (dof, vertex)."""
+    dofs = space.tet_dofs.numpy()
+    vertices, corner = np.unique(dofs[:, :4], return_inverse=True)
+    corner = corner.reshape(-1, 4)
+    middles, first = np.unique(dofs[:, 4:], return_index=True)
+    ends = corner[:, np.array(TET_EDGES)].reshape(-1, 2)[first]
+    rows = np.concatenate([vertices, np.repeat(middles, 2)])
+    columns = np.concatenate([np.arange(len(vertices)), ends.ravel()])
+    values = np.concatenate([np.ones(len(vertices)), np.full(2 * len(middles), 0.5)])
+    return sp.csr_matrix((values, (rows, columns)), shape=(len(space), len(vertices)))
+
+
+def _clusters(matrices: Matrices, operator: sp.csr_matrix) -> sp.csr_matrix:
+    """One smoothed indicator per cube of about CLUSTER dofs and compartment, (dof, cluster).
+
+    Smoothed aggregation (Vanek, Mandel & Brezina 1996) with cubes for aggregates.
+    """
+    mass = np.asarray(matrices.mass.sum(1))[:, 0]
+    positions = [np.asarray(moment.sum(1))[:, 0] / mass for moment in matrices.moments]
+    side = (mass.sum() * CLUSTER / len(mass)) ** (1 / 3)
+    cubes = [np.floor(x / side).astype(np.int64) for x in positions]
+    key = np.stack([matrices.space.dof_compartment.numpy(), *cubes])
+    number = np.unique(key, axis=1, return_inverse=True)[1].ravel()
+    rows = np.arange(len(mass))
+    indicator = sp.csr_matrix((np.ones(len(mass)), (rows, number)))
+    inverse = 1 / operator.diagonal()
+    damping = 4 / 3 / _largest_eigenvalue(operator, inverse)
+    return indicator - sp.diags(damping * inverse) @ (operator @ indicator)
+
+
+def _largest_eigenvalue(operator: sp.csr_matrix, inverse: Float[ndarray, " dof"]) -> float:
+    """Of D^-1 A, by 15 power steps and a tenth more: they approach it from below."""
+    vector = np.random.default_rng(0).standard_normal(len(inverse))
+    for _ in range(15):
+        vector = inverse * (operator @ (vector / np.linalg.norm(vector)))
+    return 1.1 * float(np.linalg.norm(vector))
+
+
+def _two_level(operator: sp.csr_matrix, coarse: sp.csr_matrix) -> Solve:
+    """Symmetric multigrid cycle: smooth, correct by the linear functions, smooth."""
+    solve = factorise(coarse.T @ operator @ coarse).solve
+    smooth = _chebyshev(operator)
+
+    def cycle(right: ndarray) -> ndarray:
+        x = smooth(right)
+        x = x + coarse @ solve(coarse.T @ (right - operator @ x))
+        return x + smooth(right - operator @ x)
+
+    return cycle
+
+
+def _chebyshev(operator: sp.csr_matrix) -> Solve:
+    """Two Chebyshev steps on the upper four fifths of the spectrum of D^-1 A, D the diagonal."""
+    inverse = 1 / operator.diagonal()
+    high = _largest_eigenvalue(operator, inverse)
+    middle, half = high * 0.6, high * 0.4
+    ratio = 1 / (2 * middle / half - half / middle)
+    scale = inverse[:, None]
+
+    def smooth(right: ndarray) -> ndarray:
+        first = scale * right / middle
+        left = scale * (right - operator @ first)
+        return np.asarray(first + ratio * (half / middle) * first + 2 * ratio / half * left)
+
+    return smooth
+
+
+def _conjugate_gradients(
+    operator: sp.csr_matrix, right: Float[ndarray, "dof column"], precondition: Solve
+) -> Float[ndarray, "dof column"]:
+    """All columns at once, each with its own step lengths, until the last one is accurate."""
+    x, residual = np.zeros_like(right), right.copy()
+    direction = preconditioned = precondition(residual)
+    energy = start = (residual * preconditioned).sum(0)
+    for _ in range(MOST_ITERATIONS):
+        if (energy <= RELATIVE**2 * start).all():
+            return x
+        image = operator @ direction
+        length = _ratio(energy, (direction * image).sum(0))
+        x, residual = x + length * direction, residual - length * image
+        preconditioned = precondition(residual)
+        before, energy = energy, (residual * preconditioned).sum(0)
+        direction = preconditioned + _ratio(energy, before) * direction
+    raise ReductionError(
+        f"conjugate gradients: {MOST_ITERATIONS} steps do not solve {len(right):,} unknowns. "
+        "Improve the flattest tets of the mesh."
+    )
+
+
+def _ratio(above: ndarray, below: ndarray) -> ndarray:
+    """above/below, zero for columns that are already solved exactly."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

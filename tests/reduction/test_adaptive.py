@@ -1,0 +1,243 @@
+"""The adaptive basis keeps its tolerance, and its error estimate is honest."""
+
+import pytest
+import torch
+
+from spinmesh.bloch_torrey import (
+    Basis,
+    reduce_mesh,
+    simulate,
+    simulate_mesh,
+    step_signal,
+    unweighted,
+)
+from spinmesh.bloch_torrey.error_estimate import representatives
+from spinmesh.errors import ReductionError
+from spinmesh.fem import assemble
+from spinmesh.mesh import (
+    SweptDisk,
+    TetMesh,
+    ball,
+    nested_cylinder,
+    sample_substrates,
+    swept_disk,
+)
+from spinmesh.reduction import krylov_projection, project, shift_inverse
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
+
+RANGES = {
+    "radius": (1.0, 3.0),
+    "length": (8.0, 20.0),
+    "ellipticity": (-0.4, 0.4),
+    "bend": (0.0, 0.2),
+    "bend_direction": (0.0, 6.28),
+    "twist": (0.0, 0.8),
+    "bead_amplitude": (0.0, 0.25),
+    "bead_count": (1.0, 3.0),
+    "bead_phase": (0.0, 6.28),
+    "fan_angle": (0.0, 0.4),
+    "fan_height": (0.3, 0.7),
+    "fan_direction": (0.0, 6.28),
+    "undulation_amplitude": (0.0, 0.5),
+    "undulation_count": (0.5, 1.5),
+}
+FAMILIES = ("straight", "bend_twist", "beading", "fanning", "undulating", "combined")
+
+
+def random_protocol(seed, count):
+    """b to 20 ms/um^2, pulses of 1 to 30 ms, one or two timings, random directions."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(low, high, size=()):
+        return low + (high - low) * torch.rand(size, generator=generator, dtype=torch.float64)
+
+    delta = float(torch.exp(uniform(0.0, 3.4)))
+    Delta = delta * torch.tensor([1.0, float(uniform(1.0, 4.0))]).double()
+    direction = torch.randn(count, 3, generator=generator, dtype=torch.float64)
+    direction = direction / direction.norm(dim=1, keepdim=True)
+    strongest = float(torch.exp(uniform(0.0, 3.0)))
+    return Acquisition.pgse(
+        uniform(0.1, 1.0, (count,)) * strongest, direction, delta, Delta[torch.arange(count) % 2]
+    )
+
+
+def random_case(seed):
+    """A mesh of a few hundred nodes, its tissue and a protocol; every third has a membrane."""
+    generator = torch.Generator().manual_seed(1000 + seed)
+    kappa, t2 = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+    template = swept_disk(SweptDisk(1, 8, 2.0, 12.0))
+    if seed % 3 == 2:
+        template = nested_cylinder(SweptDisk(2, 4, 2.0, 8.0), 1)
+    family = FAMILIES[seed % len(FAMILIES)]
+    mesh = sample_substrates(
+        template, {family: 1}, RANGES, {"train": 0.0, "val": 0.0, "test": 1.0}, seed
+    ).mesh(0)
+    labels = (1, 2) if seed % 3 == 2 else (1,)
+    tissue = Tissue(
+        labels,
+        torch.stack([(1.0 + i) * torch.eye(3) for i in range(len(labels))]).double(),
+        torch.tensor([20 + 80 * t2, torch.inf][: len(labels)]).double(),
+        torch.tensor([1.0, 0.7][: len(labels)]).double(),
+        {(1, 2): 0.5 * kappa} if len(labels) == 2 else {},
+    )
+    return mesh, tissue, random_protocol(seed, 30)
+
+
+def judged(seed, basis, count=4, steps=64):
+    """Estimated error, and the true one by time stepping of `count` of the measurements."""
+    mesh, tissue, acquisition = random_case(seed)
+    reduction = reduce_mesh(mesh, tissue, acquisition, basis)
+    # The strongest gradients err most; take them first.
+    some = acquisition.select(torch.argsort(acquisition.amplitude, descending=True)[:count])
+    exact = step_signal(mesh, tissue, some, steps)
+    error = (simulate(reduction.reduced, some) - exact.signal[0]).abs() / exact.unweighted[0]
+    return reduction.error, float(error.max())
+
+
+def assert_honest(estimate, true, basis):
+    assert estimate <= basis.tolerance
+    assert true < 3 * basis.tolerance
+    # 1e-6: what the time steps leave where a pulse turns phases by hundreds of radians.
+    assert true < 10 * estimate + 1e-6
+    assert estimate < 10 * true + 1e-6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_estimate_is_honest(seed):
+    assert_honest(*judged(seed, Basis(tolerance=1e-5), count=2), Basis(tolerance=1e-5))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["krylov", "laplace"])
+@pytest.mark.parametrize("seed", range(30))
+def test_estimate_is_honest_over_30_random_shapes_and_protocols(seed, kind):
+    basis = Basis(kind, tolerance=1e-5)
+    assert_honest(*judged(seed, basis, count=4), basis)
+
+
+def sphere_protocol(count=40):
+    direction = torch.randn(
+        count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
+    direction = direction / direction.norm(dim=1, keepdim=True)
+    return Acquisition.pgse(torch.linspace(0.2, 8.0, count), direction, 10.0, 40.0)
+
+
+def test_an_invariant_span_does_not_pass_for_a_converged_one():
+    """Images of linear functions on a ball stay of degree 1 in angle: blocks stop changing.
+
+    Yet signals are off by 6e-3. Residuals see what the gradient would do next.
+    """
+    mesh, tissue, acquisition = ball(5.0, 2), Tissue.uniform(2.0), sphere_protocol()
+    exact = reduce_mesh(mesh, tissue, acquisition, Basis(tolerance=1e-8)).reduced
+
+    def error(reduced):
+        change = (simulate(reduced, acquisition) - simulate(exact, acquisition)).abs()
+        return float((change / unweighted(exact, acquisition)).max())
+
+    matrices = assemble(mesh, tissue)
+    solve = shift_inverse(matrices, 0.2)
+    fixed = [krylov_projection(mesh, matrices, solve, 1, blocks).reduced for blocks in (4, 5)]
+    step = (simulate(fixed[1], acquisition) - simulate(fixed[0], acquisition)).abs().max()
+    assert float(step / unweighted(exact, acquisition)[0]) < 1e-3 < error(fixed[1])
+    adaptive = reduce_mesh(mesh, tissue, acquisition, Basis(degree=1))
+    assert error(adaptive.reduced) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["krylov", "laplace"])
+def test_a_smaller_tolerance_gives_a_larger_basis_and_a_smaller_error(kind):
+    mesh, tissue = swept_disk(SweptDisk(1, 8, 2.0, 12.0)), Tissue.uniform(2.0)
+    acquisition = sphere_protocol(12)
+    exact = simulate_mesh(mesh, tissue, acquisition, Basis(tolerance=1e-9))
+    sizes = []
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        basis = Basis(kind, tolerance=tolerance)
+        reduction = reduce_mesh(mesh, tissue, acquisition, basis)
+        error = (simulate(reduction.reduced, acquisition) - exact.signal[0]).abs()
+        assert float((error / exact.unweighted[0]).max()) < tolerance
+        sizes.append(reduction.span.size)
+    assert sizes[0] < sizes[2]
+
+
+def test_projection_of_the_sparse_matrices_is_that_of_the_elements():
+    """Two roads to V'AV: sparse products, or quadrature of element matrices in torch."""
+    mesh = nested_cylinder(SweptDisk(2, 3, 4.0, 8.0), 1)
+    tissue = Tissue(
+        (1, 2),
+        2 * torch.eye(3).double().repeat(2, 1, 1),
+        torch.tensor([30.0, torch.inf]).double(),
+        torch.tensor([1.0, 0.5]).double(),
+        {(1, 2): 0.3},
+        {2: 0.1},
+    )
+    reduction = reduce_mesh(mesh, tissue, sphere_protocol(6))
+    other = project(reduction.span, mesh.points, tissue)
+    # Rounding: some 1e4 terms of the size of the largest entry.
+    for ours, theirs in (
+        (reduction.reduced.laplacian, other.laplacian),
+        (reduction.reduced.moments, other.moments),
+        (reduction.reduced.mean, other.mean),
+    ):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-10 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_iterative_solves_lead_to_the_same_signals(order, monkeypatch):
+    """Solved to three digits or exactly: the span differs, the tolerance holds."""
+    mesh = nested_cylinder(SweptDisk(3, 6, 3.0, 9.0, order), 1)
+    tissue = Tissue.uniform(labels=(1, 2))
+    acquisition, basis = sphere_protocol(8), Basis(tolerance=1e-6)
+    direct = simulate_mesh(mesh, tissue, acquisition, basis)
+    monkeypatch.setattr("spinmesh.reduction.shift_invert.MOST_DIRECT", 0)
+    iterative = simulate_mesh(mesh, tissue, acquisition, basis)
+    change = (direct.signal - iterative.signal).abs() / direct.unweighted
+    # Both are within the tolerance of the same signal.
+    assert 0 < float(change.max()) < 2e-6
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_iterative_solve_is_accurate_in_its_residual(order, monkeypatch):
+    mesh, tissue = ball(5.0, 2, order), Tissue.uniform(2.0)
+    matrices = assemble(mesh, tissue)
+    right = torch.randn(
+        len(mesh.points), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    ).numpy()
+    exact = shift_inverse(matrices, 0.1)(right)
+    monkeypatch.setattr("spinmesh.reduction.shift_invert.MOST_DIRECT", 0)
+    monkeypatch.setattr("spinmesh.reduction.shift_invert.RELATIVE", 1e-8)
+    found = shift_inverse(matrices, 0.1)(right)
+    # The preconditioner is within a factor of a few of the inverse.
+    assert abs(found - exact).max() < 1e-6 * abs(exact).max()
+
+
+def test_representatives_are_the_strongest_and_most_different():
+    acquisition = sphere_protocol(200)
+    few = representatives(acquisition)
+    assert len(few) <= 24
+    assert float(few.amplitude.max()) == float(acquisition.amplitude.max())
+    cosine = (few.direction @ few.direction.T).abs() - torch.eye(len(few)).double()
+    strong = few.amplitude > 0.9 * few.amplitude.max()
+    # 12 axes at most 0.9 rad apart would do; no two strong ones may nearly coincide.
+    assert float(cosine[strong][:, strong].max()) < 0.97
+
+
+def test_what_cannot_be_reached_is_refused_with_a_remedy(monkeypatch):
+    with pytest.raises(ReductionError, match="refine the mesh"):
+        Basis(tolerance=1e-12)
+    with pytest.raises(ReductionError, match="krylov or laplace"):
+        Basis("fourier")
+    monkeypatch.setattr("spinmesh.bloch_torrey.basis.MOST_MODES", 25)
+    mesh, acquisition = swept_disk(SweptDisk(1, 8, 2.0, 12.0)), random_protocol(1, 12)
+    for kind, remedy in (("krylov", "lower the strongest gradient"), ("laplace", "krylov basis")):
+        with pytest.raises(ReductionError, match=remedy):
+            reduce_mesh(mesh, Tissue.uniform(), acquisition, Basis(kind))
+
+
+@pytest.mark.parametrize("kind", ["krylov", "laplace"])
+def test_a_mesh_of_one_tet_is_spanned_completely(kind):
+    """Four unknowns: the basis fills the space, nothing is left to estimate."""
+    points = torch.tensor([[0.0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]]).double()
+    mesh = TetMesh(points, torch.tensor([[0, 1, 2, 3]]), torch.tensor([1]))
+    reduction = reduce_mesh(mesh, Tissue.uniform(), sphere_protocol(4), Basis(kind, tolerance=0.9))
+    assert reduction.error is not None and reduction.error < 0.9
