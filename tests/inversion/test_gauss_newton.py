@@ -91,6 +91,7 @@ def test_turning_the_shape_is_turning_the_gradients_back(model: ShapeModel, acqu
     torch.testing.assert_close(direct, by_gradient, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_own_signal_gives_back_the_latents_that_made_it(model: ShapeModel, acquisition):
     """Same mesh, same simulator, no noise: the optimum is the truth up to the prior's pull."""
     z = model.latents[model.training][4]
@@ -109,6 +110,7 @@ def test_own_signal_gives_back_the_latents_that_made_it(model: ShapeModel, acqui
     assert float(chi2[-1]) == pytest.approx(float(chi2.min()), rel=1e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_posterior_knows_more_than_the_prior_and_less_with_more_noise(
     model: ShapeModel, acquisition
 ):

@@ -8,11 +8,12 @@ import xarray as xr
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import StoreError
-from spinmesh.io import complete_or_absent, load, provenance_of, save
+from spinmesh.io import load, provenance_of, save
 from spinmesh.io import shapes as shape_stores
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, sample_substrates, swept_disk
 from spinmesh.provenance import Provenance
 from spinmesh.sequence import Acquisition
+from spinmesh.writing import complete_or_absent
 
 
 def substrates():

@@ -156,10 +156,12 @@ class BasisSection(Section):
     """krylov: polynomial-seeded shift-invert Krylov space; laplace: eigenfunctions."""
     degree: NonNegativeInt = 2
     """krylov: degree of the monomials it starts from."""
-    blocks: PositiveInt = 3
-    """krylov: blocks, the start included."""
-    modes: PositiveInt = 120
-    """laplace: how many eigenfunctions."""
+    blocks: PositiveInt | None = None
+    """krylov: blocks of a basis of fixed size; null: grown to `tolerance`."""
+    modes: PositiveInt | None = None
+    """laplace: eigenfunctions of a basis of fixed size; null: grown to `tolerance`."""
+    tolerance: float = Field(1e-5, ge=1e-9, lt=1)
+    """Largest error of a signal, as a fraction of S0, that the basis may cause."""
 
     def spec(self) -> bloch_torrey.Basis:
         """What the simulator asks for."""

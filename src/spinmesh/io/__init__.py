@@ -2,7 +2,6 @@
 
 from spinmesh.io.store import (
     Codec,
-    complete_or_absent,
     load,
     load_optional,
     provenance_of,
@@ -12,7 +11,6 @@ from spinmesh.io.store import (
 
 __all__ = [
     "Codec",
-    "complete_or_absent",
     "load",
     "load_optional",
     "provenance_of",

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from spinmesh.errors import MeshError, StoreError
-from spinmesh.io.store import complete_or_absent
 from spinmesh.mesh import TetMesh, check_quality, oriented
+from spinmesh.writing import complete_or_absent
 
 # Cell data that may name the compartments, in the order in which they are looked for.
 LABEL_KEYS = ("gmsh:physical", "medit:ref", "compartment", "cell_markers")

@@ -10,10 +10,10 @@ import torch
 from numpy import ndarray
 
 from spinmesh.errors import SequenceError
-from spinmesh.io.store import complete_or_absent
 from spinmesh.io.text import numbers_of, text_of
 from spinmesh.sequence import PGSE, Acquisition, FreeWaveform
 from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m, s_from_ms, t_per_m_from_mt_per_m
+from spinmesh.writing import complete_or_absent
 
 COLUMNS = ("measurement", "duration_ms", "gx_mT_per_m", "gy_mT_per_m", "gz_mT_per_m")
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from glob import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +15,7 @@ import xarray as xr
 
 from spinmesh.errors import StoreError
 from spinmesh.provenance import Provenance, package_version
+from spinmesh.writing import complete_or_absent
 
 Noun = TypeVar("Noun")
 
@@ -91,36 +87,6 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
                 partial, mode="w", zarr_format=3, consolidated=True
             )
         _write_manifest(partial)
-
-
-@contextmanager
-def complete_or_absent(path: Path) -> Iterator[Path]:
-    """Yield a fresh path beside `path`; rename it to `path` on success, else remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear(
-        p for end in ("partial", "old") for p in path.parent.glob(f".{escape(path.name)}.*.{end}")
-    )
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        yield partial
-        if path.is_dir():
-            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            path.rename(old)
-            partial.rename(path)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, path)
-    finally:
-        _clear([partial])
-
-
-def _clear(paths: Iterable[Path]) -> None:
-    """Remove files and folders; what a killed writer left behind is found by its name."""
-    for path in list(paths):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def load(noun: type[Noun], path: str | Path) -> Noun:

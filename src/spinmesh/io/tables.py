@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.io.store import complete_or_absent
 from spinmesh.units import b_to_s_per_mm2
+from spinmesh.writing import complete_or_absent
 
 
 def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ import matplotlib as mpl
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from spinmesh.writing import complete_or_absent
 
 # Okabe & Ito (2008), told apart with any common colour blindness.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -55,17 +56,10 @@ DPI = 150
 @contextmanager
 def picture(path: str | Path, width: float, height: float) -> Iterator[Figure]:
     """An empty figure (inches) in the shared style, at `path` once the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with mpl.rc_context(STYLE):
+    with complete_or_absent(Path(path)) as partial, mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        try:
-            figure.savefig(partial, format="png", dpi=DPI, facecolor="white")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        figure.savefig(partial, format="png", dpi=DPI, facecolor="white")
 
 
 def blank(axes: Axes) -> Axes:

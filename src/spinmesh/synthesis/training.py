@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.malliavin import linear_weight
 from spinmesh.synthesis.network import Denoiser, UNet, seeded_unet
 from spinmesh.synthesis.sde import LinearSDE, linear_sde
+from spinmesh.writing import complete_or_absent
 
 # Networks are float32; every cast into and out of them uses this name.
 NETWORK_DTYPE = torch.float32
@@ -221,20 +221,16 @@ class _Run:
         return (weight[:, None, None] * (predicted - root * delta) ** 2).mean()
 
     def save(self, file: Path) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-        torch.save(
-            {
-                "digest": self.digest,
-                "network": self.network.state_dict(),
-                "average": self.average,
-                "optimiser": self.optimiser.state_dict(),
-                "generator": self.generator.get_state(),
-                "losses": self.losses,
-            },
-            partial,
-        )
-        os.replace(partial, file)
+        state = {
+            "digest": self.digest,
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "losses": self.losses,
+        }
+        with complete_or_absent(file) as partial:
+            torch.save(state, partial)
 
     def resume(self, file: Path) -> None:
         if not file.is_file():
