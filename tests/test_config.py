@@ -260,7 +260,8 @@ def test_cuda_that_is_absent_is_refused() -> None:
 
 def test_schema_is_strict_json() -> None:
     """Infinity, the default T2, is no JSON; other tools must be able to read the schema."""
-    json.loads(schema_text(), parse_constant=lambda word: pytest.fail(f"{word} in the schema"))
+    strict = json.loads(schema_text(), parse_constant=lambda word: pytest.fail(f"{word} found"))
+    assert strict["additionalProperties"] is False
 
 
 def test_loading_a_configuration_does_not_load_torch() -> None:

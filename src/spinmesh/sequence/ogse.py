@@ -16,11 +16,8 @@ from spinmesh.sequence.lobes import LobePair, refuse_wrong_timing
 
 
 @dataclass(frozen=True)
-class CosineOGSE(LobePair):
-    """Lobes of `periods` whole cosine periods, `delta` long, onsets `Delta` apart (ms).
-
-    b = gamma^2 g^2 delta / (4 pi^2 f^2) with f = periods/delta.
-    """
+class HarmonicOGSE(LobePair):
+    """Lobes of `periods` whole periods, f = periods/delta, onsets `Delta` apart (ms)."""
 
     delta: float
     Delta: float
@@ -39,37 +36,21 @@ class CosineOGSE(LobePair):
     def lobe_breakpoints(self) -> tuple[float, ...]:
         """Every quarter period."""
         return _quarters(self.delta, self.periods)
+
+
+class CosineOGSE(HarmonicOGSE):
+    """b = gamma^2 g^2 delta / (4 pi^2 f^2)."""
 
     def lobe(self, t: Float[ndarray, " time"]) -> Float[ndarray, " time"]:
         """cos(2 pi f t)."""
         return np.cos(2 * np.pi * self.periods * t / self.delta)
 
 
-@dataclass(frozen=True)
-class SineOGSE(LobePair):
-    """Lobes of `periods` whole sine periods, `delta` long, onsets `Delta` apart (ms).
+class SineOGSE(HarmonicOGSE):
+    """b = 3 gamma^2 g^2 delta / (4 pi^2 f^2).
 
-    b = 3 gamma^2 g^2 delta / (4 pi^2 f^2): q does not change sign, so the spectrum of q keeps a
-    peak at zero frequency besides the one at f = periods/delta.
+    q does not change sign, so its spectrum keeps a peak at zero frequency besides the one at f.
     """
-
-    delta: float
-    Delta: float
-    periods: int = 1
-    TE: float | None = None
-
-    def __post_init__(self) -> None:
-        refuse_wrong_timing(self, self.delta)
-        _refuse_no_period(self.periods)
-
-    @property
-    def lobe_duration(self) -> float:
-        """delta (ms)."""
-        return self.delta
-
-    def lobe_breakpoints(self) -> tuple[float, ...]:
-        """Every quarter period."""
-        return _quarters(self.delta, self.periods)
 
     def lobe(self, t: Float[ndarray, " time"]) -> Float[ndarray, " time"]:
         """sin(2 pi f t)."""
