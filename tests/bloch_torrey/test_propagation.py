@@ -1,19 +1,52 @@
+import numpy as np
 import pytest
 import torch
 
+from spinmesh.bloch_torrey import simulate, simulate_compartments
 from spinmesh.bloch_torrey.exponential import TOLERANCE, cayley_polynomial, steps_and_polynomial
-from spinmesh.bloch_torrey.propagation import intervals_of, signal
+from spinmesh.bloch_torrey.program import runs
+from spinmesh.reduction import ReducedModel
+from spinmesh.sequence import PGSE, Acquisition, FreeWaveform, MultiplePGSE, TrapezoidalOGSE
+from spinmesh.units import GAMMA
 
 
-def operators(seed, size=12, compartments=2):
-    """A stiff positive L, three phases B, and read-outs."""
+def operators(seed, size=12, compartments=2, stiffest=4):
+    """A stiff positive L, three moments J, and read-outs."""
     generator = torch.Generator().manual_seed(seed)
     normal = torch.randn(size, size, generator=generator, dtype=torch.float64)
     rotation = torch.linalg.qr(normal).Q
-    L = rotation @ torch.diag(torch.logspace(-3, 4, size).double()) @ rotation.T
-    B = torch.randn(3, size, size, generator=generator, dtype=torch.float64)
+    L = rotation @ torch.diag(torch.logspace(-3, stiffest, size).double()) @ rotation.T
+    J = torch.randn(3, size, size, generator=generator, dtype=torch.float64)
     mean = torch.randn(compartments, size, generator=generator, dtype=torch.float64)
-    return (L + L.T) / 2, (B + B.mT) / 2, mean
+    return (L + L.T) / 2, (J + J.mT) / 2, mean
+
+
+def gradients(count, strength, seed=0):
+    """Directions of which several measurements share each, some reversed, and one without."""
+    generator = torch.Generator().manual_seed(seed)
+    lines = torch.randn(count // 3 + 1, 3, generator=generator, dtype=torch.float64)
+    lines = lines / lines.norm(dim=1, keepdim=True)
+    scale = torch.linspace(-1, 1, count).double() * strength
+    return scale[:, None] * lines[torch.arange(count) % len(lines)]
+
+
+SEQUENCES = {
+    "PGSE": PGSE(2.0, 5.0),
+    # Its second half is no multiple of the first; no rest, or one off the middle.
+    "unequal pulses": FreeWaveform(
+        np.array([2.0, 1.0, 3.0]), np.array([[0, 0, 1.0], [0, 0.5, -0.5], [0, -1 / 6, -0.5]])
+    ),
+    "unequal with rest": FreeWaveform(
+        np.array([2.0, 1.0, 1.0, 4.0]),
+        np.array([[0, 0, 1.0], [1.0, 0, 0], [0, 0, 0], [-0.25, 0, -0.5]]),
+    ),
+    # Read backwards it is itself: the bra is the ket, with a pulse across the middle.
+    "even": FreeWaveform(
+        np.array([1.0, 2.0, 1.0]), np.array([[0, 0, 1.0], [0, 0, -1.0], [0, 0, 1.0]])
+    ),
+    "double PGSE": MultiplePGSE.double(1.5, 4.0, 2.0, (1.0, 0.0, 0.0)),
+    "trapezoidal OGSE": TrapezoidalOGSE(8.0, 12.0, 2, 0.5),
+}
 
 
 @pytest.mark.parametrize("half_height", [0.0, 1.0, 7.3, 20.0, 90.0])
@@ -29,54 +62,121 @@ def test_polynomial_meets_its_error_inside_the_strip_it_was_not_fitted_on(half_h
     assert float((value - torch.exp(-z)).abs().max()) < 1.01 * TOLERANCE
 
 
-@pytest.mark.parametrize("duration", [0.5, 8.0])
-def test_signal_equals_the_product_of_matrix_exponentials(duration):
-    L, B, mean = operators(1)
-    rate = float(torch.linalg.matrix_norm(B, 2).max())
-    durations, levels = [duration, 3.0, duration], [1.0, 0.0, -1.0]
-    intervals = intervals_of(durations, [[level] for level in levels], rate)
-    ours = signal(L, B[:, None], mean, intervals)
-    state = mean.sum(0).to(torch.complex128).expand(3, -1)[..., None]
-    for time, level in zip(durations, levels, strict=True):
-        state = (
-            torch.linalg.matrix_exp(-time * torch.complex(L.expand(3, -1, -1), level * B)) @ state
-        )
-    theirs = mean.to(torch.complex128) @ state[..., 0].T
-    # (1 + sqrt 2) TOLERANCE per step (Crouzeix-Palencia), relative to |mean| |initial|.
-    steps = sum(i.steps for i in intervals)
-    scale = float(mean.norm(dim=1).max() * mean.sum(0).norm())
-    assert float((ours - theirs).abs().max()) < 2.5 * steps * TOLERANCE * scale
+def product_of_exponentials(L, J, mean, acquisition):
+    """The definition, one matrix exponential per step and measurement."""
+    columns = []
+    for row in range(len(acquisition)):
+        durations, levels = acquisition.sequences[int(acquisition.timing[row])].steps()
+        vectors = acquisition.vectors(torch.tensor([row]))[0]
+        state = mean.sum(0).to(torch.complex128)
+        for duration, level in zip(durations, torch.from_numpy(levels), strict=True):
+            phase = GAMMA * torch.einsum("d,djk->jk", vectors @ level, J)
+            state = torch.linalg.matrix_exp(-duration * torch.complex(L, phase)) @ state
+        columns.append(mean.to(torch.complex128) @ state)
+    return torch.stack(columns, 1)
 
 
-@pytest.mark.parametrize("levels", [(1.0, 0.0, -1.0), (0.5, -0.25, -0.25)])
-def test_derivatives_are_those_of_the_discrete_map(levels):
-    L, B, mean = operators(2, size=4)
-    B, L = B[:2], L / 1e3
-    intervals = intervals_of([2.0, 1.0, 3.0], [[level] for level in levels], 2.0)
-    inputs = tuple(x.clone().requires_grad_() for x in (L, B, mean))
-
-    def symmetric_signal(L, B, mean):
-        return signal((L + L.T) / 2, (B + B.mT)[:, None] / 2, mean, intervals)
-
-    assert torch.autograd.gradcheck(symmetric_signal, inputs, check_forward_ad=True)
+def acquisition_of(sequence, count=9, strength=300.0):
+    if sequence.axes == 3:
+        # Vector profiles: one frame at several amplitudes, and one with no gradient at all.
+        b = torch.tensor([0.0, 1.0, 2.0, 0.5]).double()
+        axes = torch.tensor([[0, 0, 1.0], [0.6, 0, 0.8], [0.6, 0, 0.8], [0, -1, 0]]).double()
+        return Acquisition.of(sequence, b, axes)
+    timing = torch.zeros(count, dtype=torch.int64)
+    return Acquisition((sequence,), timing, gradients(count, strength))
 
 
-def test_jacfwd_jvp_and_reverse_agree_across_chunks():
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_signal_equals_the_product_of_matrix_exponentials(kind):
+    L, J, mean = operators(1)
+    acquisition = acquisition_of(SEQUENCES[kind])
+    reduced = ReducedModel(L, J, mean)
+    theirs = product_of_exponentials(L, J, mean, acquisition)
+    stages = max(len(s.steps()[0]) for s in acquisition.sequences)
+    # (1 + sqrt 2) TOLERANCE per step (Crouzeix-Palencia), relative to |mean| |initial|; phases of
+    # up to 300 mT/m over 3 um and 2 ms need up to 3 steps per stage.
+    bound = 2.5 * 3 * stages * TOLERANCE * float(mean.norm(dim=1).max() * mean.sum(0).norm())
+    assert float((simulate_compartments(reduced, acquisition) - theirs).abs().max()) < bound
+    assert float((simulate(reduced, acquisition) - theirs.sum(0)).abs().max()) < 2 * bound
+
+
+def test_programs_are_mirrored_where_the_sequence_is():
+    mirrors = {}
+    for kind, sequence in SEQUENCES.items():
+        (run,) = runs(acquisition_of(sequence))
+        mirrors[kind] = run.program.mirror
+    assert mirrors == {
+        "PGSE": -1,
+        "unequal pulses": None,
+        "unequal with rest": None,
+        "even": 1,
+        "double PGSE": None,
+        "trapezoidal OGSE": -1,
+    }
+
+
+def test_sequences_that_differ_in_the_middle_rest_share_a_program():
+    acquisition = Acquisition.pgse(
+        torch.ones(6).double(), torch.eye(3).double().repeat(2, 1), 3.0, [5.0, 9.0] * 3
+    )
+    (run,) = runs(acquisition)
+    assert len(acquisition.sequences) == 2
+    assert run.rest.tolist() == [2.0, 6.0] * 3
+    assert run.rows.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def small(seed, compartments):
+    """Operators small enough for finite differences, and what makes a symmetric model of them."""
+    L, J, mean = operators(seed, size=4, compartments=compartments, stiffest=1)
+
+    def model(L, J, mean):
+        return ReducedModel((L + L.T) / 2, (J + J.mT) / 2, mean)
+
+    return (L, J, mean), model
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SEQUENCES if "OGSE" not in kind])
+def test_derivatives_are_those_of_the_discrete_map(kind):
+    """In the operators and in the gradient itself, both modes, the total and each compartment.
+
+    Along random directions of all inputs at once (`fast_mode`): each is a full check.
+    """
+    inputs, model = small(2, 2)
+    acquisition = acquisition_of(SEQUENCES[kind], count=3)
+    turn = torch.eye(3).double()
+
+    def signals(L, J, mean, turn):
+        reduced, turned = model(L, J, mean), acquisition.rotated(turn)
+        return simulate(reduced, turned), simulate_compartments(reduced, turned)
+
+    # A frame must stay a rotation, so vector profiles are not turned here.
+    tensors = [x.clone().requires_grad_() for x in (*inputs, turn)]
+    tensors[3].requires_grad_(SEQUENCES[kind].axes == 1)
+    assert torch.autograd.gradcheck(signals, tensors, check_forward_ad=True, fast_mode=True)
+
+
+def test_jacfwd_jacrev_and_a_batch_of_shapes_agree():
     """More measurements than a chunk holds; the two modes share no code but the states."""
-    generator = torch.Generator().manual_seed(0)
-    L, _, mean = operators(3, size=6)
-    B = torch.randn(37, 6, 6, generator=generator, dtype=torch.float64)
-    B = (B + B.mT) / 2
-    L = L / 1e3
-    intervals = intervals_of([1.0, 1.0], [[1.0], [-1.0]], 4.0)
+    shapes = [operators(seed, size=6, stiffest=1) for seed in (3, 4)]
+    L, J, mean = (torch.stack(x) for x in zip(*shapes, strict=True))
+    acquisition = Acquisition(
+        (PGSE(1.0, 2.0),), torch.zeros(150, dtype=torch.int64), gradients(150, 500.0)
+    )
 
-    def total(scale):
-        return signal(L * scale, B[:, None], mean, intervals).sum(0)
+    def one(L, J, mean):
+        return torch.view_as_real(simulate(ReducedModel(L, J, mean), acquisition))
 
-    scale = torch.ones(6, 6).double()
-    forward = torch.func.jacfwd(lambda s: torch.view_as_real(total(s)))(scale)
-    reverse = torch.func.jacrev(lambda s: torch.view_as_real(total(s)))(scale)
-    assert torch.allclose(forward, reverse, rtol=1e-9, atol=1e-12)
+    batch = torch.func.vmap(one)(L, J, mean)
+    direct = torch.view_as_real(simulate(ReducedModel(L, J, mean), acquisition))
+    for number, shape in enumerate(shapes):
+        # A batch shares its polynomials, which have the propagation's error: 2 pulses of signals
+        # of about 3.
+        assert torch.allclose(batch[number], one(*shape), rtol=0, atol=20 * TOLERANCE)
+        assert torch.equal(batch[number], direct[number])
+    forward = torch.func.jacfwd(one, argnums=(0, 1, 2))(*shapes[0])
+    reverse = torch.func.jacrev(one, argnums=(0, 1, 2))(*shapes[0])
+    for a, b in zip(forward, reverse, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-10)
 
 
 def test_fits_are_shared_between_equal_strips():

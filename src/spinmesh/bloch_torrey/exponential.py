@@ -21,6 +21,7 @@ TOLERANCE = 1e-10
 # Beyond this half-height the coefficients grow and cancel; the interval is cut into steps instead.
 LARGEST_HALF_HEIGHT = 20.0
 MOST_TERMS = 80
+GRID = np.array([0, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, LARGEST_HALF_HEIGHT])
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,14 @@ class CayleyPolynomial:
 def steps_and_polynomial(half_height: float) -> tuple[int, CayleyPolynomial]:
     """Number of equal steps and the polynomial of each, for a strip of the given half-height."""
     steps = max(1, int(np.ceil(half_height / LARGEST_HALF_HEIGHT)))
-    # Rounding up to a grid lets measurements share a polynomial and this cache.
-    grid = np.array([0, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, LARGEST_HALF_HEIGHT])
-    return steps, cayley_polynomial(float(grid[np.searchsorted(grid, half_height / steps)]))
+    return steps, cayley_polynomial(half_height_on_grid(half_height / steps))
+
+
+def half_height_on_grid(half_height: float) -> float:
+    """Rounded up: strips of about one height share a polynomial."""
+    if half_height > LARGEST_HALF_HEIGHT:
+        return LARGEST_HALF_HEIGHT * float(np.ceil(half_height / LARGEST_HALF_HEIGHT))
+    return float(GRID[np.searchsorted(GRID, half_height)])
 
 
 @lru_cache

@@ -1,238 +1,260 @@
-"""Propagation through piecewise-constant gradients, with the discrete map's exact derivative."""
+"""Signals of one program, with the discrete map's exact derivative in both modes."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from spinmesh.bloch_torrey.exponential import CayleyPolynomial, steps_and_polynomial
+from spinmesh.bloch_torrey.derivative import Cotangent, Sweep, Tangent
+from spinmesh.bloch_torrey.exponential import half_height_on_grid, steps_and_polynomial
+from spinmesh.bloch_torrey.pencil import Along, Frame, Pencil, Pulse, Rest
+from spinmesh.bloch_torrey.program import Program, Stage
+from spinmesh.units import GAMMA
 
-# Measurements whose k x k resolvents are worked on together: small enough to stay in the L2 cache
-# of one core, large enough to hide the cost of a call (measured in docs/decisions/0002).
-CHUNK = 16
-# Resolvents kept at once for the sweep back, in complex numbers (512 MB): a waveform of hundreds of
-# distinct levels is worked on with fewer measurements together.
-KEPT = 2**25
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A stretch of `steps` equal steps of length `step` (ms) with the profile at `level`.
-
-    A level has one number per phase matrix: one for a profile along a fixed direction, three for a
-    vector.
-    """
-
-    step: float
-    steps: int
-    level: tuple[float, ...]
-    polynomial: CayleyPolynomial
-
-
-def intervals_of(
-    durations: list[float], levels: list[list[float]], phase_rate: float
-) -> tuple[Interval, ...]:
-    """Steps and polynomials for each interval; `phase_rate` bounds |B| at level 1 (rad/ms)."""
-    result = []
-    for duration, level in zip(durations, levels, strict=True):
-        steps, polynomial = steps_and_polynomial(duration * math.hypot(*level) * phase_rate)
-        result.append(Interval(duration / steps, steps, tuple(level), polynomial))
-    return tuple(result)
+# Measurements worked on together on a CPU: their states stay in the L2 cache of one core.
+CHUNK = 64
+# Complex numbers that a sweep may keep for its derivative (1 GB).
+KEPT = 2**26
+TERMS = 64
+# Directions closer than this are one: the phase they differ by is below the propagation's error.
+SAME_DIRECTION = 1e-11
 
 
 def signal(
-    laplacian: Float[Tensor, "mode mode"],
-    phase: Float[Tensor, "measurement axis mode mode"],
-    mean: Float[Tensor, "compartment mode"],
-    intervals: tuple[Interval, ...],
+    laplacian: Float[Tensor, "shape mode mode"],
+    moments: Float[Tensor, "shape 3 mode mode"],
+    mean: Float[Tensor, "shape compartment mode"],
+    vectors: Float[Tensor, "measurement 3 axis"],
+    rest: Float[Tensor, " measurement"],
+    program: Program,
 ) -> Tensor:
-    """mean_c' prod_i exp(-dt_i (L + i sum_a f_ia B_ma)) initial, (compartment, measurement).
+    """mean_c' prod_i exp(-dt_i (L + i gamma f_i.J)) initial, (shape, compartment, measurement).
 
-    `phase[m, a]` is B_ma = gamma g_ma.J, with g_ma the vector that axis a of the profile stands
-    for: one axis if the direction is fixed, else three. Differentiable once in L, B and mean, in
-    forward and reverse mode: with V the Cayley variable of K, dV = -(h / 2 sigma)(1 + V) dK
-    (1 + V), so the states of forward and adjoint sweep give the derivative with no further solve.
+    `vectors[m, :, a]` (mT/m) is what axis a of the profile is multiplied by, `rest` (ms) the time
+    without gradient in the middle. Differentiable once in L, J, mean and vectors, in forward and
+    reverse mode, and a `vmap` over shapes is a batch: one adjoint sweep serves every derivative.
     """
-    result: Tensor = _Propagation.apply(laplacian, phase, mean, intervals)
+    result: Tensor = _Propagation.apply(laplacian, moments, mean, vectors, rest, program)
     return result
 
 
 class _Propagation(torch.autograd.Function):
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(laplacian, phase, mean, intervals):
-        initial = mean.sum(0).to(torch.complex128)
-        read_out = mean.to(torch.complex128)
-        parts: list[Tensor] = []
-        for chunk in _chunks(phase, intervals):
-            state = initial.expand(len(chunk), -1)
-            for interval, cayley in _cayley(laplacian, chunk, intervals):
-                for _ in range(interval.steps):
-                    state = _horner(cayley, interval.polynomial, state)[-1]
-            parts.append(read_out @ state.T)
-        return torch.cat(parts, 1)
+    def forward(laplacian, moments, mean, vectors, rest, program):
+        frame = Frame.of(laplacian, moments)
+        chunks = _chunks(frame, vectors, rest, program)
+        values = []
+        for chunk in chunks:
+            bra, ket = _Halves(frame, mean, chunk, program).states()
+            values.append((bra * Rest(frame, chunk.rest).forward(ket)).sum(-2))
+        return _in_order(values, chunks)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        laplacian, phase, mean, ctx.intervals = inputs
-        ctx.save_for_backward(laplacian, phase, mean)
-        ctx.save_for_forward(laplacian, phase, mean)
+        *tensors, ctx.program = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
 
     @staticmethod
-    def jvp(ctx, d_laplacian, d_phase, d_mean, _):
-        laplacian, phase, mean = ctx.saved_tensors
-        parts: list[Tensor] = []
-        for chunk, part in _partials(laplacian, phase, mean, ctx.intervals):
-            tangent: Any = 0
-            if d_laplacian is not None:
-                tangent = part.laplacian.flatten(2) @ d_laplacian.flatten().to(part.laplacian)
-            if d_phase is not None:
-                own = d_phase[chunk].to(part.phase)
-                tangent = tangent + (part.phase * own).sum((-1, -2, -3))
-            if d_mean is not None:
-                own = d_mean.to(part.final)
-                tangent = tangent + own @ part.final.mT + part.first @ own.sum(0)
-            parts.append(tangent)
-        return torch.cat(parts, 1)
+    def vmap(info, in_dims, *inputs):
+        """Shapes are a batch already; several sets of gradient vectors are taken in turn."""
+        count = info.batch_size
+        if in_dims[3] is not None or in_dims[4] is not None:
+            pairs = [*zip(inputs, in_dims, strict=True)]
+            one = [
+                [x if dim is None else x.select(dim, i) for x, dim in pairs] for i in range(count)
+            ]
+            return torch.stack([_Propagation.apply(*each) for each in one]), 0
+        folded = [
+            (x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
+            for x, dim in zip(inputs[:3], in_dims[:3], strict=True)
+        ]
+        result = _Propagation.apply(*folded, *inputs[3:])
+        return result.unflatten(0, (count, -1)), 0
+
+    @staticmethod
+    def jvp(ctx, d_laplacian, d_moments, d_mean, d_vectors, *_):
+        laplacian, moments, mean, vectors, rest = ctx.saved_tensors
+        frame = Frame.of(laplacian, moments)
+        tangent = Tangent.of(frame, d_laplacian, d_moments, d_mean, mean.shape[1])
+        chunks = _chunks(frame, vectors, rest, ctx.program)
+        values = []
+        for chunk in chunks:
+            turned = None if d_vectors is None else d_vectors[chunk.index]
+            sweeps = _Halves(frame, mean, chunk, ctx.program).sweeps()
+            first, *others = [tangent.along(sweep, turned) for sweep in sweeps]
+            values.append(sum(others, first))
+        return _in_order(values, chunks)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
-        laplacian, phase, mean = ctx.saved_tensors
-        d_laplacian, d_phase = torch.zeros_like(laplacian), []
-        d_mean = torch.zeros_like(mean)
-        # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
-        weight = cotangent.conj()
-        for chunk, part in _partials(laplacian, phase, mean, ctx.intervals):
-            own = weight[:, chunk]
-            d_laplacian = d_laplacian + torch.einsum("cm,cmij->ij", own, part.laplacian).real
-            d_phase.append(torch.einsum("cm,cmaij->maij", own, part.phase).real)
-            first = torch.einsum("cm,cmk->k", own, part.first).real
-            d_mean = d_mean + (own @ part.final).real + first
-        return d_laplacian, torch.cat(d_phase), d_mean, None
+        laplacian, moments, mean, vectors, rest = ctx.saved_tensors
+        frame = Frame.of(laplacian, moments)
+        total = Cotangent.zero(frame, mean, vectors if ctx.needs_input_grad[3] else None)
+        for chunk in _chunks(frame, vectors, rest, ctx.program):
+            # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
+            weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.own
+            for sweep in _Halves(frame, mean, chunk, ctx.program).sweeps():
+                total.add(sweep, weight, chunk.index)
+        return (*total.out_of_frame(), None, None)
 
 
 @dataclass(frozen=True, eq=False)
-class _Partial:
-    """Derivatives of a chunk's signals, (compartment, measurement, ...)."""
+class _Chunk:
+    """Directions and the measurements along each, padded by repetition to equal numbers."""
 
-    laplacian: Tensor  # mode, mode
-    phase: Tensor  # axis, mode, mode
-    final: Tensor  # (measurement, mode): the state that is read out
-    first: Tensor  # (compartment, measurement, mode): the read-out carried back to the start
-
-
-def _partials(laplacian, phase, mean, intervals) -> Iterator[tuple[slice, _Partial]]:
-    """Each chunk of measurements and its derivatives."""
-    initial, start = mean.sum(0).to(torch.complex128), 0
-    for chunk in _chunks(phase, intervals):
-        operators = list(_cayley(laplacian, chunk, intervals))
-        sweeps, state = [], initial.expand(len(chunk), -1)
-        for interval, cayley in operators:
-            for _ in range(interval.steps):
-                states = _horner(cayley, interval.polynomial, state)
-                sweeps.append((interval, cayley, state, states))
-                state = states[-1]
-        here = slice(start, start + len(chunk))
-        yield here, _adjoint(sweeps, state, mean.to(torch.complex128), phase.shape[-3])
-        start += len(chunk)
+    index: Int[Tensor, "direction measurement"]
+    own: Bool[Tensor, "direction measurement"]  # False where padded
+    vectors: Float[Tensor, "direction measurement 3 axis"]  # mT/m
+    rest: Float[Tensor, "direction measurement"]  # ms, in the middle
+    rate: float  # bound on |K - L| at level 1, rad/ms
 
 
-def _adjoint(sweeps, final: Tensor, mean: Tensor, axes: int) -> _Partial:
-    """Carry each compartment's read-out back through the sweeps, collecting the derivatives."""
-    count, size = final.shape
-    by_laplacian, by_phase, first = [], [], []
-    for read_out in mean:
-        state = read_out.expand(count, size)
-        own_laplacian = torch.zeros_like(final[:, :, None] * final[:, None, :])
-        own_phase = [torch.zeros_like(own_laplacian)] * axes
-        for interval, cayley, start, states in reversed(sweeps):
-            polynomial = interval.polynomial
-            left, state = _powers(cayley, polynomial, state)
-            right = _doubled(polynomial, start, states)
-            outer = left.transpose(0, 1).mT @ right.transpose(0, 1)
-            outer = outer * (-interval.step / (2 * polynomial.pole))
-            own_laplacian = own_laplacian + outer
-            for axis, level in enumerate(interval.level):
-                if level != 0:
-                    own_phase[axis] = own_phase[axis] + 1j * level * outer
-        by_laplacian.append(own_laplacian)
-        by_phase.append(own_phase[0].unsqueeze(-3) if axes == 1 else torch.stack(own_phase, -3))
-        first.append(state)
-    return _Partial(torch.stack(by_laplacian), torch.stack(by_phase), final, torch.stack(first))
+def _in_order(values: list[Tensor], chunks: list[_Chunk]) -> Tensor:
+    """(compartment, shape, direction, measurement) of all chunks to (shape, compartment, all)."""
+    kept = [chunk.own.flatten().nonzero()[:, 0] for chunk in chunks]
+    flat = [x.flatten(-2)[..., own] for x, own in zip(values, kept, strict=True)]
+    rows = torch.cat([c.index.flatten()[own] for c, own in zip(chunks, kept, strict=True)])
+    return torch.cat(flat, -1)[..., rows.argsort()].movedim(0, 1)
 
 
-def _chunks(phase: Tensor, intervals: tuple[Interval, ...]) -> tuple[Tensor, ...]:
-    """Measurements worked on together."""
-    distinct = len({_key(interval)[:2] for interval in intervals})
-    most = max(1, KEPT // (distinct * phase.shape[-1] ** 2))
-    return phase.split(min(most, CHUNK if phase.device.type == "cpu" else len(phase)))
+class _Halves:
+    """Ket and bra of one chunk: what they start from, and the stages they run through."""
+
+    def __init__(self, frame: Frame, mean: Tensor, chunk: _Chunk, program: Program) -> None:
+        self.frame, self.chunk, self.program = frame, chunk, program
+        self.read_out = (mean @ frame.vectors).movedim(1, 0)
+        self.initial = self.read_out.sum(0, keepdim=True)
+        pencils: dict[Any, Pencil] = {}
+
+        def propagators(stages: tuple[Stage, ...], sign: int = 1) -> list[Pulse | Rest]:
+            return [_propagator(frame, stage, sign, chunk, pencils) for stage in stages]
+
+        self.ket = propagators(program.ket)
+        # Of the total signal the bra is known from the ket; of a compartment's it is not.
+        self.mirrored = program.mirror is not None and len(self.read_out) == 1
+        if program.mirror is not None and not self.mirrored:
+            self.bra = propagators(program.ket, program.mirror)
+        else:
+            self.bra = propagators(program.bra)
+
+    def states(self) -> tuple[Tensor, Tensor]:
+        """Bra and ket on either side of the middle rest."""
+        ket = self._started(self.initial)
+        for stage in self.ket:
+            ket = stage.forward(ket)
+        if self.mirrored:
+            return self._mirror(ket), ket
+        bra = self._started(self.read_out)
+        for stage in self.bra:
+            bra = stage.forward(bra)
+        return bra, ket
+
+    def sweeps(self) -> Iterator[Sweep]:
+        """Everything the signals' derivatives consist of."""
+        rest = Rest(self.frame, self.chunk.rest)
+        ket, taped_ket = _taped(self.ket, self._started(self.initial))
+        if self.mirrored:
+            bra = self._mirror(ket)
+            own = Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
+            yield replace(own, twice=True, real=self.program.mirror == -1)
+        else:
+            bra, taped_bra = _taped(self.bra, self._started(self.read_out))
+            yield Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
+            yield Sweep.back(self.bra, taped_bra, rest.forward(ket), total=False)
+        yield Sweep([rest.between(bra, ket)])
+
+    def _started(self, start: Tensor) -> Tensor:
+        size = self.chunk.index.shape
+        state = start[:, :, None, :, None].to(torch.complex128)
+        return state.expand(-1, -1, size[0], -1, size[1])
+
+    def _mirror(self, ket: Tensor) -> Tensor:
+        return ket.conj().resolve_conj() if self.program.mirror == -1 else ket
 
 
-def _key(interval: Interval) -> tuple[float, tuple[float, ...], bool]:
-    """Shift sigma/h and level of a resolvent, the level up to its sign, and that sign."""
-    level = interval.level
-    reverse = next((x < 0 for x in level if x != 0), False)
-    positive = tuple(-x for x in level) if reverse else level
-    return interval.polynomial.pole / interval.step, positive, reverse
+def _taped(stages: list[Pulse | Rest], state: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
+    """The state after all stages, and what each needs for its way back."""
+    tapes = []
+    for stage in stages:
+        state, tape = stage.taped(state)
+        tapes.append(tape)
+    return state, tapes
 
 
-def _cayley(laplacian, phase, intervals) -> Iterator[tuple[Interval, Tensor]]:
-    """Each interval with its V = 2 s (s + L + i sum_a f_a B_a)^-1 - 1, s = sigma / h.
-
-    A reversed gradient gives the complex conjugate, and no gradient one matrix for all.
-    """
-    known: dict[tuple[float, tuple[float, ...]], Tensor] = {}
-    unit = torch.eye(laplacian.shape[-1], dtype=torch.complex128, device=laplacian.device)
-    for interval in intervals:
-        shift, level, reverse = _key(interval)
-        if (shift, level) not in known:
-            operator = laplacian.to(torch.complex128)
-            if any(level):
-                whole = sum(x * phase[..., a, :, :] for a, x in enumerate(level) if x != 0)
-                operator = torch.complex(laplacian.expand_as(whole), whole)
-            known[shift, level] = 2 * shift * torch.linalg.inv(shift * unit + operator) - unit
-        cayley = known[shift, level]
-        yield interval, cayley.conj().resolve_conj() if reverse else cayley
+def _propagator(
+    frame: Frame, stage: Stage, sign: int, chunk: _Chunk, known: dict[Any, Pencil]
+) -> Pulse | Rest:
+    """A stage with its profile times `sign`; pulses of one shift and direction share a pencil."""
+    if stage.strength == 0:
+        return Rest(frame, chunk.rest.new_full((1, 1), stage.duration))
+    steps, polynomial = steps_and_polynomial(stage.duration * stage.strength * chunk.rate)
+    shift = polynomial.pole * steps / stage.duration
+    along = Along.of(chunk.vectors, stage.level, sign)
+    key = (shift, along.line)
+    if key not in known:
+        known[key] = Pencil.of(frame, along.direction, shift)
+    return Pulse.of(known[key], polynomial, steps, along)
 
 
-def _apply(cayley: Tensor, state: Tensor) -> Tensor:
-    """V x for one matrix per measurement, or one for all (V is symmetric)."""
-    if cayley.ndim == 2:
-        return state @ cayley
-    return (cayley @ state[..., None])[..., 0]
+def _chunks(frame: Frame, vectors: Tensor, rest: Tensor, program: Program) -> list[_Chunk]:
+    """Directions of about equal phase together, as many as the cache or the memory takes."""
+    groups = _directions(vectors.detach())
+    rates = _phase_rates(frame, vectors.detach())
+    shapes, size = frame.rates.shape
+    most = max(1, KEPT // (shapes * size * (size + TERMS)))
+    if vectors.device.type == "cpu":
+        most = min(most, CHUNK)
+    groups = [part for group in groups for part in group.split(most)]
+    longest = max((stage.duration * stage.strength for stage in program.stages), default=0.0)
+    keyed = []
+    for group in groups:
+        rate = float(rates[group].max())
+        keyed.append((half_height_on_grid(longest * rate), len(group), rate, group))
+    keyed.sort(key=lambda item: item[:2])
+    result: list[list] = []
+    for item in keyed:
+        last = result[-1] if result else []
+        if last and last[0][0] == item[0] and (len(last) + 1) * item[1] <= most:
+            last.append(item)
+        else:
+            result.append([item])
+    return [_chunk(items, vectors, rest) for items in result]
 
 
-def _horner(cayley: Tensor, polynomial: CayleyPolynomial, start: Tensor) -> list[Tensor]:
-    """h_n = c_n x, h_j = V h_(j+1) + c_j x; the last one is the result."""
-    *rest, last = polynomial.coefficients
-    states = [last * start]
-    for coefficient in reversed(rest):
-        states.append(_apply(cayley, states[-1]) + coefficient * start)
-    return states
+def _chunk(items: list, vectors: Tensor, rest: Tensor) -> _Chunk:
+    """Pad the groups to one length."""
+    most = max(len(item[3]) for item in items)
+    index = torch.stack([torch.cat([g, g[:1].expand(most - len(g))]) for *_, g in items])
+    own = torch.stack([torch.arange(most, device=index.device) < len(g) for *_, g in items])
+    return _Chunk(index, own, vectors[index], rest[index], max(item[2] for item in items))
 
 
-def _doubled(polynomial: CayleyPolynomial, start: Tensor, states: list[Tensor]) -> Tensor:
-    """(1 + V) h_(j+1) for j = 0..n-1, from the states alone."""
-    ascending = torch.stack(states[::-1])
-    c = torch.tensor(polynomial.coefficients[:-1], dtype=ascending.dtype, device=start.device)
-    return ascending[1:] + ascending[:-1] - c[:, None, None] * start
+def _directions(vectors: Tensor) -> list[Int[Tensor, " measurement"]]:
+    """Measurements whose vectors are multiples of each other, together."""
+    flat = vectors.flatten(1)
+    length = flat.norm(dim=1, keepdim=True)
+    unit = (torch.where(length > 0, flat / length, 0.0) / SAME_DIRECTION).round()
+    first = unit.gather(1, (unit != 0).to(torch.int8).argmax(1, keepdim=True))
+    number = torch.unique(unit * torch.where(first < 0, -1, 1), dim=0, return_inverse=True)[1]
+    order = number.argsort(stable=True)
+    return list(order.split(torch.bincount(number).tolist()))
 
 
-def _powers(cayley: Tensor, polynomial: CayleyPolynomial, state: Tensor) -> tuple[Tensor, Tensor]:
-    """(1 + V) V^j y for j = 0..n-1, and sum_j c_j V^j y."""
-    power, powers = state, [state]
-    for _ in polynomial.coefficients[1:]:
-        power = _apply(cayley, power)
-        powers.append(power)
-    stacked = torch.stack(powers)
-    c = torch.tensor(polynomial.coefficients, dtype=stacked.dtype, device=state.device)
-    return stacked[:-1] + stacked[1:], torch.einsum("j,jmk->mk", c, stacked)
+def _phase_rates(frame: Frame, vectors: Tensor) -> Float[Tensor, " measurement"]:
+    """Bound on |gamma g.J| at level 1 (rad/ms): by the extents along x, y, z, and by their root."""
+    squares = frame.moments @ frame.moments
+    whole = torch.linalg.eigvalsh(squares.sum(1))[:, -1].max().clamp_min(0).sqrt()
+    # The columns of a vector profile's frame have equal length.
+    bound = whole * vectors[..., 0].norm(dim=1)
+    if vectors.shape[-1] == 1:
+        each = torch.linalg.eigvalsh(frame.moments).abs().amax((0, 2))
+        bound = torch.minimum(bound, vectors[..., 0].abs() @ each)
+    return GAMMA * bound

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey.propagation import intervals_of, signal
+from spinmesh.bloch_torrey.program import AT_REST, runs
+from spinmesh.bloch_torrey.propagation import signal
 from spinmesh.errors import SequenceError
 from spinmesh.reduction import ReducedModel
-from spinmesh.sequence import Acquisition, Sequence
-from spinmesh.units import GAMMA
+from spinmesh.sequence import Acquisition
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,54 +35,59 @@ class Signals:
         return len(self.signal)
 
 
-def simulate(reduced: ReducedModel, acquisition: Acquisition) -> Complex[Tensor, " measurement"]:
+def simulate(
+    reduced: ReducedModel, acquisition: Acquisition
+) -> Complex[Tensor, "*shape measurement"]:
     """Signal of each measurement (um^3 times spin density), summed over compartments."""
-    return simulate_compartments(reduced, acquisition).sum(0)
+    # Of the sum, one state tells both halves of a mirrored sequence.
+    return _signals(reduced, reduced.initial[..., None, :], acquisition).squeeze(-2)
 
 
 def simulate_compartments(
     reduced: ReducedModel, acquisition: Acquisition
-) -> Complex[Tensor, "compartment measurement"]:
-    """Signal of each compartment; differentiable in the reduced operators, forward and reverse."""
-    extent = _extent(reduced.moments)
-    parts: list[Tensor] = []
-    order: list[Tensor] = []
-    for number, sequence in enumerate(acquisition.sequences):
-        chosen = (acquisition.timing == number).nonzero()[:, 0]
-        if len(chosen):
-            parts.append(_one_sequence(reduced, sequence, acquisition.vectors(chosen), extent))
-            order.append(chosen)
-    return torch.cat(parts, 1)[:, torch.argsort(torch.cat(order))]
+) -> Complex[Tensor, "*shape compartment measurement"]:
+    """Signal of each compartment.
+
+    Both are differentiable in the reduced operators and in the acquisition's gradient, forward and
+    reverse; leading axes of the operators are a batch of shapes.
+    """
+    return _signals(reduced, reduced.mean, acquisition)
 
 
-def _one_sequence(
-    reduced: ReducedModel,
-    sequence: Sequence,
-    vectors: Float[Tensor, "measurement 3 axis"],
-    extent: float,
-) -> Complex[Tensor, "compartment measurement"]:
-    """Product of exp(-dt (L + i gamma g.J)) over the steps on which g is constant."""
-    phase = GAMMA * torch.einsum("mda,djk->majk", vectors, reduced.moments)
-    durations, levels = sequence.steps()
-    # The columns of a vector profile's frame have equal length.
-    rate = GAMMA * float(vectors[..., 0].norm(dim=1).max()) * extent
-    intervals = intervals_of(durations.tolist(), levels.tolist(), rate)
-    return signal(reduced.laplacian, phase, reduced.mean, intervals)
+def _signals(reduced: ReducedModel, mean: Tensor, acquisition: Acquisition) -> Tensor:
+    """One call of `signal` for each program of the acquisition."""
+    if not acquisition.sequences:
+        raise SequenceError("acquisition: no sequence. Give at least one measurement.")
+    laplacian, moments, mean, batch = _flat(reduced, mean)
+    parts, rows = [], []
+    for run in runs(acquisition):
+        parts.append(signal(laplacian, moments, mean, run.vectors, run.rest, run.program))
+        rows.append(run.rows)
+    ordered = torch.cat(parts, -1)[..., torch.cat(rows).argsort()]
+    return ordered.reshape(*batch, *ordered.shape[1:])
 
 
-def _extent(moments: Float[Tensor, "3 mode mode"]) -> float:
-    """Bound on |n.J| for any unit n: the root of the largest eigenvalue of Jx^2 + Jy^2 + Jz^2."""
-    squares = torch.einsum("djk,dkl->jl", moments.detach(), moments.detach())
-    return float(torch.linalg.eigvalsh(squares)[-1].clamp_min(0).sqrt())
+def _flat(reduced: ReducedModel, mean: Tensor) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
+    """Operators with exactly one axis of shapes, and the axes they had."""
+    batch, size = reduced.laplacian.shape[:-2], reduced.laplacian.shape[-1]
+    return (
+        reduced.laplacian.reshape(-1, size, size),
+        reduced.moments.reshape(-1, 3, size, size),
+        mean.reshape(-1, *mean.shape[-2:]),
+        batch,
+    )
 
 
-def unweighted(reduced: ReducedModel, acquisition: Acquisition) -> Float[Tensor, " measurement"]:
+def unweighted(
+    reduced: ReducedModel, acquisition: Acquisition
+) -> Float[Tensor, "*shape measurement"]:
     """Signal at each measurement's echo time without any gradient."""
     if not acquisition.sequences:
         raise SequenceError("acquisition: no sequence. Give at least one measurement.")
-    values: dict[float, Tensor] = {}
-    for sequence in acquisition.sequences:
-        if sequence.echo_time not in values:
-            decay = torch.linalg.matrix_exp(-sequence.echo_time * reduced.laplacian)
-            values[sequence.echo_time] = reduced.initial @ decay @ reduced.initial
-    return torch.stack([values[s.echo_time] for s in acquisition.sequences])[acquisition.timing]
+    device = acquisition.gradient.device
+    echo = [sequence.echo_time for sequence in acquisition.sequences]
+    rest = torch.tensor(echo, dtype=torch.float64, device=device)
+    laplacian, moments, mean, batch = _flat(reduced, reduced.initial[..., None, :])
+    vectors = torch.zeros(len(rest), 3, 1, dtype=torch.float64, device=device)
+    values = signal(laplacian, moments, mean, vectors, rest, AT_REST).real
+    return values[:, 0, acquisition.timing].reshape(*batch, -1)

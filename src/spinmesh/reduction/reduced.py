@@ -20,17 +20,18 @@ class ReducedModel:
 
     `laplacian` holds stiffness, flux and relaxation. Positions in J count from `centre`, which a
     refocused gradient cannot see. `mean[c]` integrates over compartment c; their sum is also the
-    initial state, since the symmetric form starts from w = 1 (fem.CellMatrices).
+    initial state, since the symmetric form starts from w = 1 (fem.CellMatrices). Leading axes, if
+    any, run over shapes.
     """
 
-    laplacian: Float[Tensor, "mode mode"]  # 1/ms
-    moments: Float[Tensor, "3 mode mode"]  # um
-    mean: Float[Tensor, "compartment mode"]  # um^(3/2)
+    laplacian: Float[Tensor, "*shape mode mode"]  # 1/ms
+    moments: Float[Tensor, "*shape 3 mode mode"]  # um
+    mean: Float[Tensor, "*shape compartment mode"]  # um^(3/2)
 
     @property
-    def initial(self) -> Float[Tensor, " mode"]:
+    def initial(self) -> Float[Tensor, "*shape mode"]:
         """Magnetisation at the excitation: the spin density."""
-        return self.mean.sum(0)
+        return self.mean.sum(-2)
 
     def to(self, device: str) -> ReducedModel:
         """The same operators on another device."""

@@ -1,0 +1,207 @@
+"""What the sweeps of a signal add up to: tangents (forward mode) and cotangents (reverse mode)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.bloch_torrey.pencil import (
+    Frame,
+    Pulse,
+    PulsePart,
+    Rest,
+    RestPart,
+    real_product,
+)
+from spinmesh.units import GAMMA
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Contributions to dS and the adjoint state carried back to the start.
+
+    `total`: the start is the initial state, the sum over compartments; else each one's read-out.
+    `twice` and `real`: dS = 2 e or 2 Re e of what the contributions give, for a mirrored sequence.
+    """
+
+    parts: list[PulsePart | RestPart]
+    start: Tensor | None = None  # (compartment, shape, direction, mode, measurement)
+    total: bool = True
+    twice: bool = False
+    real: bool = False
+
+    @classmethod
+    def back(
+        cls, stages: list[Pulse | Rest], tapes: list[list[Tensor]], left: Tensor, total: bool
+    ) -> Sweep:
+        """Carry an adjoint state back through all stages."""
+        parts: list[PulsePart | RestPart] = []
+        for stage, tape in zip(reversed(stages), reversed(tapes), strict=True):
+            left, own = stage.backward(left, tape)
+            parts += own
+        return cls(parts, left, total)
+
+    def zero(self) -> Tensor:
+        """No derivative: a sweep through no stage at all."""
+        return torch.zeros(()) if self.start is None else torch.zeros_like(self.start[..., 0, :])
+
+    def folded(self, value: Tensor) -> Tensor:
+        """dS of e."""
+        if self.real:
+            return (2 * value.real).to(value.dtype)
+        return 2 * value if self.twice else value
+
+    def weighted(self, weight: Tensor) -> Tensor:
+        """w' such that Re(w dS) = Re(w' e)."""
+        return self.folded(weight)
+
+
+@dataclass(frozen=True, eq=False)
+class Tangent:
+    """A direction in the space of operators, seen from the frame; zeros where nothing moves."""
+
+    frame: Frame
+    operators: Tensor  # (shape, 4 mode mode): dL, dJx, dJy, dJz
+    mean: Tensor  # (compartment, shape, mode)
+
+    @classmethod
+    def of(
+        cls,
+        frame: Frame,
+        laplacian: Tensor | None,
+        moments: Tensor | None,
+        mean: Tensor | None,
+        compartments: int,
+    ) -> Tangent:
+        """From dL (shape, mode, mode), dJ (shape, 3, ...) and dm (shape, compartment, mode)."""
+        Q, shapes, size = frame.vectors, *frame.rates.shape
+        if laplacian is None:
+            laplacian = Q.new_zeros(shapes, size, size)
+        if moments is None:
+            moments = Q.new_zeros(shapes, 3, size, size)
+        if mean is None:
+            mean = Q.new_zeros(shapes, compartments, size)
+        operators = torch.cat([laplacian[:, None], moments], 1)
+        operators = Q[:, None].mT @ operators @ Q[:, None]
+        return cls(frame, operators.flatten(-2), (mean @ Q).movedim(1, 0))
+
+    def along(self, sweep: Sweep, vectors: Tensor | None) -> Tensor:
+        """dS (compartment, shape, direction, measurement); `vectors` are the moving gradients."""
+        first, *rest = [self._part(part, vectors) for part in sweep.parts] or [sweep.zero()]
+        value = sum(rest, first)
+        if sweep.start is not None:
+            mean = self.mean.sum(0, keepdim=True) if sweep.total else self.mean
+            value = value + (sweep.start * mean[:, :, None, :, None]).sum(-2)
+        return sweep.folded(value)
+
+    def _part(self, part: PulsePart | RestPart, vectors: Tensor | None) -> Tensor:
+        if isinstance(part, RestPart):
+            differences, which = part.rest.differences()
+            outer = _outer(part.left, part.right) * differences[:, which]
+            return _contracted(outer, self.operators[:, :1])[..., 0]
+        along, outer = part.along, _outer(*part.in_frame())
+        moved = _contracted(outer, self.operators)
+        turned = _dot(moved[..., 1:], along.amplitude[..., None] * along.direction[:, None])
+        if vectors is not None:
+            fixed = _contracted(outer, self.frame.moments.flatten(-2))
+            turned = turned + _dot(fixed, vectors @ along.level)
+        return moved[..., 0] + 1j * GAMMA * turned
+
+
+def _outer(left: Tensor, right: Tensor) -> Tensor:
+    """sum_n left_n right_n', (compartment, shape, direction, measurement, mode, mode)."""
+    return left.movedim(-1, 3) @ right.movedim(-1, 3).mT
+
+
+def _along_moments(part: PulsePart, frame: Frame) -> Tensor:
+    """sum_n left_n' J_a right_n, (axis, compartment, shape, direction, measurement)."""
+    left, right = part.in_frame()
+    images = [
+        real_product(frame.moments[:, axis, None], right.flatten(-2)).unflatten(
+            -1, right.shape[-2:]
+        )
+        for axis in range(3)
+    ]
+    return torch.stack([(left * image).sum((3, 4)) for image in images])
+
+
+def _contracted(outer: Tensor, operators: Tensor) -> Tensor:
+    """<outer, A> for each operator A, (compartment, shape, direction, measurement, operator)."""
+    flat = outer.flatten(-2)
+    operators = operators.to(flat.dtype).mT
+    return torch.stack([flat[:, i] @ operators[i] for i in range(len(operators))], 1)
+
+
+def _dot(values: Tensor, vectors: Tensor) -> Tensor:
+    return (values * vectors).sum(-1)
+
+
+@dataclass(eq=False)
+class Cotangent:
+    """Gradients of a real function, summed over chunks."""
+
+    frame: Frame
+    laplacian: Tensor
+    moments: Tensor
+    mean: Tensor  # (compartment, shape, mode)
+    vectors: Tensor | None
+
+    @classmethod
+    def zero(cls, frame: Frame, mean: Tensor, vectors: Tensor | None) -> Cotangent:
+        """Nothing yet; without `vectors` their gradient is not computed."""
+        own = None if vectors is None else torch.zeros_like(vectors)
+        Q, J = torch.zeros_like(frame.vectors), torch.zeros_like(frame.moments)
+        return cls(frame, Q, J, torch.zeros_like(mean.movedim(1, 0)), own)
+
+    def add(self, sweep: Sweep, weight: Tensor, index: Tensor) -> None:
+        """Re(weight dS), the weights zero where measurements are padding."""
+        weight = sweep.weighted(weight)
+        for part in sweep.parts:
+            if isinstance(part, RestPart):
+                self._add_rest(part, weight)
+            else:
+                self._add_pulse(part, weight, index)
+        if sweep.start is not None:
+            own = (sweep.start * weight[..., None, :]).real.sum((2, 4))
+            self.mean = self.mean + (own.sum(0, keepdim=True) if sweep.total else own)
+
+    def _add_rest(self, part: RestPart, weight: Tensor) -> None:
+        differences, which = part.rest.differences()
+        for number in range(differences.shape[1]):
+            own = weight * (which == number)
+            self.laplacian = self.laplacian + differences[:, number] * _summed(part, own).sum(1)
+
+    def _add_pulse(self, part: PulsePart, weight: Tensor, index: Tensor) -> None:
+        W, along = part.basis, part.along
+        self.laplacian = self.laplacian + (W @ _summed(part, weight) @ W.mT).sum(1)
+        turned = 1j * GAMMA * weight
+        moments = W @ _summed(part, turned * along.amplitude) @ W.mT
+        self.moments = self.moments + torch.einsum("da,sdij->saij", along.direction, moments)
+        if self.vectors is not None:
+            turn = turned * _along_moments(part, self.frame)
+            moved = turn.real.sum((1, 2)).movedim(0, -1)[..., None] * along.level
+            rows = index.flatten()
+            self.vectors = self.vectors.index_add(0, rows, moved.flatten(0, 1))
+
+    def out_of_frame(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Gradients in L, J, mean and vectors as they were given."""
+        Q = self.frame.vectors
+        moments = Q[:, None] @ self.moments @ Q[:, None].mT
+        mean = self.mean.movedim(0, 1) @ Q.mT
+        return Q @ self.laplacian @ Q.mT, moments, mean, self.vectors
+
+
+def _summed(
+    part: PulsePart | RestPart, weight: Tensor
+) -> Float[Tensor, "shape direction mode mode"]:
+    """Re sum_m weight_m sum_n left_n right_n', summed over compartments: one real product."""
+    left, right = torch.broadcast_tensors(part.left * weight[:, :, :, None, None, :], part.right)
+    return _flat(left.conj().resolve_conj()) @ _flat(right).mT
+
+
+def _flat(terms: Tensor) -> Tensor:
+    """(compartment, shape, direction, mode, term, measurement) to real (..., mode, all else)."""
+    return torch.view_as_real(terms.movedim(0, 3).contiguous()).flatten(3)
