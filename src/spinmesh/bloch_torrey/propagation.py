@@ -209,15 +209,17 @@ def _chunks(frame: Frame, vectors: Tensor, rest: Tensor, program: Program) -> li
     groups = _directions(vectors.detach())
     rates = _phase_rates(frame, vectors.detach())
     shapes, size = frame.rates.shape
-    most = max(1, KEPT // (shapes * size * (size + TERMS)))
+    areas = [stage.duration * stage.strength for stage in program.stages]
+    steps = sum(steps_and_polynomial(area * float(rates.max()))[0] for area in areas)
+    most = max(1, KEPT // (shapes * size * (size + TERMS * steps)))
     if vectors.device.type == "cpu":
         most = min(most, CHUNK)
     groups = [part for group in groups for part in group.split(most)]
-    longest = max((stage.duration * stage.strength for stage in program.stages), default=0.0)
     keyed = []
     for group in groups:
         rate = float(rates[group].max())
-        keyed.append((half_height_on_grid(longest * rate), len(group), rate, group))
+        strip = half_height_on_grid(max(areas, default=0.0) * rate)
+        keyed.append((strip, len(group), rate, group))
     keyed.sort(key=lambda item: item[:2])
     result: list[list] = []
     for item in keyed:
