@@ -46,7 +46,7 @@ def _one_mesh(mesh: TetMesh, acquisition: Acquisition, modes: Sequence[int]) -> 
     for road, bases in (
         ("adaptive krylov", ADAPTIVE),
         ("fixed krylov", FIXED),
-        ("adaptive laplace", [Basis("laplace", tolerance=t) for t in (1e-3, 1e-4)]),
+        ("adaptive laplace", [Basis("laplace", tolerance=t) for t in (1e-4, 1e-5)]),
         ("fixed laplace", [Basis("laplace", modes=count) for count in modes]),
     ):
         roads[road] = []

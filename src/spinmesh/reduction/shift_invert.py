@@ -1,6 +1,6 @@
 """(S + Q + R + sigma M)^-1: sparse factors where they are cheap, conjugate gradients beyond.
 
-A span needs directions, not digits: residuals solved to two digits serve as well as exact ones,
+A span needs directions, not digits: residuals solved to a few digits serve as well as exact ones,
 and the error estimate judges whatever basis comes out (docs/decisions/0003).
 """
 
@@ -23,7 +23,7 @@ Solve = Callable[[ndarray], ndarray]
 # The fill of a direct factorisation grows as n^(4/3), its time as n^2 (measured in 0003).
 MOST_DIRECT = 5_000
 # Relative accuracy of the iterative solve, in the norm of its preconditioner.
-RELATIVE = 1e-2
+RELATIVE = 1e-3
 # Dofs per cube of the coarse space of straight tets.
 CLUSTER = 40
 MOST_ITERATIONS = 2_000
