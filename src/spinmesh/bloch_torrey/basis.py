@@ -7,7 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spinmesh.bloch_torrey.error_estimate import largest_change, representatives, residual_block
+from spinmesh.bloch_torrey.error_estimate import (
+    Judged,
+    largest_change,
+    representatives,
+    residual_block,
+)
 from spinmesh.errors import ReductionError
 from spinmesh.fem import Matrices, assemble
 from spinmesh.mesh import TetMesh
@@ -39,7 +44,7 @@ FIRST_BLOCKS = 1
 # Error ratio of successive bases assumed before it is seen, and believed at most.
 FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
 
-Enriched = Callable[[Projection], tuple[Projection, float]]
+Enriched = Callable[[Judged], tuple[Judged, float]]
 
 
 @dataclass(frozen=True)
@@ -111,16 +116,20 @@ def reduce_mesh(
 
     few = representatives(acquisition)
 
-    def enriched(projection: Projection) -> tuple[Projection, float]:
+    def enriched(smaller: Judged) -> tuple[Judged, float]:
+        projection = smaller.projection
         columns = max(COLUMNS, projection.size // GROWTH)
-        larger = projection.extended(solve(residual_block(projection, few, columns)))
-        return larger, largest_change(projection.reduced, larger.reduced, few)
+        block = solve(residual_block(projection, smaller.reduced, few, columns))
+        larger = Judged.of(projection.extended(block), few)
+        return larger, largest_change(smaller, larger)
 
     if basis.kind == "krylov":
         start = krylov_projection(mesh, matrices, solve, basis.degree, FIRST_BLOCKS)
-        return _grown_krylov(start, enriched, basis.tolerance)
+        return _grown_krylov(Judged.of(start, few), enriched, basis.tolerance)
     return _grown_laplace(
-        lambda count: _laplace(mesh, matrices, shift, count), enriched, basis.tolerance
+        lambda count: Judged.of(_laplace(mesh, matrices, shift, count), few),
+        enriched,
+        basis.tolerance,
     )
 
 
@@ -128,25 +137,29 @@ def _fixed(projection: Projection) -> Reduction:
     return Reduction(projection.span, projection.reduced, None)
 
 
-def _grown_krylov(projection: Projection, enriched: Enriched, tolerance: float) -> Reduction:
+def _judged(basis: Judged, error: float) -> Reduction:
+    return Reduction(basis.projection.span, basis.reduced, error)
+
+
+def _grown_krylov(basis: Judged, enriched: Enriched, tolerance: float) -> Reduction:
     """Add residual blocks until they change no signal by more than the tolerance.
 
     `change` is the error of the smaller basis up to that of the larger one, which the ratio of
     successive changes tells.
     """
     previous = 0.0
-    while projection.size <= MOST_MODES:
-        larger, change = enriched(projection)
+    while basis.size <= MOST_MODES:
+        larger, change = enriched(basis)
         ratio = min(change / previous, LARGEST_RATIO) if previous > 0 else FIRST_RATIO
         error = change / (1 - ratio)
         if error <= tolerance:
-            return Reduction(projection.span, projection.reduced, error)
-        projection, previous = larger, change
-    raise _out_of_reach("krylov", projection.size, previous, tolerance)
+            return _judged(basis, error)
+        basis, previous = larger, change
+    raise _out_of_reach("krylov", basis.size, previous, tolerance)
 
 
 def _grown_laplace(
-    modes: Callable[[int], Projection], enriched: Enriched, tolerance: float
+    modes: Callable[[int], Judged], enriched: Enriched, tolerance: float
 ) -> Reduction:
     """Compute more eigenfunctions, cut at a gap, until residuals change no signal too much.
 
@@ -154,15 +167,16 @@ def _grown_laplace(
     """
     count, known = FIRST_MODES, []
     while True:
-        projection = modes(count)
+        basis = modes(count)
+        most = min(MOST_MODES, len(basis.projection.vectors) - 1)
         # One block of residuals takes most of the error away: the power law is slow, they are not.
-        error = enriched(projection)[1] / (1 - FIRST_RATIO / 2)
+        error = enriched(basis)[1] / (1 - FIRST_RATIO / 2)
         if error <= tolerance:
-            return Reduction(projection.span, projection.reduced, error)
-        if count >= min(MOST_MODES, len(projection.vectors) - 1):
-            raise _out_of_reach("laplace", projection.size, error, tolerance)
+            return _judged(basis, error)
+        if count >= most:
+            raise _out_of_reach("laplace", basis.size, error, tolerance)
         known.append((count, error))
-        count = min(_next_count(known, tolerance), MOST_MODES, len(projection.vectors) - 1)
+        count = min(_next_count(known, tolerance), most)
 
 
 def _next_count(known: list[tuple[int, float]], tolerance: float) -> int:

@@ -122,33 +122,48 @@ def _stepped(coefficients: tuple[float, ...], inverse: Tensor, state: Tensor) ->
 
 
 def residual_block(
-    projection: Projection, acquisition: Acquisition, columns: int
+    projection: Projection, reduced: ReducedModel, acquisition: Acquisition, columns: int
 ) -> Float[ndarray, "dof column"]:
     """`columns` random combinations of the residuals of all states.
 
     Random combinations find the dominant directions of many vectors without ever forming them
     (Halko, Martinsson & Tropp 2011), and no symmetry can hide a direction from them.
     """
-    states = reduced_states(projection.reduced, acquisition)
+    states = reduced_states(reduced, acquisition)
     random = np.random.default_rng(projection.size)
     mixture = random.standard_normal((2 * states.values.shape[1], columns))
     return projection.residual(states.values, states.gradient, mixture)
 
 
-def signals_and_reference(
-    reduced: ReducedModel, acquisition: Acquisition
-) -> tuple[Complex[Tensor, " measurement"], Float[Tensor, " measurement"]]:
-    """Signals with and without gradient; one eigen-decomposition serves all echo times."""
-    values, vectors = torch.linalg.eigh(reduced.laplacian)
-    weight = (vectors.T @ reduced.initial) ** 2
-    echo = torch.tensor([s.echo_time for s in acquisition.sequences], dtype=torch.float64)
-    reference = torch.exp(-echo[:, None] * values) @ weight
-    return simulate(reduced, acquisition), reference[acquisition.timing]
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A basis and the signals it gives, which both its own and the next estimate compare."""
+
+    projection: Projection
+    reduced: ReducedModel
+    signal: Complex[Tensor, " measurement"]
+    reference: Float[Tensor, " measurement"]  # without gradient
+
+    @classmethod
+    def of(cls, projection: Projection, acquisition: Acquisition) -> Judged:
+        """One eigen-decomposition serves the references of all echo times."""
+        reduced = projection.reduced
+        values, vectors = torch.linalg.eigh(reduced.laplacian)
+        weight = (vectors.T @ reduced.initial) ** 2
+        echo = torch.tensor([s.echo_time for s in acquisition.sequences], dtype=torch.float64)
+        reference = torch.exp(-echo[:, None] * values) @ weight
+        signal = simulate(reduced, acquisition)
+        return cls(projection, reduced, signal, reference[acquisition.timing])
+
+    @property
+    def size(self) -> int:
+        """Number of modes k."""
+        return self.projection.size
 
 
-def largest_change(smaller: ReducedModel, larger: ReducedModel, acquisition: Acquisition) -> float:
+def largest_change(smaller: Judged, larger: Judged) -> float:
     """Largest change of any signal, and of any unweighted one, relative to the unweighted one."""
-    before, before_reference = signals_and_reference(smaller, acquisition)
-    after, reference = signals_and_reference(larger, acquisition)
-    change = torch.maximum((after - before).abs(), (reference - before_reference).abs())
-    return float((change / reference).max())
+    change = torch.maximum(
+        (larger.signal - smaller.signal).abs(), (larger.reference - smaller.reference).abs()
+    )
+    return float((change / larger.reference).max())

@@ -51,26 +51,39 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     mesh = span.mesh.with_points(points - points.detach()[span.mesh.vertices].mean(0))
     cells = cell_matrices(mesh, space, tissue)
     elements, local = cells.elements, span.vectors[space.tet_dofs]
+    inner, outer = space.interface_dofs.unbind(1)
 
-    mass = _restrict(local, elements.mass)
-    laplacian = _restrict(
-        local, elements.stiffness + cells.relaxation[:, None, None] * elements.mass
-    )
-    inner, outer = (span.vectors[dofs] for dofs in space.interface_dofs.unbind(1))
-    laplacian = laplacian + _restrict(inner - outer, cells.membrane)
-    laplacian = laplacian + _restrict(span.vectors[space.wall_dofs], cells.wall)
-    moments = torch.stack([_restrict(local, elements.moments[:, axis]) for axis in range(3)])
-    integral = torch.einsum("tij,tjk->tk", elements.mass, local)
+    def image(blocks: Tensor) -> Tensor:
+        return _gathered(blocks @ local, space.tet_dofs, len(space))
+
+    across = cells.membrane @ (span.vectors[inner] - span.vectors[outer])
+    decay = image(elements.stiffness + cells.relaxation[:, None, None] * elements.mass)
+    decay = decay + _gathered(across, inner, len(space)) - _gathered(across, outer, len(space))
+    lost = cells.wall @ span.vectors[space.wall_dofs]
+    decay = decay + _gathered(lost, space.wall_dofs, len(space))
+    massed = image(elements.mass)
     labels = torch.tensor(tissue.labels, device=points.device)
-    inside = (span.mesh.compartment == labels[:, None]).to(integral)
-    return _whitened(mass, laplacian, moments, inside @ integral)
+    inside = (space.dof_compartment.to(points.device) == labels[:, None]).to(massed)
+    moments = torch.stack([image(elements.moments[:, axis]) for axis in range(3)])
+    mass, laplacian, *xyz = (
+        _symmetric(span.vectors.T @ product) for product in (massed, decay, *moments)
+    )
+    return _whitened(mass, laplacian, torch.stack(xyz), inside @ massed)
 
 
-def _restrict(local: Tensor, blocks: Tensor) -> Tensor:
-    """Sum over cells of V_e' A_e V_e."""
-    size = local.shape[-1]
-    result = local.reshape(-1, size).T @ (blocks @ local).reshape(-1, size)
-    return (result + result.T) / 2
+def _gathered(images: Tensor, dofs: Tensor, count: int) -> Tensor:
+    """Sum the cells' rows A_e V_e of each dof: A V, (dof, mode).
+
+    V'(A V) afterwards costs k^2 per dof; V_e' A_e V_e would cost k^2 per node of every cell, 14
+    times more on straight tets, forward and backward.
+    """
+    size = images.shape[-1]
+    result = images.new_zeros(count, size)
+    return result.index_add(0, dofs.flatten(), images.reshape(-1, size))
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    return (matrix + matrix.T) / 2
 
 
 def _whitened(mass: Tensor, laplacian: Tensor, moments: Tensor, mean: Tensor) -> ReducedModel:

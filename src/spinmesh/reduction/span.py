@@ -75,8 +75,9 @@ def orthonormal(block: np.ndarray, basis: np.ndarray, mass: sp.spmatrix) -> np.n
     """
     block = block[:, block.any(0)]
     for _ in range(2):
-        block = block / np.sqrt(np.einsum("ij,ij->j", block, mass @ block))
-        block = block - basis @ (basis.T @ (mass @ block))
+        massed = mass @ block
+        scale = 1 / np.sqrt(np.einsum("ij,ij->j", block, massed))
+        block = scale * block - basis @ (basis.T @ (scale * massed))
         values, vectors = np.linalg.eigh(block.T @ (mass @ block))
         keep = values > DEPENDENT**2 * max(values.max(initial=0.0), 1.0)
         block = block @ (vectors[:, keep] / np.sqrt(values[keep]))
