@@ -29,7 +29,7 @@ from spinmesh.tissue import Tissue
 # Signals are divided by the volume, so they are at most 1. With eps = 1e-5 a central difference is
 # off by 1e-10 (third derivatives) and by 1e-7 at most (a hundredfold of the propagator's rounding,
 # 1e-14, and its 1e-10 fit, which moves with the operators by that much less).
-FINITE = {"eps": 1e-5, "atol": 1e-6, "rtol": 1e-5, "check_forward_ad": True}
+FINITE = {"eps": 1e-5, "atol": 1e-6, "rtol": 1e-5, "check_forward_ad": True, "check_undefined_grad": False}
 
 
 def cube():
@@ -150,7 +150,7 @@ def test_every_entry_of_the_jacobian_is_the_same_in_both_modes(body, basis, firs
     """gradcheck above judges combinations; here each entry, of the nodes (cube) and the tissue."""
     signals, inputs = frozen(body, basis)
     which = tuple(range(first, len(inputs)))
-    by_mode = [mode(lambda *x: signals(*x).abs(), which)(*inputs) for mode in (jacfwd, jacrev)]
+    by_mode = [mode(lambda *x: signals(*x).real, which)(*inputs) for mode in (jacfwd, jacrev)]
     for forward, reverse in zip(*by_mode, strict=True):
         # The two modes add the same terms in another order.
         assert torch.allclose(forward, reverse, rtol=1e-9, atol=1e-11)
