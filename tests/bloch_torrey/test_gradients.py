@@ -28,7 +28,7 @@ from spinmesh.tissue import Tissue
 
 # Signals are divided by the amount of magnetisation, so they are at most 1. With eps = 1e-5 third
 # derivatives leave 1e-10 in a central difference and rounding (1e-13 in a signal) leaves 1e-8; the
-# rest up to atol is for the exponential's fit, 1e-10 in a signal, where it moves with the operators.
+# rest of atol is for the exponential's fit, 1e-10 in a signal, where it moves with the operators.
 FINITE = {"eps": 1e-5, "atol": 1e-6, "rtol": 1e-5}
 
 
