@@ -49,18 +49,18 @@ class Tissue:
                 raise ConfigError(
                     f"tissue: interface {pair} is not a pair of compartments {self.labels}."
                 )
-            if float(kappa) < 0:
-                raise ConfigError(f"tissue: permeability of {pair} is {float(kappa)}; give >= 0.")
+            if _number(kappa) < 0:
+                raise ConfigError(f"tissue: permeability of {pair} is {_number(kappa)}; give >= 0.")
         for label, kappa in self.wall_permeability.items():
-            if label not in self.labels or float(kappa) < 0:
+            if label not in self.labels or _number(kappa) < 0:
                 raise ConfigError(
-                    f"tissue: wall of compartment {label} has permeability {float(kappa)}; "
+                    f"tissue: wall of compartment {label} has permeability {_number(kappa)}; "
                     f"give >= 0 for one of {self.labels}."
                 )
 
     @classmethod
     def uniform(
-        cls, diffusivity: float | Tensor = 2.0, t2: float = float("inf"), labels=(1,)
+        cls, diffusivity: float | Tensor = 2.0, t2: float | Tensor = float("inf"), labels=(1,)
     ) -> Tissue:
         """The same scalar or tensor diffusivity (um^2/ms) and T2 (ms) everywhere, sealed."""
         tensor = torch.as_tensor(diffusivity, dtype=torch.float64)
@@ -69,7 +69,7 @@ class Tissue:
         return cls(
             tuple(labels),
             tensor.expand(count, 3, 3),
-            torch.full((count,), t2, dtype=torch.float64),
+            torch.as_tensor(t2, dtype=torch.float64).expand(count),
             torch.ones(count, dtype=torch.float64),
         )
 
@@ -77,3 +77,9 @@ class Tissue:
         """Permeability (um/ms) of the membrane between two compartments; 0 if not given."""
         given = self.permeability
         return given.get((first, second), given.get((second, first), 0.0))
+
+
+def _number(permeability: float | Tensor) -> float:
+    """Its value, for a comparison: no gradient is asked of it."""
+    detached = permeability.detach() if isinstance(permeability, Tensor) else permeability
+    return float(detached)

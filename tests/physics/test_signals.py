@@ -259,53 +259,6 @@ def test_uniform_t2_multiplies_every_signal_by_its_decay():
     assert torch.allclose(relaxed.unweighted, plain.unweighted * decay, rtol=1e-8)
 
 
-def cube():
-    """Five tets: as symmetric as a tet mesh gets; threefold degenerate modes."""
-    points = torch.tensor([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]).double() * 4
-    tets = [[0, 4, 2, 1], [6, 2, 4, 7], [5, 1, 7, 4], [3, 7, 1, 2], [1, 2, 4, 7]]
-    mesh = TetMesh(points, torch.tensor(tets), torch.ones(5, dtype=torch.int64), "cube")
-    edge = points[mesh.tets[:, 1:]] - points[mesh.tets[:, :1]]
-    negative = torch.linalg.det(edge) < 0
-    turned = torch.where(negative[:, None], mesh.tets[:, [0, 2, 1, 3]], mesh.tets)
-    return TetMesh(points, turned, mesh.compartment, "cube")
-
-
-@pytest.mark.parametrize(
-    "mesh",
-    [
-        cube(),
-        swept_disk(SweptDisk(1, 1, 2.0, 4.0, order=1)),
-        swept_disk(SweptDisk(1, 1, 2.0, 4.0)).with_points(
-            deform(
-                swept_disk(SweptDisk(1, 1, 2.0, 4.0)),
-                neutral_parameters(swept_disk(SweptDisk(1, 1, 2.0, 4.0)))
-                + torch.tensor([0.0, 0, 0.1, 0.2] + [0.0] * (len(PARAMETERS) - 4)).double(),
-            )
-        ),
-    ],
-    ids=["cube", "cylinder", "bent axon"],
-)
-def test_gradcheck_of_the_signal_on_a_full_span(mesh):
-    """On a span that fills the whole space the frozen-span gradient is that of the FEM signal.
-
-    Degenerate modes of cube and cylinder do not matter: no eigenvector is differentiated.
-    """
-    tissue, acquisition = Tissue.uniform(2.0), protocol(2, strongest=1.0, delta=3.0, Delta=6.0)
-    span = krylov_span(mesh, tissue, degree=1, blocks=2)
-    direction = torch.randn(
-        *mesh.points.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
-
-    def signal(step, diffusivity, t2):
-        filled = Tissue(
-            (1,), diffusivity * torch.eye(3).double()[None], t2[None], torch.ones(1).double()
-        )
-        return simulate(project(span, mesh.points + step * direction, filled), acquisition)
-
-    inputs = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.0, 2.0, 40.0)]
-    assert torch.autograd.gradcheck(signal, inputs, check_forward_ad=True)
-
-
 def test_frozen_span_gradient_is_that_of_the_remeshed_signal():
     """Against central differences with a new, richer span at each point: 1e-3 of the largest."""
     acquisition, tissue = protocol(8), Tissue.uniform(2.0)
