@@ -22,6 +22,7 @@ from skfem.quadrature import get_quadrature
 from torch import Tensor
 
 from spinmesh.bloch_torrey.error_estimate import largest_change, representatives
+from spinmesh.bloch_torrey.facets import with_hidden_layer
 from spinmesh.mesh import TET_EDGES, TetMesh
 from spinmesh.mesh.tetmesh import shape_gradients
 from spinmesh.reduction import ReducedModel, Span
@@ -51,6 +52,7 @@ def discretisation_error(
         unit = torch.eye(len(rates), dtype=rates.dtype)
         shifted = rates + defect + REGULAR * rates.diagonal().max() * unit
         finer = replace(reduced, laplacian=rates @ torch.linalg.solve(shifted, rates))
+        finer = with_hidden_layer(span, finer, tissue)
         return largest_change(reduced, finer, representatives(acquisition))
 
 
