@@ -89,7 +89,16 @@ def test_tissue_file_overrules_the_diffusivity(folder: Path) -> None:
         ("ball.csv", {"tolerance": "1e-12"}, ["tolerance 1e-12", "refine the mesh"]),
     ],
     ids=[
-        *("suffix", "tissue-key", "tissue-file", "delta", "bval", "bvec", "basis", "scheme-and-fsl"),
+        *(
+            "suffix",
+            "tissue-key",
+            "tissue-file",
+            "delta",
+            "bval",
+            "bvec",
+            "basis",
+            "scheme-and-fsl",
+        ),
         *("no-delta", "two-tissues", "device", "no-gpu", "tolerance"),
     ],
 )
@@ -133,7 +142,7 @@ def test_table_of_a_tissue_with_everything_is_that_of_the_verbs(folder: Path) ->
     mesh = spinmesh.nested_cylinder(spinmesh.SweptDisk(2, 2, 4.0, 8.0, order=1), 1)
     spinmesh.write_mesh(mesh, "ball.vtu")
     Path("tissue.yaml").write_text(TISSUE)
-    done = CliRunner().invoke(cli.app, command("two.csv", tissue="tissue.yaml", tolerance="1e-3"))
+    done = CliRunner().invoke(cli.app, command("two.csv", tissue="tissue.yaml", tolerance="1e-1"))
     assert done.exit_code == 0, done.output
     with (folder / "two.csv").open() as file:
         assert file.readline().strip() == COLUMNS
@@ -149,7 +158,7 @@ def test_table_of_a_tissue_with_everything_is_that_of_the_verbs(folder: Path) ->
     acquisition = spinmesh.read_acquisition(
         bvals="a.bval", bvecs="a.bvec", delta_ms=10.0, Delta_ms=40.0
     )
-    basis = spinmesh.Basis(tolerance=1e-3)
+    basis = spinmesh.Basis(tolerance=1e-1)
     read = spinmesh.read_mesh("ball.vtu")
     signals = spinmesh.simulate_mesh(read, filling, acquisition, basis)
     for name, value in (
@@ -189,10 +198,10 @@ def test_progress_and_estimated_errors_are_said(folder: Path) -> None:
 
 
 def test_a_tolerance_the_mesh_cannot_give_is_warned_of_or_refused(folder: Path) -> None:
-    """The ball of 25 straight nodes is off by half a per cent at the strongest gradient."""
+    """The ball of 25 straight nodes is off by some per cent: facets hide a third of it."""
     spinmesh.write_mesh(spinmesh.ball(5.0, 1, 1), "ball.vtu")
     with pytest.warns(spinmesh.errors.ResolutionWarning, match=r"ball\.vtu: its 64 tets"):
-        assert CliRunner().invoke(cli.app, command("b.csv", tolerance="1e-3")).exit_code == 0
+        assert CliRunner().invoke(cli.app, command("b.csv", tolerance="2e-2")).exit_code == 0
     assert Path("b.csv").is_file()
     refused = CliRunner().invoke(cli.app, command("c.csv", tolerance="1e-6"))
     assert "1e-06 was asked for. Refine the mesh" in str(refused.exception)

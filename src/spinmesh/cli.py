@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -113,6 +114,7 @@ def _number_or_file(value: str | None) -> float | str | None:
 
 def run() -> None:
     """Entry point: an error of ours is one message and exit code 1, not a traceback."""
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     try:
         app()
     except SpinmeshError as error:

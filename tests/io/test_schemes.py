@@ -195,7 +195,9 @@ def test_a_waveform_as_camino_documents_it_has_caminos_b_value(tmp_path):
     gradient[:100] = [0.04, 0.0, 0.03]
     gradient[250:350] = [-0.04, 0.0, -0.03]
     numbers = " ".join(f"{x:f}" for x in gradient.ravel())
-    (tmp_path / "a.scheme").write_text(f"# by hand\nVERSION: GRADIENT_WAVEFORM\n{steps} {dt} {numbers}\n")
+    (tmp_path / "a.scheme").write_text(
+        f"# by hand\nVERSION: GRADIENT_WAVEFORM\n{steps} {dt} {numbers}\n"
+    )
     back = read_acquisition(scheme=str(tmp_path / "a.scheme"))
     q = 2.6752218744e8 * dt * np.cumsum(gradient, 0)
     # Camino's rectangles are off by a step of 25 ms of q: 1/250.

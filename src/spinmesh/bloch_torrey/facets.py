@@ -9,92 +9,135 @@ body's own. The layer's mass, energy and moments are added to the reduced operat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.fem.elements import face_rule, face_shapes
 from spinmesh.reduction import ReducedModel, Span
 from spinmesh.tissue import Tissue
 
-# Angles (rad) beyond this are edges of the body, such as a cylinder's rim.
-SHARP = 0.9
-# Mean height of the hidden layer over theta times the faces' width, by nodes of a face.
+# Angles (rad) beyond this are edges of the body, such as a cylinder's rim or a cube's edges; a
+# hexagonal tube, the coarsest cylinder that the templates make, turns by 1.05.
+SHARP = 1.1
+# Mean height of the hidden layer over the angle times the faces' width, by nodes of a face.
 HIDDEN = {3: 1 / 12, 6: 1 / 60}
 
 
-def with_hidden_layer(span: Span, reduced: ReducedModel, tissue: Tissue) -> ReducedModel:
-    """The operators with the layer between a faceted and a smooth wall, scaled to the same S0."""
-    dofs = span.space.wall_dofs
-    points = span.mesh.points.detach()[span.space.dof_point[dofs]]
-    height = hidden_height(points, span.space.dof_point[dofs])
-    weight, value, tangential = _on_faces(points)
-    row = torch.searchsorted(torch.tensor(tissue.labels), span.space.wall_label)
-    weight = weight * (height * tissue.density.detach()[row])[:, None]
-    position = torch.einsum("fna,sn->fsa", points, value)
-    position = position - span.mesh.points.detach()[span.mesh.vertices].mean(0)
-    own = span.vectors[dofs]
-    at = torch.einsum("sn,fnk->fsk", value, own)
-    slope = torch.einsum("fsna,fnk->fsak", tangential, own)
-    flow = torch.einsum("fab,fsbk->fsak", tissue.diffusivity.detach()[row], slope)
-    rate = (1 / tissue.t2.detach())[row][:, None]
-    mass = _gram(at, at, weight)
-    decay = _gram(slope.flatten(1, 2), flow.flatten(1, 2), weight.repeat_interleave(3, 1))
-    decay = reduced.laplacian + decay + _gram(at, at, weight * rate)
-    moments = torch.stack([_gram(at, at, weight * position[..., axis]) for axis in range(3)])
-    mean = torch.stack(
-        [
-            torch.einsum("fsk,fs->k", at, weight * (span.space.wall_label == label)[:, None])
-            for label in tissue.labels
-        ]
-    )
-    root = torch.linalg.cholesky(torch.eye(span.size, dtype=mass.dtype) + mass)
+def with_hidden_layer(span: Span, reduced: ReducedModel, tissue: Tissue) -> ReducedModel | None:
+    """The operators with the layer between a faceted and a smooth wall in, scaled to the same S0.
+
+    None if hollow walls take away more than the elements beside them have: no estimate then.
+    """
+    layer = _layer(span, tissue)
+    rate = (1 / tissue.t2.detach())[layer.row]
+    mass = layer.gram(torch.ones_like(rate))
+    decay = reduced.laplacian + layer.energy(tissue) + layer.gram(rate)
+    moments = reduced.moments + layer.moments()
+    mean = reduced.mean + layer.mean(len(tissue.labels))
+    root, failed = torch.linalg.cholesky_ex(torch.eye(span.size, dtype=mass.dtype) + mass)
+    if int(failed):
+        return None
 
     def whitened(operator: Tensor) -> Tensor:
         half = torch.linalg.solve_triangular(root, operator, upper=False)
         return torch.linalg.solve_triangular(root, half.mT, upper=False)
 
-    read = torch.linalg.solve_triangular(root, (reduced.mean + mean).T, upper=False).T
+    read = torch.linalg.solve_triangular(root, mean.T, upper=False).T
     scale = reduced.initial.norm() / read.sum(0).norm()
-    return ReducedModel(whitened(decay), whitened(reduced.moments + moments), scale * read)
+    return ReducedModel(whitened(decay), whitened(moments), scale * read)
 
 
-def _gram(left: Tensor, right: Tensor, weight: Tensor) -> Float[Tensor, "mode mode"]:
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """The basis on the wall's faces, and what integrates it over the layer (sample by sample)."""
+
+    row: Tensor  # face: compartment's number
+    weight: Tensor  # face, sample: height times area times density
+    position: Tensor  # face, sample, 3; from the vertices' mean, as in the reduced moments
+    value: Tensor  # face, sample, mode
+    slope: Tensor  # face, sample, 3, mode: along the wall
+
+    def gram(self, factor: Tensor) -> Float[Tensor, "mode mode"]:
+        """int factor v v'; the factor has one number per face, or per face and sample."""
+        weight = self.weight * (factor if factor.ndim == 2 else factor[:, None])
+        return _product(self.value, self.value, weight)
+
+    def energy(self, tissue: Tissue) -> Float[Tensor, "mode mode"]:
+        """int grad v . D grad v' along the wall."""
+        flow = tissue.diffusivity.detach()[self.row][:, None] @ self.slope
+        weight = self.weight.repeat_interleave(3, 1)
+        return _product(self.slope.flatten(1, 2), flow.flatten(1, 2), weight)
+
+    def moments(self) -> Float[Tensor, "3 mode mode"]:
+        """int x v v'."""
+        return torch.stack([self.gram(self.position[..., axis]) for axis in range(3)])
+
+    def mean(self, compartments: int) -> Float[Tensor, "compartment mode"]:
+        """int v over each compartment's part."""
+        own = torch.einsum("fsk,fs->fk", self.value, self.weight)
+        return own.new_zeros(compartments, own.shape[1]).index_add(0, self.row, own)
+
+
+def _layer(span: Span, tissue: Tissue) -> _Layer:
+    mesh, dofs = span.mesh, span.space.wall_dofs
+    nodes = span.space.dof_point[dofs]
+    every = mesh.points.detach()
+    area, value, slope = _on_faces(every[nodes])
+    row = torch.searchsorted(torch.tensor(tissue.labels), span.space.wall_label)
+    height = hidden_height(every[nodes], nodes) * tissue.density.detach()[row]
+    return _Layer(
+        row,
+        area * height[:, None],
+        torch.einsum("fna,sn->fsa", every[nodes] - every[mesh.vertices].mean(0), value),
+        torch.einsum("sn,fnk->fsk", value, span.vectors[dofs]),
+        torch.einsum("fsna,fnk->fsak", slope, span.vectors[dofs]),
+    )
+
+
+def _product(left: Tensor, right: Tensor, weight: Tensor) -> Float[Tensor, "mode mode"]:
     return left.flatten(0, 1).T @ (weight.flatten()[:, None] * right.flatten(0, 1))
 
 
-def hidden_height(points: Float[Tensor, "face node 3"], nodes: Tensor) -> Float[Tensor, " face"]:
+def hidden_height(
+    points: Float[Tensor, "face node 3"], nodes: Int[Tensor, "face node"]
+) -> Float[Tensor, " face"]:
     """Mean height (um) of the smooth wall over each face; negative where the wall is hollow."""
-    corner, count = points[:, :3], points.shape[1]
+    corner = points[:, :3]
     edges = torch.tensor([[0, 1], [1, 2], [2, 0]])
-    area = torch.linalg.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]).norm(dim=1) / 2
-    normal = _edge_normals(points)
-    key = torch.sort(nodes[:, :3][:, edges], -1).values.reshape(-1, 2)
-    _, number, copies = torch.unique(key, dim=0, return_inverse=True, return_counts=True)
-    order = torch.argsort(number, stable=True)
-    paired = copies[number[order]] == 2
-    first, second = order[paired].reshape(-1, 2).T
-    n = normal.reshape(-1, 3)
+    along = (corner[:, edges[:, 1]] - corner[:, edges[:, 0]]).reshape(-1, 3)
+    area = torch.linalg.cross(along[0::3], along[1::3]).norm(dim=1) / 2
+    normal = _edge_normals(points).reshape(-1, 3)
+    first, second = _shared_edges(nodes[:, :3][:, edges].reshape(-1, 2))
+    turn = normal[second] - normal[first]
+    angle = 2 * torch.asin((turn.norm(dim=1) / 2).clamp(max=1.0))
     middle = corner.mean(1).repeat_interleave(3, 0)
-    along = corner[:, edges].diff(dim=2)[:, :, 0].reshape(-1, 3)
-    turned = torch.linalg.cross(n[first], n[second]).norm(dim=1)
-    angle = torch.atan2(turned, (n[first] * n[second]).sum(1))
-    convex = ((middle[second] - middle[first]) * (n[second] - n[first])).sum(1).sign()
-    faces = torch.stack([first // 3, second // 3])
-    both = area[faces].sum(0)
-    hidden = convex * angle * both**2 * HIDDEN[count] / along[first].norm(dim=1)
+    sign = ((middle[second] - middle[first]) * turn).sum(1).sign()
+    both = area[first // 3] + area[second // 3]
+    hidden = sign * angle * both**2 * HIDDEN[points.shape[1]] / along[first].norm(dim=1)
     hidden = torch.where(angle < SHARP, hidden, 0.0)
     volume = torch.zeros_like(area)
-    for face in faces:
-        volume = volume.index_add(0, face, hidden / 2)
+    for side in (first, second):
+        volume = volume.index_add(0, side // 3, hidden / 2)
     return volume / area
 
 
-def _edge_normals(points: Tensor) -> Float[Tensor, "face 3 3"]:
+def _shared_edges(ends: Int[Tensor, "edge 2"]) -> tuple[Tensor, Tensor]:
+    """Both copies of each edge that two faces share."""
+    key = torch.sort(ends, -1).values
+    number, copies = torch.unique(key, dim=0, return_inverse=True, return_counts=True)[1:]
+    order = torch.argsort(number, stable=True)
+    first, second = order[copies[number[order]] == 2].reshape(-1, 2).T
+    return first, second
+
+
+def _edge_normals(points: Float[Tensor, "face node 3"]) -> Float[Tensor, "face 3 3"]:
     """Unit normals at the middles of the edges (01), (12), (20)."""
-    middles = torch.tensor([[0.5, 0.0], [0.5, 0.5], [0.0, 0.5]]).double()
-    _, dvalue = face_shapes(middles, points.shape[1])
-    tangent = torch.einsum("fna,snb->fsab", points, dvalue)
+    middles = torch.tensor([[0.5, 0.0], [0.5, 0.5], [0.0, 0.5]], dtype=points.dtype)
+    _, reference = face_shapes(middles, points.shape[1])
+    tangent = torch.einsum("fna,snb->fsab", points, reference)
     normal = torch.linalg.cross(tangent[..., 0], tangent[..., 1], dim=-1)
     return normal / normal.norm(dim=-1, keepdim=True)
 
