@@ -199,7 +199,7 @@ def test_a_users_mesh_is_refused_by_the_path_of_its_file(tmp_path):
     meshio.Mesh(
         mesh.points.numpy(), [("tetra", mesh.tets.numpy())], cell_data={"compartment": [labels]}
     ).write(path)
-    with pytest.raises(MeshError, match="labels.vtu: label `compartment` of tet 4 is nan"):
+    with pytest.raises(MeshError, match=r"labels\.vtu: label `compartment` of tet 4 is nan"):
         read_mesh(path)
 
 
@@ -286,7 +286,7 @@ def test_a_tolerance_below_what_the_mesh_resolves_is_warned_of_and_by_far_refuse
     reduction.check_resolution(own, 2 * own)
     with pytest.warns(ResolutionWarning, match="Refine the mesh"):
         reduction.check_resolution(own, own / 10)
-    with pytest.raises(ReductionError, match="64 tets alone.*Refine the mesh"):
+    with pytest.raises(ReductionError, match=r"64 tets alone.*Refine the mesh"):
         reduction.check_resolution(own, own / 1000)
     with pytest.raises(ReductionError, match="refine the mesh"):
         Basis(tolerance=1e-12)
@@ -296,9 +296,10 @@ def test_a_tolerance_below_what_the_mesh_resolves_is_warned_of_and_by_far_refuse
 
 def test_magnetisation_that_has_decayed_is_no_attenuation():
     """exp(-50/0.5) is 4e-44 of the start: 0/0 up to rounding."""
-    with pytest.raises(ReductionError, match="at the echo of measurement 0.*Raise t2_ms"):
+    with pytest.raises(ReductionError, match=r"at the echo of measurement 0.*Raise t2_ms"):
         simulate_mesh(ball(5.0, 1), Tissue.uniform(2.0, 0.5), pgse())
-    assert torch.isfinite(simulate_mesh(ball(5.0, 1), Tissue.uniform(2.0, 5.0), pgse()).attenuation)
+    kept = simulate_mesh(ball(5.0, 1), Tissue.uniform(2.0, 5.0), pgse())
+    assert 0 < float(kept.attenuation[0, 0]) < 1
 
 
 @pytest.mark.parametrize("wrong", ["simulate", "unweighted"])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spinmesh.analytic import cylinder, sphere
+from spinmesh.analytic import cylinder, slab, sphere
 from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, unweighted
 from spinmesh.bloch_torrey.facets import hidden_height
 from spinmesh.fem import assemble, function_space
@@ -25,18 +25,18 @@ def protocol(strongest, delta, Delta, across=False):
 
 
 def judged(mesh, acquisition, exact):
-    """Estimated and true error of the attenuation; the basis is good to 1e-7."""
-    reduction = reduce_mesh(mesh, WATER, acquisition, Basis(tolerance=1e-7))
+    """Estimated and true error of the attenuation; the basis is good to 1e-6."""
+    reduction = reduce_mesh(mesh, WATER, acquisition, Basis(tolerance=1e-6))
     found = simulate(reduction.reduced, acquisition) / unweighted(reduction.reduced, acquisition)
     estimate = reduction.discretisation_error(WATER, acquisition)
     return estimate, float((found - exact).abs().max())
 
 
-TIMINGS = [(8.0, 10.0, 40.0), (20.0, 2.0, 10.0)]
+TIMINGS = [(8.0, 10.0, 40.0), (4.0, 4.0, 15.0)]
 
 
 @pytest.mark.parametrize("timing", TIMINGS)
-@pytest.mark.parametrize(("order", "refinements"), [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2)])
+@pytest.mark.parametrize(("order", "refinements"), [(1, 1), (1, 2), (2, 1), (2, 2)])
 def test_estimate_is_the_error_of_a_ball(order, refinements, timing):
     """Measured 0.7 to 1.0 of the true error; a third to three is what one may rely on."""
     acquisition = protocol(*timing)
@@ -72,19 +72,16 @@ def test_hidden_volume_is_what_a_ball_and_a_tube_lack(order):
         assert hidden == pytest.approx(lacking, rel=0.25)
 
 
-def test_a_box_has_no_hidden_layer_and_its_elements_error_falls_with_their_size():
-    """Edges of 90 degrees are the box's own. Straight elements: halving h quarters the error."""
-    acquisition = protocol(4.0, 5.0, 20.0)
-    estimates = []
-    for count in (4, 8):
-        mesh = box(count)
-        reduction = reduce_mesh(mesh, WATER, acquisition, Basis(tolerance=1e-7))
-        estimates.append(reduction.discretisation_error(WATER, acquisition))
-        space = function_space(mesh)
-        nodes = space.dof_point[space.wall_dofs]
-        assert float(hidden_height(mesh.points[nodes], nodes).abs().max()) < 1e-12
-    # Averages are poor in the layer at the wall, thinner by half each time.
-    assert 2**1.5 < estimates[0] / estimates[1] < 2**2.5
+@pytest.mark.parametrize("count", [3, 6])
+def test_estimate_of_a_box_is_that_of_its_elements_alone(count):
+    """Its edges of 90 degrees are its own. Along x the exact signal is that of a slab."""
+    mesh, along = box(count), torch.tensor([[1.0, 0, 0]]).double()
+    space = function_space(mesh)
+    nodes = space.dof_point[space.wall_dofs]
+    assert float(hidden_height(mesh.points[nodes], nodes).abs().max()) < 1e-12
+    acquisition = Acquisition.pgse(torch.linspace(0.2, 4.0, 6), along.repeat(6, 1), 5.0, 20.0)
+    estimate, true = judged(mesh, acquisition, slab(acquisition, 6.0, 2.0, [1.0, 0, 0]))
+    assert true / 3 < estimate < 3 * true
 
 
 def box(count):

@@ -30,8 +30,8 @@ from spinmesh.tissue import Tissue
 
 # The propagator's own error is about 1e-10 per interval (exponential.TOLERANCE).
 SMALLEST_TOLERANCE = 1e-9
-# A tolerance this much below the mesh's own error asks for digits that are not there. The estimate is
-# good to a factor of a few, so a smaller excess is only warned of.
+# A tolerance this much below the mesh's own error asks for digits that are not there. The estimate
+# is good to a factor of a few, so a smaller excess is only warned of.
 FAR_BEYOND = 100
 # Without an acquisition there is no signal to measure: these serve most protocols to 1e-5.
 USUAL_BLOCKS, USUAL_MODES = 3, 120

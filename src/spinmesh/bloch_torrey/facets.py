@@ -143,7 +143,7 @@ def _edge_normals(points: Float[Tensor, "face node 3"]) -> Float[Tensor, "face 3
 
 
 def _on_faces(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Surface weights (face, sample), shape functions, surface gradients (face, sample, node, 3)."""
+    """Weights (face, sample), shape functions, surface gradients (face, sample, node, 3)."""
     weight, value, dvalue = face_rule(points.shape[1])
     tangent = torch.einsum("fna,snb->fsab", points, dvalue)
     metric = tangent.mT @ tangent

@@ -12,7 +12,7 @@ from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
-# Unweighted signal at the echo over that at the start: less than this is the propagation's rounding.
+# Unweighted signal at the echo over that at the start: below this it is rounding.
 FAINTEST = 1e-12
 
 
