@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 import spinmesh
 from spinmesh import cli
+from spinmesh.io.schemes import write_camino_scheme, write_waveforms
 
 BVALS = "0 1000 2000 4000\n"
 BVECS = "0 1 0 0\n0 0 1 0\n0 0 0 1\n"
@@ -25,9 +26,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def command(out: str, **changes: str) -> list[str]:
-    """The command line, with some options replaced or added."""
+    """The command line, with some options replaced, added or (empty) left out."""
     options = {"bvals": "a.bval", "bvecs": "a.bvec", "delta": "10", "Delta": "40"} | changes
-    flat = [word for name, value in options.items() for word in (f"--{name}", value)]
+    flat = [word for name, value in options.items() if value for word in (f"--{name}", value)]
     return ["simulate", "ball.vtu", "--out", out, *flat]
 
 
@@ -80,8 +81,26 @@ def test_tissue_file_overrules_the_diffusivity(folder: Path) -> None:
         ("ball.zarr", {"bvals": "none.bval"}, ["none.bval"]),
         ("ball.zarr", {"bvecs": "a.bval"}, ["bvec"]),
         ("ball.zarr", {"basis": "fourier"}, ["fourier", "krylov or laplace"]),
+        ("ball.csv", {"scheme": "a.scheme"}, ["a.scheme excludes bvals, bvecs, delta"]),
+        ("ball.csv", {"delta": ""}, ["delta (ms) missing", "or a scheme"]),
+        ("ball.csv", {"tissue": "good.yaml", "diffusivity": "1"}, ["--diffusivity excludes"]),
+        ("ball.csv", {"device": "tpu"}, ["'tpu' is unknown", "cpu or cuda"]),
+        ("ball.csv", {"device": "cuda"}, ["torch sees no GPU", "Give cpu"]),
+        ("ball.csv", {"tolerance": "1e-12"}, ["tolerance 1e-12", "refine the mesh"]),
     ],
-    ids=["suffix", "tissue-key", "tissue-file", "delta", "bval", "bvec", "basis"],
+    ids=[
+        *(
+            "suffix",
+            "tissue-key",
+            "tissue-file",
+            "delta",
+            "bval",
+            "bvec",
+            "basis",
+            "scheme-and-fsl",
+        ),
+        *("no-delta", "two-tissues", "device", "no-gpu", "tolerance"),
+    ],
 )
 def test_mistake_is_one_line_and_leaves_no_output(
     folder: Path,
@@ -92,7 +111,9 @@ def test_mistake_is_one_line_and_leaves_no_output(
     words: list[str],
 ) -> None:
     Path("bad.yaml").write_text("compartments: {1: {diffusivty_um2_per_ms: 2.0}}\n")
+    Path("good.yaml").write_text("compartments: {1: {}}\n")
     before = sorted(folder.iterdir())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("sys.argv", ["spinmesh", *command(out, **changes)])
     with pytest.raises(SystemExit) as exit_:
         cli.run()
@@ -102,3 +123,88 @@ def test_mistake_is_one_line_and_leaves_no_output(
     for word in words:
         assert word in message
     assert sorted(folder.iterdir()) == before
+
+
+COLUMNS = "b_s_per_mm2,gx,gy,gz,delta_ms,Delta_ms,signal_real,signal_imag,attenuation"
+TISSUE = """
+compartments:
+  2: {diffusivity_um2_per_ms: 2.0, t2_ms: 80.0, density: 0.5}
+  1: {diffusivity_um2_per_ms: [[2, 0, 0], [0, 2, 0], [0, 0, 1]], t2_ms: .inf, density: 1.0}
+interfaces:
+  - {between: [1, 2], permeability_um_per_ms: 0.1}
+walls:
+  - {compartment: 2, permeability_um_per_ms: 0.05}
+"""
+
+
+def test_table_of_a_tissue_with_everything_is_that_of_the_verbs(folder: Path) -> None:
+    """The columns as announced; T2, density, membrane, wall and tensor D all reach the signal."""
+    mesh = spinmesh.nested_cylinder(spinmesh.SweptDisk(2, 2, 4.0, 8.0, order=1), 1)
+    spinmesh.write_mesh(mesh, "ball.vtu")
+    Path("tissue.yaml").write_text(TISSUE)
+    done = CliRunner().invoke(cli.app, command("two.csv", tissue="tissue.yaml", tolerance="1e-1"))
+    assert done.exit_code == 0, done.output
+    with (folder / "two.csv").open() as file:
+        assert file.readline().strip() == COLUMNS
+        rows = list(csv.DictReader(file, COLUMNS.split(",")))
+    filling = spinmesh.Tissue(
+        (1, 2),
+        torch.stack([torch.diag(torch.tensor([2.0, 2, 1])), 2 * torch.eye(3)]).double(),
+        torch.tensor([torch.inf, 80.0]).double(),
+        torch.tensor([1.0, 0.5]).double(),
+        {(1, 2): 0.1},
+        {2: 0.05},
+    )
+    acquisition = spinmesh.read_acquisition(
+        bvals="a.bval", bvecs="a.bvec", delta_ms=10.0, Delta_ms=40.0
+    )
+    basis = spinmesh.Basis(tolerance=1e-1)
+    read = spinmesh.read_mesh("ball.vtu")
+    signals = spinmesh.simulate_mesh(read, filling, acquisition, basis)
+    for name, value in (
+        ("signal_real", signals.signal[0].real),
+        ("signal_imag", signals.signal[0].imag),
+        ("attenuation", signals.attenuation[0]),
+    ):
+        # Twelve digits are written; parts that symmetry makes zero are rounding.
+        assert [float(row[name]) for row in rows] == pytest.approx(value.tolist(), abs=1e-8)
+    # b = 0 is not attenuated, but half of it has decayed or left.
+    assert float(rows[0]["attenuation"]) == pytest.approx(1.0, rel=1e-9)
+    assert float(rows[0]["signal_real"]) < 0.8 * 0.625 * 3.14159 * 16 * 8
+
+
+@pytest.mark.parametrize("kind", ["scheme", "raster", "csv"])
+def test_any_scheme_file_gives_the_signals_of_the_fsl_files(folder: Path, kind: str) -> None:
+    acquisition = spinmesh.read_acquisition(
+        bvals="a.bval", bvecs="a.bvec", delta_ms=10.0, Delta_ms=40.0
+    )
+    name = "a.csv" if kind == "csv" else "a.scheme"
+    if kind == "csv":
+        write_waveforms(acquisition, name)
+    else:
+        write_camino_scheme(acquisition, name, None if kind == "scheme" else 1.0)
+    words = ["simulate", "ball.vtu", "--scheme", name, "--out", "ball.zarr"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    found = spinmesh.load(spinmesh.Signals, "ball.zarr").signal
+    # Either basis is within 1e-5 of S0; a sequence along one line or in space is the same.
+    assert torch.allclose(found, expected(), rtol=0, atol=2e-5 * float(expected()[0, 0].abs()))
+
+
+def test_progress_and_estimated_errors_are_said(folder: Path) -> None:
+    done = CliRunner().invoke(cli.app, command("ball.csv"))
+    assert "ball.vtu: 129 points, 64 tets; reducing for 4 measurements" in done.stderr
+    assert "(basis of" in done.stdout and "(mesh) of S0" in done.stdout
+
+
+def test_a_tolerance_the_mesh_cannot_give_is_warned_of_or_refused(folder: Path) -> None:
+    """The ball of 25 straight nodes is off by some per cent: facets hide a third of it."""
+    spinmesh.write_mesh(spinmesh.ball(5.0, 1, 1), "ball.vtu")
+    with pytest.warns(spinmesh.errors.ResolutionWarning, match=r"ball\.vtu: its 64 tets"):
+        assert CliRunner().invoke(cli.app, command("b.csv", tolerance="2e-2")).exit_code == 0
+    assert Path("b.csv").is_file()
+    refused = CliRunner().invoke(cli.app, command("c.csv", tolerance="1e-6"))
+    assert "1e-06 was asked for. Refine the mesh" in str(refused.exception)
+    assert not Path("c.csv").exists()
+    # Without the option the basis alone is kept to 1e-5, whatever the mesh.
+    assert CliRunner().invoke(cli.app, command("d.csv")).exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,18 @@ from spinmesh.errors import ConfigError, SpinmeshError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
+MESH = "Mesh file (.msh, .vtu, .mesh, ...) of tetra or tetra10 cells; labels from its cell data."
+OUT = "FILE.zarr or FILE.csv (signal in um^3 times density)."
+SCHEME = (
+    "Camino scheme, STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), or a .csv of waveforms (ms, "
+    "mT/m). Excludes the four options below."
+)
+TISSUE = "tissue.yaml: diffusivity, T2 and density per compartment, interfaces, walls."
+TOLERANCE = (
+    "Error of a signal that the basis may cause, as a fraction of the unweighted one; 1e-5 if not "
+    "given. If given, a mesh too coarse for it is warned of, and refused if far too coarse."
+)
+
 
 @app.callback()
 def main() -> None:
@@ -19,27 +32,39 @@ def main() -> None:
 
 @app.command()
 def simulate(
-    mesh: Annotated[Path, typer.Argument(help="Mesh file: .msh, .vtu, .mesh (tetra, tetra10).")],
-    out: Annotated[Path, typer.Option(help="FILE.zarr or FILE.csv.")],
-    scheme: Annotated[str | None, typer.Option(help="Camino STEJSKALTANNER scheme.")] = None,
-    bvals: Annotated[str | None, typer.Option(help="FSL b-values, s/mm^2.")] = None,
-    bvecs: Annotated[str | None, typer.Option(help="FSL directions.")] = None,
+    mesh: Annotated[Path, typer.Argument(help=MESH)],
+    out: Annotated[Path, typer.Option(help=OUT)],
+    scheme: Annotated[str | None, typer.Option(help=SCHEME)] = None,
+    bvals: Annotated[
+        str | None, typer.Option(help="FSL b-values, s/mm^2; with --bvecs, --delta and --Delta.")
+    ] = None,
+    bvecs: Annotated[str | None, typer.Option(help="FSL unit directions, three rows.")] = None,
     delta: Annotated[
-        str | None, typer.Option("--delta", help="Pulse duration, ms, or file.")
+        str | None,
+        typer.Option("--delta", help="Pulse duration, ms: a number, or a file with one each."),
     ] = None,
     Delta: Annotated[
-        str | None, typer.Option("--Delta", help="Onset to onset, ms, or file.")
+        str | None,
+        typer.Option("--Delta", help="Onset to onset, ms: a number, or a file with one each."),
     ] = None,
-    tissue: Annotated[Path | None, typer.Option(help="tissue.yaml, per compartment.")] = None,
-    diffusivity: Annotated[float, typer.Option(help="um^2/ms, without --tissue.")] = 2.0,
+    tissue: Annotated[Path | None, typer.Option(help=TISSUE)] = None,
+    diffusivity: Annotated[
+        float | None, typer.Option(help="um^2/ms, of all compartments; 2 without --tissue.")
+    ] = None,
     basis: Annotated[str, typer.Option(help="krylov or laplace.")] = "krylov",
-    scale_to_um: Annotated[float, typer.Option(help="Length unit of the mesh in um.")] = 1.0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    tolerance: Annotated[float | None, typer.Option(help=TOLERANCE)] = None,
+    scale_to_um: Annotated[float, typer.Option(help="Length unit of the mesh, um.")] = 1.0,
+    device: Annotated[str, typer.Option(help="cpu or cuda, for the signals.")] = "cpu",
 ) -> None:
-    """Simulate the signal of a mesh for an acquisition."""
+    """Simulate the signal of a mesh for an acquisition.
+
+    Exit code 0: written. 1: an input is refused, with the reason and the remedy. 2: wrong usage.
+    """
     if out.suffix not in (".zarr", ".csv"):
         raise ConfigError(f"--out {out}: give a name that ends in .zarr or .csv.")
-    from spinmesh.bloch_torrey import Basis, simulate_mesh
+    if tissue is not None and diffusivity is not None:
+        raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
+    from spinmesh.bloch_torrey import Basis, check_device, reduce_mesh, signals_of
     from spinmesh.config import load_tissue
     from spinmesh.io import save
     from spinmesh.io.acquisitions import read_acquisition
@@ -47,6 +72,8 @@ def simulate(
     from spinmesh.io.tables import write_signal_table
     from spinmesh.tissue import Tissue
 
+    check_device(device)
+    spec = Basis(basis) if tolerance is None else Basis(basis, tolerance=tolerance)
     acquisition = read_acquisition(
         bvals=bvals,
         bvecs=bvecs,
@@ -54,16 +81,26 @@ def simulate(
         Delta_ms=_number_or_file(Delta),
         scheme=scheme,
     )
-    shape = read_mesh(mesh, scale_to_um)
-    filling = Tissue.uniform(diffusivity, labels=shape.labels)
+    shape = read_mesh(mesh, scale_to_um, name=str(mesh))
     if tissue is not None:
         filling = load_tissue(tissue).tissue()
-    signals = simulate_mesh(shape, filling, acquisition, Basis(basis), device)
+    else:
+        filling = Tissue.uniform(2.0 if diffusivity is None else diffusivity, labels=shape.labels)
+    size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
+    typer.echo(f"{mesh}: {size}; reducing for {len(acquisition)} measurements", err=True)
+    reduction = reduce_mesh(shape, filling, acquisition, spec)
+    own = reduction.discretisation_error(filling, acquisition)
+    if tolerance is not None:
+        reduction.check_resolution(own, tolerance)
+    signals = signals_of(reduction, acquisition, device)
     if out.suffix == ".csv":
         write_signal_table(signals, out)
     else:
         save(signals, out)
-    typer.echo(f"{out}: {len(acquisition)} signals of {shape.name} ({len(shape.tets):,} tets)")
+    typer.echo(
+        f"{out}: {len(acquisition)} signals of {mesh} ({len(shape.tets):,} tets); estimated error "
+        f"{reduction.error:.1g} (basis of {reduction.span.size}) and {own:.1g} (mesh) of S0"
+    )
 
 
 def _number_or_file(value: str | None) -> float | str | None:
@@ -77,6 +114,7 @@ def _number_or_file(value: str | None) -> float | str | None:
 
 def run() -> None:
     """Entry point: an error of ours is one message and exit code 1, not a traceback."""
+    warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     try:
         app()
     except SpinmeshError as error:

@@ -27,3 +27,7 @@ class StoreError(SpinmeshError):
 
 class ScaleWarning(UserWarning):
     """Lengths suggest another unit than the micrometre."""
+
+
+class ResolutionWarning(UserWarning):
+    """A mesh is coarser than the accuracy that was asked for."""

@@ -33,12 +33,15 @@ class Tissue:
         for name, values in (("t2", self.t2), ("density", self.density)):
             if not bool((values > 0).all()):
                 raise ConfigError(f"tissue: {name} is {values.tolist()}; every one must be > 0.")
+        if not bool(torch.isfinite(self.density).all()):
+            raise ConfigError(f"tissue: density is {self.density.tolist()}; give finite numbers.")
         if len(self.labels) != len(self.diffusivity):
             raise ConfigError(
                 f"tissue: {len(self.diffusivity)} diffusivities for compartments {self.labels}."
             )
         for label, tensor in zip(self.labels, self.diffusivity.detach(), strict=True):
-            symmetric = torch.allclose(tensor, tensor.T, rtol=1e-10)
+            finite = bool(torch.isfinite(tensor).all())
+            symmetric = finite and torch.allclose(tensor, tensor.T, rtol=1e-10)
             if not symmetric or not bool((torch.linalg.eigvalsh(tensor) > 0).all()):
                 raise ConfigError(
                     f"tissue: diffusivity of compartment {label} is not symmetric positive "
@@ -49,13 +52,16 @@ class Tissue:
                 raise ConfigError(
                     f"tissue: interface {pair} is not a pair of compartments {self.labels}."
                 )
-            if _number(kappa) < 0:
-                raise ConfigError(f"tissue: permeability of {pair} is {_number(kappa)}; give >= 0.")
-        for label, kappa in self.wall_permeability.items():
-            if label not in self.labels or _number(kappa) < 0:
+            if not 0 <= _number(kappa) < float("inf"):
                 raise ConfigError(
-                    f"tissue: wall of compartment {label} has permeability {_number(kappa)}; "
-                    f"give >= 0 for one of {self.labels}."
+                    f"tissue: permeability of {pair} is {_number(kappa)} um/ms; give a finite number "
+                    ">= 0, or one label to both compartments if nothing is between them."
+                )
+        for label, kappa in self.wall_permeability.items():
+            if label not in self.labels or not 0 <= _number(kappa) < float("inf"):
+                raise ConfigError(
+                    f"tissue: wall of compartment {label} has permeability {_number(kappa)} um/ms; "
+                    f"give a finite number >= 0 for one of {self.labels}."
                 )
 
     @classmethod

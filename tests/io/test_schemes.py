@@ -87,8 +87,8 @@ def test_a_camino_scheme_comes_back_with_its_echo_time(tmp_path):
 
 def test_a_camino_echo_time_of_zero_means_none_and_a_short_one_is_refused(tmp_path):
     path = tmp_path / "a.scheme"
-    path.write_text("VERSION: 1\nVERSION: STEJSKALTANNER\n")
-    with pytest.raises(SequenceError, match="first line is 'VERSION: 1'"):
+    path.write_text("VERSION: 2\n0 0 1 1000\n")
+    with pytest.raises(SequenceError, match="first line is 'VERSION: 2'"):
         read_camino_scheme(path)
     path.write_text("VERSION: STEJSKALTANNER\n0 0 1 0.1 0.040 0.010 0\n")
     assert float(read_camino_scheme(path).durations("echo_time")[0]) == 50.0
@@ -183,3 +183,87 @@ def test_the_signal_table_leaves_pulse_times_empty_for_a_free_waveform(tmp_path)
     rows = (tmp_path / "s.csv").read_text().splitlines()
     assert rows[0].split(",")[4:6] == ["delta_ms", "Delta_ms"]
     assert rows[2].split(",")[4:6] == ["", ""]
+
+
+def test_a_waveform_as_camino_documents_it_has_caminos_b_value(tmp_path):
+    """Layout of imaging.GradientWaveform_Scheme: K dt G1x G1y G1z G2x ... in s and T/m.
+
+    Its b is gamma^2 dt sum_t |dt sum_{j<=t} G_j|^2, the exact integral for dt -> 0.
+    """
+    steps, dt = 400, 1e-4
+    gradient = np.zeros((steps, 3))
+    gradient[:100] = [0.04, 0.0, 0.03]
+    gradient[250:350] = [-0.04, 0.0, -0.03]
+    numbers = " ".join(f"{x:f}" for x in gradient.ravel())
+    (tmp_path / "a.scheme").write_text(
+        f"# by hand\nVERSION: GRADIENT_WAVEFORM\n{steps} {dt} {numbers}\n"
+    )
+    back = read_acquisition(scheme=str(tmp_path / "a.scheme"))
+    q = 2.6752218744e8 * dt * np.cumsum(gradient, 0)
+    # Camino's rectangles are off by a step of 25 ms of q: 1/250.
+    assert float(back.b_value[0]) == pytest.approx((q**2).sum() * dt * 1e-9, rel=1e-2)
+    # The rectangular pulses' closed form, delta 10 ms, Delta 25 ms, 50 mT/m; rounding of sums.
+    exact = (2.6752218744e8 * 0.05 * 0.010) ** 2 * (0.025 - 0.010 / 3) * 1e-9
+    assert float(back.b_value[0]) == pytest.approx(exact, rel=1e-10)
+    assert float(back.durations("echo_time")[0]) == pytest.approx(40.0)
+    assert back.b_tensor[0, 0, 0] > back.b_tensor[0, 2, 2] > 0 == back.b_tensor[0, 1, 1]
+
+
+def test_a_camino_direction_of_zero_has_no_gradient_and_version_1_is_stejskal_tanner(tmp_path):
+    """Camino multiplies |G| with the direction."""
+    rows = "0 0 0 0.1 0.040 0.010 0\n0 0 1 0.1 0.040 0.010 0\n"
+    for version in ("1", "STEJSKALTANNER"):
+        (tmp_path / "a.scheme").write_text(f"VERSION:  {version}\n{rows}")
+        amplitude = read_camino_scheme(tmp_path / "a.scheme").amplitude
+        assert amplitude.tolist() == pytest.approx([0.0, 100.0], rel=1e-14)
+
+
+def test_a_layout_of_mcdc_is_not_taken_for_caminos(tmp_path):
+    """MC/DC: one line of echo time, steps and measurements, then all gradients."""
+    numbers = " ".join(["0.04 0 0", "-0.04 0 0"] * 3)
+    (tmp_path / "a.scheme").write_text(f"VERSION: GRADIENT_WAVEFORM\n0.04 2 3 {numbers}\n")
+    with pytest.raises(SequenceError, match="MC/DC"):
+        read_camino_scheme(tmp_path / "a.scheme")
+
+
+@pytest.mark.parametrize("raster", [None, 0.5])
+def test_schemes_come_back_as_the_same_sequences(tmp_path, raster):
+    """Steps and levels of every measurement; twice written is once written."""
+    acquisition = Acquisition.joined([pgse(TE=80.0), pgse(TE=60.0)])
+    write_camino_scheme(acquisition, tmp_path / "a.scheme", raster)
+    back = read_camino_scheme(tmp_path / "a.scheme")
+    for index in range(len(acquisition)):
+        ours, theirs = (a.sequences[int(a.timing[index])] for a in (acquisition, back))
+        one = torch.tensor([index])
+        (length, level), (length_, level_) = ours.steps(), theirs.steps()
+        gradient = level @ acquisition.vectors(one)[0].numpy().T
+        gradient_ = level_ @ back.vectors(one)[0].numpy().T
+        if acquisition.amplitude[index] > 0:
+            # Seconds and T/m are written with 17 digits; steps are rounded to 1e-12.
+            assert np.allclose(length, length_, rtol=0, atol=1e-10)
+            assert np.allclose(gradient, gradient_, rtol=1e-9, atol=1e-9)
+        assert ours.echo_time == pytest.approx(theirs.echo_time, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"scheme": "a.scheme", "bvals": "b"}, "scheme a.scheme excludes bvals"),
+        ({"bvals": "b", "bvecs": "v", "Delta_ms": 40.0}, r"delta \(ms\) missing"),
+        ({}, r"bvals, bvecs, delta \(ms\), Delta \(ms\) missing"),
+    ],
+)
+def test_wrong_combinations_are_refused_before_a_file_is_opened(given, words):
+    with pytest.raises(SequenceError, match=words):
+        read_acquisition(**given)
+
+
+@pytest.mark.parametrize("wrong", ["signal", "unweighted"])
+def test_nothing_that_is_not_a_number_is_written(tmp_path, wrong):
+    ones = torch.ones(1, 3, dtype=torch.float64)
+    parts = {"signal": ones.to(torch.complex128), "unweighted": ones.clone()}
+    parts[wrong][0, 1] = torch.nan
+    for write, name in ((save, "s.zarr"), (write_signal_table, "s.csv")):
+        with pytest.raises(StoreError, match="measurement 1 of substrate 0 is not finite"):
+            write(Signals(pgse(), **parts), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

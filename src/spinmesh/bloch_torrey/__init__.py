@@ -3,7 +3,9 @@
 from spinmesh.bloch_torrey.basis import Basis, Reduction, reduce_mesh
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
+    check_device,
     interleave,
+    signals_of,
     simulate_mesh,
     simulate_substrates,
 )
@@ -13,8 +15,10 @@ __all__ = [
     "Basis",
     "Reduction",
     "Signals",
+    "check_device",
     "interleave",
     "reduce_mesh",
+    "signals_of",
     "simulate",
     "simulate_compartments",
     "simulate_mesh",

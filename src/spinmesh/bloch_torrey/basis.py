@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from spinmesh.bloch_torrey.discretisation import discretisation_error
 from spinmesh.bloch_torrey.error_estimate import (
     Judged,
     largest_change,
     representatives,
     residual_block,
 )
-from spinmesh.errors import ReductionError
+from spinmesh.bloch_torrey.memory import check_memory
+from spinmesh.errors import ReductionError, ResolutionWarning
 from spinmesh.fem import Matrices, assemble
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction import (
@@ -32,6 +35,9 @@ from spinmesh.tissue import Tissue
 
 # The propagator's own error is about 1e-10 per interval (exponential.TOLERANCE).
 SMALLEST_TOLERANCE = 1e-9
+# A tolerance this much below the mesh's own error asks for digits that are not there. The estimate
+# is good to a factor of a few, so a smaller excess is only warned of.
+FAR_BEYOND = 100
 # Without an acquisition there is no signal to measure: these serve most protocols to 1e-5.
 USUAL_BLOCKS, USUAL_MODES = 3, 120
 # A new block is this many random residuals, or this part of the basis if that is more.
@@ -92,6 +98,26 @@ class Reduction:
     reduced: ReducedModel
     error: float | None  # fraction of the unweighted signal; None for a basis of fixed size
 
+    def discretisation_error(self, tissue: Tissue, acquisition: Acquisition) -> float:
+        """Estimated error that the mesh's elements cause (docs/decisions/0004)."""
+        return discretisation_error(self.span, self.reduced, tissue, acquisition)
+
+    def check_resolution(self, own: float, tolerance: float) -> None:
+        """Warn (ResolutionWarning) if the mesh's `own` error exceeds a tolerance; refuse if by far.
+
+        Raises ReductionError if no digit that was asked for is one the mesh can give.
+        """
+        if own <= tolerance:
+            return
+        message = (
+            f"{self.span.mesh.name}: its {len(self.span.mesh.tets):,} tets alone cause an error of "
+            f"about {own:.1g} of the unweighted signal; {tolerance:g} was asked for. Refine the "
+            "mesh (half the edges, or curved tetra10), or raise the tolerance."
+        )
+        if own > FAR_BEYOND * tolerance:
+            raise ReductionError(message)
+        warnings.warn(message, ResolutionWarning, stacklevel=2)
+
 
 def reduce_mesh(
     mesh: TetMesh, tissue: Tissue, acquisition: Acquisition, basis: Basis | None = None
@@ -104,6 +130,7 @@ def reduce_mesh(
     on the returned span is.
     """
     basis = basis or Basis()
+    check_memory(mesh, acquisition, basis.kind)
     matrices = assemble(mesh, tissue)
     # The slowest rate that matters: of the longest mode, or of what diffuses within the echo time.
     longest = max(sequence.echo_time for sequence in acquisition.sequences)

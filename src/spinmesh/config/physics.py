@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 def _positive_definite(value: Any) -> Any:
     tensor = np.asarray(value, dtype=float)
+    if not np.isfinite(tensor).all():
+        raise ValueError("a diffusivity must be finite")
     if tensor.ndim == 2 and not (
         np.allclose(tensor, tensor.T, rtol=1e-10) and np.linalg.eigvalsh(tensor).min() > 0
     ):
@@ -94,13 +96,14 @@ class TissueSection(Section):
 
         from spinmesh.tissue import Tissue
 
-        filling = list(self.compartments.values())
+        labels = tuple(sorted(self.compartments))
+        filling = [self.compartments[label] for label in labels]
         tensors = [
             np.asarray(c.diffusivity_um2_per_ms) * (np.eye(3) if _is_number(c) else 1.0)
             for c in filling
         ]
         return Tissue(
-            tuple(self.compartments),
+            labels,
             torch.tensor(np.array(tensors), dtype=torch.float64),
             torch.tensor([c.t2_ms for c in filling], dtype=torch.float64),
             torch.tensor([c.density for c in filling], dtype=torch.float64),
@@ -114,7 +117,7 @@ def _is_number(compartment: Compartment) -> bool:
 
 
 class AcquisitionSection(Section):
-    """FSL bvals, bvecs, delta and Delta, or one Camino scheme; paths from the working directory."""
+    """FSL bvals, bvecs, delta and Delta, or one scheme; paths from the working directory."""
 
     bvals: str | None = None
     """FSL b-values, s/mm^2."""
@@ -125,7 +128,7 @@ class AcquisitionSection(Section):
     Delta_ms: PositiveFloat | str | None = None
     """Pulse separation, onset to onset: a number, or a text file with one per measurement."""
     scheme: str | None = None
-    """A Camino STEJSKALTANNER scheme; excludes the four keys above."""
+    """Camino STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), or waveforms.csv; excludes the four."""
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> AcquisitionSection:

@@ -74,24 +74,31 @@ def element_matrices(
     )
 
 
-@lru_cache
-def _face_rule(nodes: int) -> tuple[Tensor, Tensor, Tensor]:
-    xi, weight = get_quadrature(MeshTri.elem, FACE_DEGREE[nodes])
-    samples = torch.from_numpy(xi.T.copy())
-    bary = torch.cat([1 - samples.sum(-1, keepdim=True), samples], -1)
-    dbary = torch.tensor([[-1.0, -1], [1, 0], [0, 1]], dtype=bary.dtype)
+def face_shapes(
+    xi: Float[Tensor, "sample 2"], nodes: int
+) -> tuple[Float[Tensor, "sample node"], Float[Tensor, "sample node 2"]]:
+    """Lagrange shape functions and reference gradients of the 3- or 6-node triangle at `xi`."""
+    bary = torch.cat([1 - xi.sum(-1, keepdim=True), xi], -1)
+    dbary = torch.tensor([[-1.0, -1], [1, 0], [0, 1]]).to(xi)
     if nodes == 3:
-        return torch.from_numpy(weight.copy()), bary, dbary.expand(len(bary), 3, 2)
+        return bary, dbary.expand(len(bary), 3, 2)
     i, j = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])
     value = torch.cat([bary * (2 * bary - 1), 4 * bary[:, i] * bary[:, j]], -1)
     corner = (4 * bary - 1)[..., None] * dbary
     edge = 4 * (bary[:, i, None] * dbary[j] + bary[:, j, None] * dbary[i])
-    return torch.from_numpy(weight.copy()), value, torch.cat([corner, edge], 1)
+    return value, torch.cat([corner, edge], 1)
+
+
+@lru_cache
+def face_rule(nodes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights (sample,), shape functions (sample, node), reference gradients (sample, node, 2)."""
+    xi, weight = get_quadrature(MeshTri.elem, FACE_DEGREE[nodes])
+    return torch.from_numpy(weight.copy()), *face_shapes(torch.from_numpy(xi.T.copy()), nodes)
 
 
 def face_mass(points: Float[Tensor, "face node 3"]) -> Float[Tensor, "face node node"]:
     """Surface mass matrix int phi_i phi_j dA of straight (3-node) or curved (6-node) faces."""
-    weight, value, dvalue = (x.to(points) for x in _face_rule(points.shape[1]))
+    weight, value, dvalue = (x.to(points) for x in face_rule(points.shape[1]))
     tangent = torch.einsum("fna,snb->fsab", points, dvalue)
     area = weight * torch.linalg.cross(tangent[..., 0], tangent[..., 1], dim=-1).norm(dim=-1)
     return torch.einsum("fs,si,sj->fij", area, value, value)

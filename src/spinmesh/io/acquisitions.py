@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +29,36 @@ def read_acquisition(
 
     A scheme is a Camino file, or a csv of free waveforms if its name ends in .csv.
     `delta_ms` and `Delta_ms` are numbers, or paths of text files with one value per measurement.
-    Raises SequenceError or StoreError if the files are wrong.
+    Raises SequenceError or StoreError, naming the file, if something is wrong or missing.
     """
+    fsl = {"bvals": bvals, "bvecs": bvecs, "delta (ms)": delta_ms, "Delta (ms)": Delta_ms}
+    given = [key for key, value in fsl.items() if value is not None]
+    missing = [key for key in fsl if key not in given]
     if scheme is not None:
+        if given:
+            raise SequenceError(
+                f"acquisition: scheme {scheme} excludes {', '.join(given)}. Give one or the other."
+            )
         csv = Path(scheme).suffix.lower() == ".csv"
-        return read_waveforms(scheme) if csv else read_camino_scheme(scheme)
+        with _about(scheme):
+            return read_waveforms(scheme) if csv else read_camino_scheme(scheme)
     if bvals is None or bvecs is None or delta_ms is None or Delta_ms is None:
         raise SequenceError(
-            "acquisition: give bvals, bvecs, delta_ms and Delta_ms together, or a scheme."
+            f"acquisition: {', '.join(missing)} missing. Give bvals, bvecs, delta and Delta "
+            "together, or a scheme."
         )
-    return read_fsl(bvals, bvecs, delta_ms, Delta_ms)
+    with _about(bvals):
+        return read_fsl(bvals, bvecs, delta_ms, Delta_ms)
+
+
+@contextmanager
+def _about(path: str) -> Iterator[None]:
+    """Put the file's name before an error that does not say which acquisition it is about."""
+    try:
+        yield
+    except SequenceError as error:
+        text = str(error).removeprefix("acquisition: ")
+        raise SequenceError(text if path in text else f"{path}: {text}") from error
 
 
 def read_fsl(

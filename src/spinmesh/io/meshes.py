@@ -25,10 +25,10 @@ def read_mesh(path: str | Path, scale_to_um: float = 1.0, name: str | None = Non
     `scale_to_um` multiplies the coordinates. Surface and line cells are ignored.
 
     Raises MeshError for other cell types, mixed orders, folded or degenerate tets; StoreError if
-    the file is missing or unreadable.
+    the file is missing or unreadable. They name the file; the mesh is called `name`, by default the
+    file's without its folder and suffix.
     """
     path = Path(path)
-    name = name or path.stem
     if not path.is_file():
         raise StoreError(f"{path}: no such mesh file. Check the path (from the folder of the run).")
     try:
@@ -45,22 +45,23 @@ def read_mesh(path: str | Path, scale_to_um: float = 1.0, name: str | None = Non
     tets = np.concatenate([mesh.cells[i].data for i in blocks]).astype(np.int64)
     used, renumbered = np.unique(tets, return_inverse=True)
     points = np.asarray(mesh.points, dtype=np.float64)[used] * scale_to_um
-    return check_quality(
-        oriented(
-            TetMesh(
-                torch.from_numpy(points),
-                torch.from_numpy(renumbered.reshape(tets.shape)),
-                torch.from_numpy(_labels(mesh, blocks, len(tets))),
-                name,
-            )
-        )
-    )
+    labels = torch.from_numpy(_labels(path, mesh, blocks, len(tets)))
+    cells = torch.from_numpy(renumbered.reshape(tets.shape))
+    checked = check_quality(oriented(TetMesh(torch.from_numpy(points), cells, labels, str(path))))
+    return checked.with_points(checked.points, name or path.stem)
 
 
-def _labels(mesh: meshio.Mesh, blocks: list[int], count: int) -> np.ndarray:
+def _labels(path: Path, mesh: meshio.Mesh, blocks: list[int], count: int) -> np.ndarray:
     for key in LABEL_KEYS:
         if key in mesh.cell_data:
             labels = np.concatenate([np.ravel(mesh.cell_data[key][i]) for i in blocks])
+            wrong = ~np.isfinite(labels) | (labels != np.round(labels))
+            if wrong.any():
+                first = int(wrong.argmax())
+                raise MeshError(
+                    f"{path}: label `{key}` of tet {first} is {labels[first]}. Compartments are "
+                    "whole numbers; write them again."
+                )
             return labels.astype(np.int64)
     return np.ones(count, dtype=np.int64)
 

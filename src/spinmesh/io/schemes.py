@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +16,30 @@ from spinmesh.sequence import PGSE, Acquisition, FreeWaveform
 from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m, s_from_ms, t_per_m_from_mt_per_m
 from spinmesh.writing import complete_or_absent
 
+HEADER = re.compile(r"VERSION\s*:\s*(\w+)", re.IGNORECASE)
 COLUMNS = ("measurement", "duration_ms", "gx_mT_per_m", "gy_mT_per_m", "gz_mT_per_m")
 
 
 def read_camino_scheme(path: str | Path) -> Acquisition:
-    """A Camino scheme, by its header: STEJSKALTANNER or GRADIENT_WAVEFORM (SI units).
+    """A Camino scheme, by its header: STEJSKALTANNER (also called 1) or GRADIENT_WAVEFORM.
 
-    STEJSKALTANNER: gx gy gz |G| DELTA delta TE per line; TE = 0 means the end of the pulses.
-    GRADIENT_WAVEFORM: K dt and K gradient vectors per line.
+    SI units: s and T/m. STEJSKALTANNER, one measurement per line: gx gy gz |G| DELTA delta TE, the
+    pulses in the middle of TE; a direction 0 0 0 has no gradient, and TE = 0 means the pulses' end.
+    GRADIENT_WAVEFORM: K dt G1x G1y G1z ... GKx GKy GKz, each vector held for dt; the signs after a
+    refocusing pulse are turned already. Lines that begin with # are comments.
+
+    Source: Camino's DW_Scheme, RectGradSteTanScheme and GradientWaveform_Scheme (package imaging),
+    whose b-value is gamma^2 times the integral of |int G|^2; camino.m's ProtocolToScheme writes the
+    same. MC/DC's waveform files have the same first line and another layout: they are refused.
     """
     path = Path(path)
     lines = text_of(path).splitlines()
     header = [line for line in lines if line.strip() and not line.lstrip().startswith("#")][:1]
-    version = header[0].upper().replace(" ", "") if header else ""
     body = lines[lines.index(header[0]) + 1 :] if header else []
-    if "STEJSKALTANNER" in version:
+    version = HEADER.fullmatch(header[0].strip()) if header else None
+    if version and version[1].upper() in ("1", "STEJSKALTANNER"):
         return _stejskal_tanner(path, body)
-    if "GRADIENT_WAVEFORM" in version:
+    if version and version[1].upper() == "GRADIENT_WAVEFORM":
         return _gradient_waveform(path, body)
     raise SequenceError(
         f"{path}: first line is {header[0] if header else ''!r}, not `VERSION: STEJSKALTANNER` or "
@@ -101,8 +109,10 @@ def _stejskal_tanner(path: Path, body: list[str]) -> Acquisition:
             f"{path}: {table.shape[1]} columns; STEJSKALTANNER has 7 (gx gy gz |G| DELTA delta TE)."
         )
     column = torch.from_numpy(table.T.copy())
+    # Camino multiplies |G| with the direction, and writes unweighted measurements as 0 0 0.
+    pointing = (column[:3] != 0).any(0)
     return Acquisition.from_gradient(
-        mt_per_m_from_t_per_m(column[3]),
+        torch.where(pointing, mt_per_m_from_t_per_m(column[3]), 0.0),
         column[:3].T,
         ms_from_s(column[5]),
         ms_from_s(column[4]),
@@ -119,7 +129,8 @@ def _gradient_waveform(path: Path, body: list[str]) -> Acquisition:
         if len(row) < 5 or len(row) != 2 + 3 * row[0]:
             raise SequenceError(
                 f"{path}: measurement {len(waveforms)} has {len(row)} numbers, its first is "
-                f"{row[0]:g}; a line is K, dt (s) and 3 K values (T/m)."
+                f"{row[0]:g}; a line is K, dt (s) and 3 K values (T/m). A file of MC/DC has the "
+                "same first line but another layout: write it as csv or Camino's."
             )
         gradient = mt_per_m_from_t_per_m(row[2:].reshape(-1, 3))
         waveforms.append((ms_from_s(row[1]), gradient))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from spinmesh.bloch_torrey import Signals
+from spinmesh.io.signals import refuse_non_finite
 from spinmesh.units import b_to_s_per_mm2
 from spinmesh.writing import complete_or_absent
 
@@ -17,6 +18,7 @@ def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -
     Signals in um^3 times relative spin density; attenuation is |signal| over the signal without
     gradient at the same timing.
     """
+    refuse_non_finite(signals)
     acquisition = signals.acquisition
     direction = acquisition.direction.numpy()
     signal = signals.signal[substrate].numpy()
