@@ -54,8 +54,8 @@ class Tissue:
                 )
             if not 0 <= _number(kappa) < float("inf"):
                 raise ConfigError(
-                    f"tissue: permeability of {pair} is {_number(kappa)} um/ms; give a finite number "
-                    ">= 0, or one label to both compartments if nothing is between them."
+                    f"tissue: permeability of {pair} is {_number(kappa)} um/ms; give a finite "
+                    "number >= 0, or one label to both compartments if nothing is between them."
                 )
         for label, kappa in self.wall_permeability.items():
             if label not in self.labels or not 0 <= _number(kappa) < float("inf"):

@@ -216,20 +216,20 @@ def test_jacfwd_jacrev_jvp_and_differences_agree_on_the_reduced_part(name):
 
 
 def test_vmap_over_models_is_a_loop_over_them():
-    """A batch of materials on one span: operators and read-outs vary, the moments do not."""
+    """A batch of materials and sizes on one span."""
     signals, (laplacian, moments, mean) = reduced_signals("pulses")
     factors = torch.tensor([0.5, 1.0, 2.0]).double()
 
     def scaled(factor):
-        return signals(factor * laplacian, moments, factor.sqrt() * mean)
+        return signals(factor * laplacian, factor.sqrt() * moments, factor.sqrt() * mean)
 
     def slope(factor):
         return jvp(scaled, (factor,), (torch.ones_like(factor),))[1]
 
     for function in (scaled, slope, jacrev(scaled)):
         batch, loop = vmap(function)(factors), torch.stack([function(x) for x in factors])
-        # Batched products round in another order.
-        assert torch.allclose(batch, loop, rtol=1e-9, atol=1e-11 * float(loop.abs().max()))
+        # A batch shares its polynomials, each of which is good to 1e-10 per step.
+        assert torch.allclose(batch, loop, rtol=0, atol=1e-8 * float(loop.abs().max()))
 
 
 INPUTS = ("nodes", "diffusivity", "tensor", "t2", "density", "permeability", "wall")

@@ -148,7 +148,7 @@ def reduce_mesh(
         columns = max(COLUMNS, projection.size // GROWTH)
         block = solve(residual_block(projection, smaller.reduced, few, columns))
         larger = Judged.of(projection.extended(block), few)
-        return larger, largest_change(smaller, larger)
+        return larger, largest_change(smaller.answers, larger.answers)
 
     if basis.kind == "krylov":
         start = krylov_projection(mesh, matrices, solve, basis.degree, FIRST_BLOCKS)

@@ -61,29 +61,16 @@ class Sweep:
 
 @dataclass(frozen=True, eq=False)
 class Tangent:
-    """A direction in the space of operators, seen from the frame; zeros where nothing moves."""
+    """A direction in the space of operators, seen from the frame."""
 
     frame: Frame
     operators: Tensor  # (shape, 4 mode mode): dL, dJx, dJy, dJz
     mean: Tensor  # (compartment, shape, mode)
 
     @classmethod
-    def of(
-        cls,
-        frame: Frame,
-        laplacian: Tensor | None,
-        moments: Tensor | None,
-        mean: Tensor | None,
-        compartments: int,
-    ) -> Tangent:
+    def of(cls, frame: Frame, laplacian: Tensor, moments: Tensor, mean: Tensor) -> Tangent:
         """From dL (shape, mode, mode), dJ (shape, 3, ...) and dm (shape, compartment, mode)."""
-        Q, shapes, size = frame.vectors, *frame.rates.shape
-        if laplacian is None:
-            laplacian = Q.new_zeros(shapes, size, size)
-        if moments is None:
-            moments = Q.new_zeros(shapes, 3, size, size)
-        if mean is None:
-            mean = Q.new_zeros(shapes, compartments, size)
+        Q = frame.vectors
         operators = torch.cat([laplacian[:, None], moments], 1)
         operators = Q[:, None].mT @ operators @ Q[:, None]
         return cls(frame, operators.flatten(-2), (mean @ Q).movedim(1, 0))
@@ -147,12 +134,12 @@ class Cotangent:
     laplacian: Tensor
     moments: Tensor
     mean: Tensor  # (compartment, shape, mode)
-    vectors: Tensor | None
+    vectors: Tensor  # empty if their gradient is not asked for
 
     @classmethod
-    def zero(cls, frame: Frame, mean: Tensor, vectors: Tensor | None) -> Cotangent:
-        """Nothing yet; without `vectors` their gradient is not computed."""
-        own = None if vectors is None else torch.zeros_like(vectors)
+    def zero(cls, frame: Frame, mean: Tensor, vectors: Tensor) -> Cotangent:
+        """Nothing yet."""
+        own = torch.zeros_like(vectors)
         Q, J = torch.zeros_like(frame.vectors), torch.zeros_like(frame.moments)
         return cls(frame, Q, J, torch.zeros_like(mean.movedim(1, 0)), own)
 
@@ -180,13 +167,13 @@ class Cotangent:
         turned = 1j * GAMMA * weight
         moments = W @ _summed(part, turned * along.amplitude) @ W.mT
         self.moments = self.moments + torch.einsum("da,sdij->saij", along.direction, moments)
-        if self.vectors is not None:
+        if len(self.vectors):
             turn = turned * _along_moments(part, self.frame)
             moved = turn.real.sum((1, 2)).movedim(0, -1)[..., None] * along.level
             rows = index.flatten()
             self.vectors = self.vectors.index_add(0, rows, moved.flatten(0, 1))
 
-    def out_of_frame(self) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    def out_of_frame(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients in L, J, mean and vectors as they were given."""
         Q = self.frame.vectors
         moments = Q[:, None] @ self.moments @ Q[:, None].mT

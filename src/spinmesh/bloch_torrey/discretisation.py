@@ -24,7 +24,7 @@ from skfem import MeshTet
 from skfem.quadrature import get_quadrature
 from torch import Tensor
 
-from spinmesh.bloch_torrey.error_estimate import largest_change, representatives
+from spinmesh.bloch_torrey.error_estimate import Answers, largest_change, representatives
 from spinmesh.bloch_torrey.facets import with_hidden_layer
 from spinmesh.mesh import TET_EDGES, TetMesh
 from spinmesh.mesh.tetmesh import shape_gradients
@@ -34,7 +34,7 @@ from spinmesh.tissue import Tissue
 
 # Measurements that are looked at: the estimate is to cost a small part of the simulation.
 FEW = 8
-# Tets whose energy is looked at; of more, so many at random: 15 per cent off at most on the balls.
+# Tets whose energy is looked at; of more, so many at random.
 SAMPLE = 400
 # Degree of the quadrature by nodes: twice that of the gradients, with positive weights.
 DEGREE = {4: 2, 10: 5}
@@ -62,7 +62,7 @@ def discretisation_error(
             return float("inf")
         few = representatives(acquisition)
         some = few.select(torch.arange(0, len(few), -(-len(few) // FEW)))
-        return largest_change(reduced, smooth, some)
+        return largest_change(Answers.of(reduced, some), Answers.of(smooth, some))
 
 
 def recovered_defect(span: Span, tissue: Tissue) -> Float[ndarray, "mode mode"]:

@@ -10,7 +10,7 @@ from jaxtyping import Complex, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from spinmesh.bloch_torrey.signal import simulate
+from spinmesh.bloch_torrey.signal import simulate, unweighted
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.reduction import Projection, ReducedModel
 from spinmesh.sequence import Acquisition, Sequence
@@ -136,24 +136,31 @@ def residual_block(
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A basis and the signals it gives, which both its own and the next estimate compare."""
+class Answers:
+    """The signals that two models are compared by."""
 
-    projection: Projection
-    reduced: ReducedModel
     signal: Complex[Tensor, " measurement"]
     reference: Float[Tensor, " measurement"]  # without gradient
 
     @classmethod
+    def of(cls, reduced: ReducedModel, acquisition: Acquisition) -> Answers:
+        """Of one model."""
+        return cls(simulate(reduced, acquisition), unweighted(reduced, acquisition))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A basis and the answers it gives, which both its own and the next estimate compare."""
+
+    projection: Projection
+    reduced: ReducedModel
+    answers: Answers
+
+    @classmethod
     def of(cls, projection: Projection, acquisition: Acquisition) -> Judged:
-        """One eigen-decomposition serves the references of all echo times."""
+        """Project once, simulate once."""
         reduced = projection.reduced
-        values, vectors = torch.linalg.eigh(reduced.laplacian)
-        weight = (vectors.T @ reduced.initial) ** 2
-        echo = torch.tensor([s.echo_time for s in acquisition.sequences], dtype=torch.float64)
-        reference = torch.exp(-echo[:, None] * values) @ weight
-        signal = simulate(reduced, acquisition)
-        return cls(projection, reduced, signal, reference[acquisition.timing])
+        return cls(projection, reduced, Answers.of(reduced, acquisition))
 
     @property
     def size(self) -> int:
@@ -161,9 +168,9 @@ class Judged:
         return self.projection.size
 
 
-def largest_change(smaller: Judged, larger: Judged) -> float:
+def largest_change(first: Answers, second: Answers) -> float:
     """Largest change of any signal, and of any unweighted one, relative to the unweighted one."""
     change = torch.maximum(
-        (larger.signal - smaller.signal).abs(), (larger.reference - smaller.reference).abs()
+        (second.signal - first.signal).abs(), (second.reference - first.reference).abs()
     )
-    return float((change / larger.reference).max())
+    return float((change / second.reference).max())

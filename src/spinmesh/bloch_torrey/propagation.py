@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,6 +46,8 @@ def signal(
 
 
 class _Propagation(torch.autograd.Function):
+    """The signal; its derivatives are functions of their own, so that each has its batch rule."""
+
     @staticmethod
     def forward(laplacian, moments, mean, vectors, rest, program):
         frame = Frame.of(laplacian, moments)
@@ -63,47 +66,122 @@ class _Propagation(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
-        """Shapes are a batch already; several sets of gradient vectors are taken in turn."""
-        count = info.batch_size
-        if in_dims[3] is not None or in_dims[4] is not None:
-            pairs = [*zip(inputs, in_dims, strict=True)]
-            one = [
-                [x if dim is None else x.select(dim, i) for x, dim in pairs] for i in range(count)
-            ]
-            return torch.stack([_Propagation.apply(*each) for each in one]), 0
-        folded = [
-            (x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)).flatten(0, 1)
-            for x, dim in zip(inputs[:3], in_dims[:3], strict=True)
-        ]
-        result = _Propagation.apply(*folded, *inputs[3:])
-        return result.unflatten(0, (count, -1)), 0
+        return _batched(_Propagation, info.batch_size, in_dims, inputs, {0: 0, 1: 0, 2: 0})
 
     @staticmethod
-    def jvp(ctx, d_laplacian, d_moments, d_mean, d_vectors, *_):
-        laplacian, moments, mean, vectors, rest = ctx.saved_tensors
-        frame = Frame.of(laplacian, moments)
-        tangent = Tangent.of(frame, d_laplacian, d_moments, d_mean, mean.shape[1])
-        chunks = _chunks(frame, vectors, rest, ctx.program)
-        values = []
-        for chunk in chunks:
-            turned = None if d_vectors is None else d_vectors[chunk.index]
-            sweeps = _Halves(frame, mean, chunk, ctx.program).sweeps()
-            first, *others = [tangent.along(sweep, turned) for sweep in sweeps]
-            values.append(sum(others, first))
-        return _in_order(values, chunks)
+    def jvp(ctx, *tangents):
+        primals = ctx.saved_tensors
+        moving = [
+            torch.zeros_like(primal) if tangent is None else tangent
+            for primal, tangent in zip(primals[:3], tangents[:3], strict=True)
+        ]
+        turning = None if tangents[3] is None else tangents[3][None]
+        return _Pushforward.apply(*primals, ctx.program, *(x[None] for x in moving), turning)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
-        laplacian, moments, mean, vectors, rest = ctx.saved_tensors
-        frame = Frame.of(laplacian, moments)
-        total = Cotangent.zero(frame, mean, vectors if ctx.needs_input_grad[3] else None)
-        for chunk in _chunks(frame, vectors, rest, ctx.program):
-            # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
-            weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.own
-            for sweep in _Halves(frame, mean, chunk, ctx.program).sweeps():
-                total.add(sweep, weight, chunk.index)
-        return (*total.out_of_frame(), None, None)
+        turned = ctx.needs_input_grad[3]
+        result = _Pullback.apply(*ctx.saved_tensors, ctx.program, turned, cotangent[None])
+        return (*(x[0] for x in result[:3]), result[3][0] if turned else None, None, None)
+
+
+class _Pushforward(torch.autograd.Function):
+    """dS along several directions (the first axis) of L, J, mean and, unless None, the vectors."""
+
+    @staticmethod
+    def forward(*inputs):
+        directions = tuple(None if x is None else 0 for x in inputs[6:])
+        return torch.func.vmap(partial(_pushforward, *inputs[:6]), directions)(*inputs[6:])
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def vmap(info, in_dims, *inputs):
+        along = {0: 0, 1: 0, 2: 0, 6: 1, 7: 1, 8: 1}
+        if all(dim is None for dim in in_dims[:5]):
+            along = {number: 0 for number in (6, 7, 8, 9) if inputs[number] is not None}
+        return _batched(_Pushforward, info.batch_size, in_dims, inputs, along)
+
+
+class _Pullback(torch.autograd.Function):
+    """Gradients in L, J, mean and the vectors, if `turned`, of several Re(conj(cotangent) S)."""
+
+    @staticmethod
+    def forward(*inputs):
+        return torch.func.vmap(partial(_pullback, *inputs[:7]))(inputs[7])
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def vmap(info, in_dims, *inputs):
+        if all(dim is None for dim in in_dims[:5]):
+            return _batched(_Pullback, info.batch_size, in_dims, inputs, {7: 0})
+        # The vectors' gradient is a sum over shapes, which must not mix.
+        along = {} if inputs[6] else {0: 0, 1: 0, 2: 0, 7: 1}
+        return _batched(_Pullback, info.batch_size, in_dims, inputs, along)
+
+
+def _batched(function, count: int, in_dims, inputs, along: dict[int, int]):
+    """A vmap: the batch joins axis `along[i]` of argument i; of any other, it is taken in turn.
+
+    That axis runs over shapes or over directions, which results have as well.
+    """
+    batch = {number for number, dim in enumerate(in_dims) if dim is not None}
+    if not batch <= along.keys():
+        pairs = [*zip(inputs, in_dims, strict=True)]
+        each = [
+            function.apply(*(x if dim is None else x.select(dim, i) for x, dim in pairs))
+            for i in range(count)
+        ]
+        if isinstance(each[0], Tensor):
+            return torch.stack(each), 0
+        return tuple(torch.stack(parts) for parts in zip(*each, strict=True)), (0,) * len(each[0])
+    folded = list(inputs)
+    for number, axis in along.items():
+        x, dim = inputs[number], in_dims[number]
+        moved = x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
+        folded[number] = moved.movedim(0, axis).flatten(axis, axis + 1)
+    result, axis = function.apply(*folded), max(along.values())
+    if isinstance(result, Tensor):
+        return result.unflatten(axis, (count, -1)), axis
+    if axis == 0:
+        return tuple(x.unflatten(0, (count, -1)) for x in result), (0,) * len(result)
+    # With shapes in the batch the vectors' gradient is empty, and the same for all.
+    *own, vectors = result
+    return (*(x.unflatten(axis, (count, -1)) for x in own), vectors), (axis, axis, axis, None)
+
+
+def _pushforward(
+    laplacian, moments, mean, vectors, rest, program, d_laplacian, d_moments, d_mean, d_vectors
+) -> Tensor:
+    frame = Frame.of(laplacian, moments)
+    tangent = Tangent.of(frame, d_laplacian, d_moments, d_mean)
+    chunks = _chunks(frame, vectors, rest, program)
+    values = []
+    for chunk in chunks:
+        turned = None if d_vectors is None else d_vectors[chunk.index]
+        sweeps = _Halves(frame, mean, chunk, program).sweeps()
+        first, *others = [tangent.along(sweep, turned) for sweep in sweeps]
+        values.append(sum(others, first))
+    return _in_order(values, chunks)
+
+
+def _pullback(
+    laplacian, moments, mean, vectors, rest, program, turned, cotangent
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    frame = Frame.of(laplacian, moments)
+    total = Cotangent.zero(frame, mean, vectors if turned else vectors[:0])
+    for chunk in _chunks(frame, vectors, rest, program):
+        # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
+        weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.own
+        for sweep in _Halves(frame, mean, chunk, program).sweeps():
+            total.add(sweep, weight, chunk.index)
+    return total.out_of_frame()
 
 
 @dataclass(frozen=True, eq=False)

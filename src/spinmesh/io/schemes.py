@@ -152,7 +152,7 @@ def _steps(acquisition: Acquisition, index: int) -> tuple[ndarray, ndarray]:
     return durations, levels @ vectors.T
 
 
-def _on_raster(acquisition: Acquisition, index: int, raster: float) -> list[float]:
+def _on_raster(acquisition: Acquisition, index: int, raster: float) -> list[float | int]:
     durations, gradient = _steps(acquisition, index)
     end = np.concatenate([[0.0], np.cumsum(durations)])
     area = np.concatenate([np.zeros((1, 3)), np.cumsum(durations[:, None] * gradient, 0)])
@@ -168,7 +168,9 @@ def _on_raster(acquisition: Acquisition, index: int, raster: float) -> list[floa
     return [count, s_from_ms(raster), *means.ravel().tolist()]
 
 
-def _write_lines(path: str | Path, header: str, rows: list[list[float]]) -> None:
+def _write_lines(
+    path: str | Path, header: str, rows: list[list[float]] | list[list[float | int]]
+) -> None:
     lines = [header, *(" ".join(f"{x:.17g}" for x in row) for row in rows)]
     with complete_or_absent(Path(path)) as partial:
         partial.write_text("\n".join(lines) + "\n")
