@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -63,6 +63,15 @@ class Tissue:
                     f"tissue: wall of compartment {label} has permeability {_number(kappa)} um/ms; "
                     f"give a finite number >= 0 for one of {self.labels}."
                 )
+
+    def to(self, device: str) -> Tissue:
+        """The same tissue on another device; permeabilities follow when they are used."""
+        return replace(
+            self,
+            diffusivity=self.diffusivity.to(device),
+            t2=self.t2.to(device),
+            density=self.density.to(device),
+        )
 
     @classmethod
     def uniform(

@@ -41,6 +41,10 @@ def signal(
     without gradient in the middle. Differentiable once in L, J, mean and vectors, in forward and
     reverse mode, and a `vmap` over shapes is a batch: one adjoint sweep serves every derivative.
     """
+    if laplacian.device.type == "cpu" and len(laplacian) > 1:
+        # One by one the states of a chunk stay in the cache.
+        shapes = zip(laplacian.split(1), moments.split(1), mean.split(1), strict=True)
+        return torch.cat([signal(*shape, vectors, rest, program) for shape in shapes])
     result: Tensor = _Propagation.apply(laplacian, moments, mean, vectors, rest, program)
     return result
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from spinmesh.bloch_torrey.basis import Basis, Reduction, reduce_mesh
 from spinmesh.bloch_torrey.signal import Signals, simulate, unweighted
 from spinmesh.errors import ConfigError, ReductionError
-from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.fem import check_tissue, function_space
+from spinmesh.mesh import Substrates, TetMesh, check_quality
 from spinmesh.progress import progress
+from spinmesh.reduction import MOST_DENSE, reduce_shapes
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
 # Unweighted signal at the echo over that at the start: below this it is rounding.
 FAINTEST = 1e-12
+# Entries of one dense matrix of a batch (512 MB); a batch holds about ten such.
+DENSE = 2**26
 
 
 def check_device(device: str) -> None:
@@ -51,12 +56,17 @@ def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cp
         reduced = reduction.reduced.to(device)
         signal = simulate(reduced, acquisition.to(device)).cpu()
         reference = unweighted(reduced, acquisition.to(device)).cpu()
-    name = reduction.span.mesh.name
+    excited = float(reduction.reduced.initial @ reduction.reduced.initial)
+    _refuse_no_signal(reduction.span.mesh.name, signal, reference, excited)
+    return Signals(acquisition, signal[None], reference[None])
+
+
+def _refuse_no_signal(name: str, signal: Tensor, reference: Tensor, excited: float) -> None:
+    """ReductionError if a signal is not finite, or if nothing is left to divide by."""
     if not bool(torch.isfinite(torch.view_as_real(signal)).all() & torch.isfinite(reference).all()):
         raise ReductionError(
             f"{name}: the signal is not finite. Check the mesh's quality and the tissue."
         )
-    excited = float(reduction.reduced.initial @ reduction.reduced.initial)
     if not bool((reference > FAINTEST * excited).all()):
         last = int(reference.argmin())
         raise ReductionError(
@@ -64,7 +74,6 @@ def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cp
             f"of the magnetisation at the echo of measurement {last}: an attenuation would be "
             "rounding. Raise t2_ms, lower the walls' permeability, or shorten the echo time."
         )
-    return Signals(acquisition, signal[None], reference[None])
 
 
 def simulate_substrates(
@@ -74,16 +83,64 @@ def simulate_substrates(
     basis: Basis | None = None,
     device: str = "cpu",
 ) -> Signals:
-    """Signals of every substrate of a table, in its order."""
-    rows = [
-        simulate_mesh(substrates.mesh(index), tissue, acquisition, basis, device)
-        for index in progress(range(len(substrates)), "simulate")
-    ]
+    """Signals of every substrate of a table, in its order.
+
+    A Krylov basis of fixed size on a small template is a batch: assembled, reduced and simulated
+    together on `device`. Otherwise each shape has its own sparse factorisation on the CPU, and the
+    size that its tolerance asks for.
+    """
+    check_device(device)
+    basis = basis or Basis()
+    size = len(function_space(substrates.template))
+    if basis.kind == "krylov" and not basis.adaptive and size <= MOST_DENSE:
+        parts = _batches(substrates, max(1, DENSE // size**2))
+        label = "simulate batches"
+        rows = [
+            _simulate_batch(part, tissue, acquisition, basis, device)
+            for part in progress(parts, label)
+        ]
+    else:
+        rows = [
+            simulate_mesh(substrates.mesh(index), tissue, acquisition, basis, device)
+            for index in progress(range(len(substrates)), "simulate")
+        ]
     return Signals(
         acquisition,
         torch.cat([row.signal for row in rows]),
         torch.cat([row.unweighted for row in rows]),
     )
+
+
+def _batches(substrates: Substrates, count: int) -> list[Substrates]:
+    """At most `count` substrates at a time."""
+    every = list(range(len(substrates)))
+    return [substrates.take(every[i : i + count]) for i in range(0, len(every), count)]
+
+
+def _simulate_batch(
+    substrates: Substrates, tissue: Tissue, acquisition: Acquisition, basis: Basis, device: str
+) -> Signals:
+    """All of them at once, after the checks that each mesh gets."""
+    space = function_space(substrates.template)
+    for index in range(len(substrates)):
+        check_quality(substrates.mesh(index))
+    check_tissue(substrates.template, space, tissue)
+    with torch.no_grad():
+        reduced = reduce_shapes(
+            substrates.template,
+            substrates.points.to(device),
+            tissue,
+            basis.degree,
+            basis.blocks or 0,
+        )
+        own = acquisition.to(device)
+        signal, reference = simulate(reduced, own).cpu(), unweighted(reduced, own).cpu()
+    excited = reduced.initial.square().sum(-1).cpu()
+    for index in range(len(substrates)):
+        _refuse_no_signal(
+            substrates.mesh(index).name, signal[index], reference[index], float(excited[index])
+        )
+    return Signals(acquisition, signal, reference)
 
 
 def interleave(shards: list[Signals]) -> Signals:

@@ -33,7 +33,8 @@ class CellMatrices:
 
 def cell_matrices(mesh: TetMesh, space: Space, tissue: Tissue) -> CellMatrices:
     """All cell matrices of a mesh filled with a tissue."""
-    row = torch.searchsorted(torch.tensor(tissue.labels), mesh.compartment)
+    labels = torch.tensor(tissue.labels, device=mesh.compartment.device)
+    row = torch.searchsorted(labels, mesh.compartment)
     density = tissue.density[row]
     base = element_matrices(mesh.points[mesh.tets], tissue.diffusivity[row])
     elements = ElementMatrices(
@@ -65,7 +66,7 @@ def _scaled_faces(points: Tensor, labels: Tensor, weight) -> Tensor:
         return points.new_zeros(0, points.shape[1], points.shape[1])
     unique, row = torch.unique(labels, dim=0, return_inverse=True)
     weights = [torch.as_tensor(weight(*pair), dtype=points.dtype) for pair in unique.tolist()]
-    return torch.stack(weights)[row][:, None, None] * face_mass(points)
+    return torch.stack(weights).to(points)[row][:, None, None] * face_mass(points)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Reduced operators: one seam (`project`), two bases (`krylov_span`, `laplace_span`)."""
 
+from spinmesh.reduction.batch import MOST_DENSE, reduce_shapes
 from spinmesh.reduction.krylov import krylov_projection, krylov_span
 from spinmesh.reduction.laplace import laplace_modes, laplace_span
 from spinmesh.reduction.projection import Projection
@@ -8,6 +9,7 @@ from spinmesh.reduction.shift_invert import shift_inverse
 from spinmesh.reduction.span import Span, factorise, slowest_rate
 
 __all__ = [
+    "MOST_DENSE",
     "Projection",
     "ReducedModel",
     "Span",
@@ -17,6 +19,7 @@ __all__ = [
     "laplace_modes",
     "laplace_span",
     "project",
+    "reduce_shapes",
     "shift_inverse",
     "slowest_rate",
 ]

@@ -60,12 +60,16 @@ def monomials(mesh: TetMesh, matrices: Matrices, degree: int) -> np.ndarray:
         own = points[inside]
         centre, scale = own.mean(0), (own - own.mean(0)).abs().amax(0)
         x = ((points - centre) / scale).numpy()
-        for i in range(degree + 1):
-            for j in range(degree + 1 - i):
-                for k in range(degree + 1 - i - j):
-                    values = x[:, 0] ** i * x[:, 1] ** j * x[:, 2] ** k
-                    columns.append(np.where(inside.numpy(), values, 0.0))
+        for i, j, k in exponents(degree):
+            values = x[:, 0] ** i * x[:, 1] ** j * x[:, 2] ** k
+            columns.append(np.where(inside.numpy(), values, 0.0))
     return np.stack(columns, 1)
+
+
+def exponents(degree: int) -> list[tuple[int, int, int]]:
+    """(i, j, k) with i + j + k <= degree."""
+    every = range(degree + 1)
+    return [(i, j, k) for i in every for j in every for k in every if i + j + k <= degree]
 
 
 def orthonormal(block: np.ndarray, basis: np.ndarray, mass: sp.spmatrix) -> np.ndarray:

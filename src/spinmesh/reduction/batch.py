@@ -1,0 +1,182 @@
+"""Many shapes of one template reduced together: dense matrices, one batched factorisation.
+
+For templates of some hundred nodes, where a sparse factorisation per shape leaves a GPU idle
+(docs/decisions/0006).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ReductionError
+from spinmesh.fem import Space, cell_matrices, function_space
+from spinmesh.mesh import TetMesh
+from spinmesh.reduction.reduced import ReducedModel
+from spinmesh.reduction.span import DEPENDENT, exponents, slowest_rate
+from spinmesh.tissue import Tissue
+
+# Beyond this many dofs dense matrices take more time than sparse ones, shape by shape.
+MOST_DENSE = 1_200
+
+
+def reduce_shapes(
+    template: TetMesh,
+    points: Float[Tensor, "shape point 3"],
+    tissue: Tissue,
+    degree: int = 3,
+    blocks: int = 3,
+) -> ReducedModel:
+    """Operators of every shape in its own polynomial-seeded Krylov basis; a batch on one device.
+
+    The device is that of `points`. The spans are those of `krylov_span`; directions that a shape
+    lacks become zero functions, which nothing excites. Not differentiable: `project` on a shape's
+    own span is. Raises ReductionError beyond MOST_DENSE dofs or if a shape is folded.
+    """
+    space = function_space(template)
+    if len(space) > MOST_DENSE:
+        raise ReductionError(
+            f"{template.name}: {len(space):,} unknowns are too many for dense matrices of many "
+            f"shapes (at most {MOST_DENSE:,}). Reduce the shapes one by one with `reduce_mesh`."
+        )
+    with torch.no_grad():
+        dense = _Dense.of(template, space, points, tissue.to(str(points.device)))
+        rates = [
+            slowest_rate(template.with_points(own), tissue) for own in points.to("cpu").unbind()
+        ]
+        factor = dense.factorised(points.new_tensor(rates)[:, None, None] * dense.mass)
+        last = dense.orthonormal(dense.monomials(degree), dense.empty)
+        basis = last
+        for _ in range(blocks):
+            last = dense.orthonormal(torch.cholesky_solve(dense.mass @ last, factor), basis)
+            basis = torch.cat([basis, last], -1)
+        return dense.projected(basis)
+
+
+@dataclass(frozen=True, eq=False)
+class _Dense:
+    """Matrices of all shapes, and which compartment each unknown is in."""
+
+    mass: Float[Tensor, "shape dof dof"]
+    decay: Float[Tensor, "shape dof dof"]  # S + Q + R
+    moments: Float[Tensor, "shape 3 dof dof"]  # positions count from the vertices' mean
+    position: Float[Tensor, "shape dof 3"]
+    inside: Float[Tensor, "compartment dof"]
+
+    @classmethod
+    def of(cls, template: TetMesh, space: Space, points: Tensor, tissue: Tissue) -> _Dense:
+        """Assembled from one mesh that holds all shapes, side by side."""
+        points = points - points[:, template.vertices].mean(1, keepdim=True)
+        shapes, size = len(points), len(space)
+        cells = cell_matrices(*_side_by_side(template, space, points), tissue)
+        elements = cells.elements
+
+        def whole(blocks: Tensor, dofs: Tensor) -> Tensor:
+            return _scattered(blocks, dofs.to(points.device), shapes, size)
+
+        membrane = torch.cat(
+            [
+                torch.cat([cells.membrane, -cells.membrane], 2),
+                torch.cat([-cells.membrane, cells.membrane], 2),
+            ],
+            1,
+        )
+        rate = elements.stiffness + cells.relaxation[:, None, None] * elements.mass
+        decay = whole(rate, space.tet_dofs)
+        decay = decay + whole(membrane, space.interface_dofs.flatten(1))
+        decay = decay + whole(cells.wall, space.wall_dofs)
+        moments = [whole(elements.moments[:, axis], space.tet_dofs) for axis in range(3)]
+        mass = whole(elements.mass, space.tet_dofs)
+        labels = torch.tensor(tissue.labels)[:, None]
+        inside = (space.dof_compartment == labels).to(points)
+        position = points[:, space.dof_point.to(points.device)]
+        return cls(mass, decay, torch.stack(moments, 1), position, inside)
+
+    @property
+    def empty(self) -> Tensor:
+        """No function yet."""
+        return self.mass[..., :0]
+
+    def factorised(self, shift: Tensor) -> Tensor:
+        """Cholesky factors of S + Q + R + shift."""
+        factor, info = torch.linalg.cholesky_ex(self.decay + shift)
+        if bool((info != 0).any()):
+            raise ReductionError(
+                f"shape {int(info.argmax())} of the batch: its matrices are not positive "
+                "definite. Check that no tet is folded."
+            )
+        return factor
+
+    def monomials(self, degree: int) -> Tensor:
+        """x^i y^j z^k, i + j + k <= degree, centred and scaled, one set per compartment."""
+        columns = []
+        for member in self.inside:
+            own = self.position[:, member > 0]
+            centre = own.mean(1, keepdim=True)
+            x = (self.position - centre) / (own - centre).abs().amax(1, keepdim=True)
+            columns += [
+                x[..., 0] ** i * x[..., 1] ** j * x[..., 2] ** k * member
+                for i, j, k in exponents(degree)
+            ]
+        return torch.stack(columns, -1)
+
+    def orthonormal(self, block: Tensor, basis: Tensor) -> Tensor:
+        """M-orthonormal part of `block` outside `basis`; dependent directions become zero."""
+        for _ in range(2):
+            massed = self.mass @ block
+            length = (block * massed).sum(-2, keepdim=True).clamp_min(0).sqrt()
+            scale = torch.where(length > 0, 1 / length, 0.0)
+            block = scale * block - basis @ (basis.mT @ (scale * massed))
+            values, vectors = torch.linalg.eigh(block.mT @ self.mass @ block)
+            keep = values > DEPENDENT**2 * values.amax(-1, keepdim=True).clamp_min(1.0)
+            root = torch.where(keep, values.clamp_min(DEPENDENT**2).rsqrt(), 0.0)
+            block = block @ (vectors * root[:, None, :])
+        return block
+
+    def projected(self, basis: Tensor) -> ReducedModel:
+        """V'AV of every operator."""
+        laplacian = basis.mT @ self.decay @ basis
+        moments = basis[:, None].mT @ self.moments @ basis[:, None]
+        mean = self.inside @ (self.mass @ basis)
+        return ReducedModel((laplacian + laplacian.mT) / 2, (moments + moments.mT) / 2, mean)
+
+
+def _side_by_side(
+    template: TetMesh, space: Space, points: Float[Tensor, "shape point 3"]
+) -> tuple[TetMesh, Space]:
+    """One mesh and space of all shapes; they touch nowhere."""
+    shapes, device = len(points), points.device
+
+    def repeated(index: Tensor, step: int) -> Tensor:
+        own = index.to(device)
+        shift = step * torch.arange(shapes, device=device).reshape(-1, *(1,) * own.ndim)
+        return (own + shift).flatten(0, 1)
+
+    count, size = points.shape[1], len(space)
+    mesh = TetMesh(
+        points.flatten(0, 1),
+        repeated(template.tets, count),
+        repeated(template.compartment, 0),
+        template.name,
+    )
+    return mesh, replace(
+        space,
+        tet_dofs=repeated(space.tet_dofs, size),
+        dof_point=repeated(space.dof_point, count),
+        dof_compartment=repeated(space.dof_compartment, 0),
+        interface_labels=repeated(space.interface_labels, 0),
+        interface_dofs=repeated(space.interface_dofs, size),
+        wall_label=repeated(space.wall_label, 0),
+        wall_dofs=repeated(space.wall_dofs, size),
+    )
+
+
+def _scattered(blocks: Tensor, dofs: Tensor, shapes: int, size: int) -> Tensor:
+    """Cell matrices of all shapes summed into dense ones."""
+    place = (dofs[:, :, None] * size + dofs[:, None, :]).flatten()
+    result = blocks.new_zeros(shapes, size * size)
+    result.index_add_(1, place, blocks.reshape(shapes, -1))
+    return result.unflatten(1, (size, size))
