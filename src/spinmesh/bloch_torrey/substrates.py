@@ -19,6 +19,8 @@ from spinmesh.tissue import Tissue
 FAINTEST = 1e-12
 # Entries of one dense matrix of a batch (512 MB); a batch holds about ten such.
 DENSE = 2**26
+# On a CPU sparse factors win from here on (docs/decisions/0006).
+MOST_DENSE_ON_CPU = 400
 
 
 def check_device(device: str) -> None:
@@ -92,7 +94,8 @@ def simulate_substrates(
     check_device(device)
     basis = basis or Basis()
     size = len(function_space(substrates.template))
-    if basis.kind == "krylov" and not basis.adaptive and size <= MOST_DENSE:
+    most = MOST_DENSE_ON_CPU if device == "cpu" else MOST_DENSE
+    if basis.kind == "krylov" and not basis.adaptive and size <= most:
         parts = _batches(substrates, max(1, DENSE // size**2))
         label = "simulate batches"
         rows = [
