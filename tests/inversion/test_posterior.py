@@ -35,6 +35,9 @@ class Flat:
     def log_volume(self, step: torch.Tensor) -> float:
         return 0.0
 
+    def unique(self, step: torch.Tensor) -> bool:
+        return True
+
 
 class Turning(Flat):
     """Steps in the rotations alone: the part of `Unknowns` that has a volume."""
@@ -52,6 +55,9 @@ class Turning(Flat):
     def log_volume(self, step: torch.Tensor) -> float:
         return self.whole.log_volume(torch.cat([self.zero, step]))
 
+    def unique(self, step: torch.Tensor) -> bool:
+        return self.whole.unique(torch.cat([self.zero, step]))
+
 
 def gaussian(centre: torch.Tensor, covariance: torch.Tensor, weight: float = 1.0) -> Component:
     return Component(Point(centre, EYE, NONE), torch.linalg.cholesky(covariance), weight)
@@ -62,23 +68,23 @@ def log_normal_density(x: torch.Tensor, mean: torch.Tensor, covariance: torch.Te
 
 
 def test_sampler_corrects_a_wrong_gaussian():
-    """Started off the mean by a standard deviation and 2.5 times too narrow in each direction."""
+    """Started off the mean by a standard deviation and with half the variance in each direction."""
     generator = torch.Generator().manual_seed(0)
     A = torch.randn((4, 4), generator=generator, dtype=torch.float64)
     covariance = A @ A.T / 4 + 0.2 * torch.eye(4, dtype=torch.float64)
     mean = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64)
     wrong = mean + torch.linalg.cholesky(covariance)[:, 0]
-    mixture = Mixture((gaussian(wrong, covariance / 6),), Flat())
+    mixture = Mixture((gaussian(wrong, covariance / 2),), Flat())
     draws = anneal(
-        lambda p: log_normal_density(p.latent, mean, covariance), mixture, 1000, 20, generator
+        lambda p: log_normal_density(p.latent, mean, covariance), mixture, 500, 10, generator
     )
     found = torch.stack([p.latent for p in draws.points])
     white = torch.linalg.solve_triangular(
         torch.linalg.cholesky(covariance), (found - mean).T, upper=False
     )
-    # 1,000 draws, correlated by resampling: about a third effective, so 0.055 and 0.08; 3.5 of them.
-    assert float(white.mean(1).abs().max()) < 0.19
-    assert float((white @ white.T / 1000 - torch.eye(4)).abs().max()) < 0.28
+    # 500 draws, correlated by resampling: about half effective, so 0.063 and 0.09; 3.5 of them.
+    assert float(white.mean(1).abs().max()) < 0.22
+    assert float((white @ white.T / 500 - torch.eye(4)).abs().max()) < 0.32
     assert draws.temperatures > 1
 
 
@@ -107,10 +113,10 @@ def test_weights_of_two_modes_are_those_of_their_mass():
         ]
         return float(torch.logsumexp(torch.tensor(terms), 0))
 
-    draws = anneal(log_posterior, mixture, 1000, 3, torch.Generator().manual_seed(2))
+    draws = anneal(log_posterior, mixture, 500, 3, torch.Generator().manual_seed(2))
     share = np.mean([float(p.latent[0]) > 3 for p in draws.points])
-    # Binomial with 1,000 draws: 0.013; importance weights of the first draws add as much.
-    assert share == pytest.approx(0.2, abs=0.06)
+    # Binomial with 500 draws: 0.018; importance weights of the first draws add as much.
+    assert share == pytest.approx(0.2, abs=0.075)
 
 
 def test_rotations_are_sampled_from_their_own_measure(model: ShapeModel):
@@ -121,17 +127,17 @@ def test_rotations_are_sampled_from_their_own_measure(model: ShapeModel):
     draws = anneal(
         lambda p: k * float(p.rotation.diagonal().sum()),
         mixture,
-        1500,
-        5,
+        600,
+        3,
         torch.Generator().manual_seed(3),
     )
     found = torch.stack([(p.rotation.diagonal().sum() - 1) / 2 for p in draws.points])
     angle = np.linspace(0, np.pi, 20_001)
     density = np.exp(2 * k * np.cos(angle)) * (1 - np.cos(angle))
     mean = (density * np.cos(angle)).sum() / density.sum()
-    # cos a spreads by 0.65: 0.017 for 1,500 independent draws, three times that for correlated ones.
-    # Without the measure's factor the mean would be higher by 0.2.
-    assert float(found.mean()) == pytest.approx(mean, abs=0.05)
+    # cos a spreads by 0.65: 0.027 for 600 independent draws; three times that. Without the
+    # measure's factor the mean would be higher by 0.2.
+    assert float(found.mean()) == pytest.approx(mean, abs=0.08)
 
 
 @pytest.fixture
@@ -155,7 +161,7 @@ def linear(monkeypatch: pytest.MonkeyPatch, model: ShapeModel, acquisition: Acqu
     measured = offset + A @ truth
     measured = measured + floor * torch.randn(count, generator=generator, dtype=torch.float64)
     spec = ReconstructionSpec(
-        noise_floor=floor, minimum_volume=-1e9, samples=600, moves=3, tolerance=1e-9
+        noise_floor=floor, minimum_volume=-1e9, samples=400, moves=2, tolerance=1e-9
     )
     problem = Problem.of(Target(acquisition, measured), model, TISSUE, spec)
     precision = A.T @ A / floor**2 + torch.eye(7, dtype=torch.float64)
@@ -179,13 +185,13 @@ def test_laplace_is_exact_where_the_signal_is_linear(linear):
     known = torch.linalg.eigvalsh(torch.linalg.inv(covariance)).flip(0) - 1
     torch.testing.assert_close(posterior.information, known, rtol=1e-6, atol=1e-6)
     # Five directions are seen, with information of about 61 (0.02 / 0.01)^2 = 244 each.
-    assert posterior.determined == pytest.approx(5.0, abs=0.06)
+    assert posterior.determined == pytest.approx(5.0, abs=0.075)
     # The sampler knows nothing of linearity, and agrees.
     white = torch.linalg.solve(L, (posterior.samples.latent - unknowns.centre).T).T
     scaled = torch.linalg.solve(torch.linalg.cholesky(covariance), (white - mean).T)
-    # 600 draws: 0.041 and 0.058; four of them.
-    assert float(scaled.mean(1).abs().max()) < 0.17
-    assert float((scaled @ scaled.T / 600 - torch.eye(7)).abs().max()) < 0.25
+    # 400 draws: 0.05 and 0.07; four of them.
+    assert float(scaled.mean(1).abs().max()) < 0.2
+    assert float((scaled @ scaled.T / 400 - torch.eye(7)).abs().max()) < 0.28
 
 
 def test_spread_forgets_translation_and_reflection():

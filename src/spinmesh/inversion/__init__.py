@@ -1,5 +1,6 @@
 """From signal back to mesh: spectral shapes, a latent space, and Gauss-Newton in it."""
 
+from spinmesh.inversion.calibration import Calibration, calibrate
 from spinmesh.inversion.gauss_newton import ReconstructionSpec
 from spinmesh.inversion.metrics import (
     chamfer_distance,
@@ -19,6 +20,7 @@ from spinmesh.inversion.unknowns import Free
 
 __all__ = [
     "HISTORY",
+    "Calibration",
     "Free",
     "Gaussian",
     "MagnitudeNoise",
@@ -31,6 +33,7 @@ __all__ = [
     "SpectralBasis",
     "Target",
     "add_rician",
+    "calibrate",
     "chamfer_distance",
     "compare_with_mean_shape",
     "modified_chamfer_distance",

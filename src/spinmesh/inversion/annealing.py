@@ -31,13 +31,15 @@ FIRST_LENGTH, ACCEPTED, SHORTEST = 0.6, 0.3, 0.05
 
 @runtime_checkable
 class Chart(Protocol):
-    """Steps between points; `Unknowns` is one."""
+    """Steps between points; `Unknowns` is one. Only `unique` steps are the `step` to their end."""
 
     def moved(self, point: Point, step: Tensor) -> Point: ...
 
     def step(self, start: Point, end: Point) -> Tensor: ...
 
     def log_volume(self, step: Tensor) -> float: ...
+
+    def unique(self, step: Tensor) -> bool: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,22 +75,24 @@ class Mixture:
         return float(torch.logsumexp(torch.tensor(terms, dtype=torch.float64), 0))
 
     def draw(self, generator: torch.Generator) -> tuple[int, Point]:
-        """A component and a point from it."""
+        """A component and a point from it; steps more than half a turn are drawn again."""
         weights = torch.tensor([part.weight for part in self.components], dtype=torch.float64)
         label = int(torch.multinomial(weights, 1, generator=generator))
         part = self.components[label]
-        noise = torch.randn(len(part.factor), generator=generator, dtype=torch.float64)
-        return label, self.chart.moved(part.centre, part.factor @ noise)
+        while True:
+            noise = torch.randn(len(part.factor), generator=generator, dtype=torch.float64)
+            if self.chart.unique(part.factor @ noise):
+                return label, self.chart.moved(part.centre, part.factor @ noise)
 
     def neighbour(
         self, label: int, point: Point, length: float, generator: torch.Generator
-    ) -> Point:
-        """A Crank-Nicolson move, reversible with respect to the component."""
+    ) -> Point | None:
+        """A Crank-Nicolson move, reversible with respect to the component; None is to stay."""
         part = self.components[label]
         noise = torch.randn(len(part.factor), generator=generator, dtype=torch.float64)
         step = self.chart.step(part.centre, point)
         step = math.sqrt(1 - length**2) * step + length * (part.factor @ noise)
-        return self.chart.moved(part.centre, step)
+        return self.chart.moved(part.centre, step) if self.chart.unique(step) else None
 
     def widened(self) -> Mixture:
         """The same with every Gaussian `WIDENING` times as wide."""
@@ -140,8 +144,10 @@ def anneal(
             accepted = 0
             for i in range(count):
                 trial = mixture.neighbour(labels[i], points[i], length, generator)
-                new = ratio_at(trial)
                 chance = float(torch.rand((), generator=generator, dtype=torch.float64))
+                if trial is None:
+                    continue
+                new = ratio_at(trial)
                 if math.log(chance) < temperature * (new - float(ratio[i])):
                     points[i], ratio[i], accepted = trial, new, accepted + 1
             rates.append(accepted / count)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from spinmesh.inversion.annealing import Component, Mixture, anneal
 from spinmesh.inversion.gauss_newton import Problem, State
+from spinmesh.inversion.reflection import opposite_points
 from spinmesh.inversion.reconstruction import Posterior, Samples
 from spinmesh.inversion.shape_model import Gaussian
 from spinmesh.inversion.unknowns import Point, Unknowns
@@ -103,14 +103,8 @@ def vertex_spread(
     """
     own = shape.points - shape.points.mean(0)
     centred = points - points.mean(1, keepdim=True)
-    reflected = -centred[:, _opposite(template)]
+    reflected = -centred[:, opposite_points(template)]
     direct, mirrored = (x - own for x in (centred, reflected))
     nearer = mirrored.square().sum((1, 2)) < direct.square().sum((1, 2))
     apart = torch.where(nearer[:, None, None], mirrored, direct)
     return apart.square().sum(-1).mean(0).sqrt()
-
-
-def _opposite(template: TetMesh) -> Tensor:
-    """Of each point of the template, the one nearest to its reflection through the centre."""
-    points = template.points - template.bounding_box.mean(0)
-    return torch.from_numpy(cKDTree(points.numpy()).query(-points.numpy())[1])

@@ -23,6 +23,7 @@ from spinmesh.inversion.gauss_newton import (
 from spinmesh.inversion.metrics import compare_with_mean_shape
 from spinmesh.inversion.posterior import posterior_at, vertex_spread
 from spinmesh.inversion.reconstruction import Reconstruction
+from spinmesh.inversion.reflection import reflected_latent
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.starts import starting_points
 from spinmesh.inversion.target import Target
@@ -122,12 +123,28 @@ class Search:
         """Send the tracks of a finished stage on; of the scouts only the best `modes`."""
         done = [track for track in self.tracks if track.stage == stage]
         if stage == SCOUT and done:
-            cost = {track.start: self.fewer.cost(self._state(track)) for track in done}
-            done = sorted(done, key=lambda track: cost[track.start])[: self.problem.spec.modes]
-            self.tracks = done
+            self.tracks = self._chosen(done)
         for index, track in enumerate(self.tracks):
             if track.stage == stage:
                 self.tracks[index] = replace(track, stage=stage + 1, taken=0, converged=False)
+
+    def _chosen(self, scouts: list[Track]) -> list[Track]:
+        """The best `modes`; if several, the last of them is the best one's point reflection.
+
+        No signal tells the two apart, so where the shape model knows both they are two modes.
+        """
+        cost = {track.start: self.fewer.cost(self._state(track)) for track in scouts}
+        order = sorted(scouts, key=lambda track: cost[track.start])
+        if self.problem.spec.modes == 1:
+            return order[:1]
+        best, unknowns = order[0], self.problem.unknowns
+        z = reflected_latent(unknowns.model, unknowns.latent(best.point.latent))
+        mirrored = replace(best.point, latent=unknowns.whiten(z))
+        chosen = order[: self.problem.spec.modes - 1]
+        if self.problem.valid(unknowns.shape(mirrored)):
+            number = 1 + max(track.start for track in scouts)
+            chosen.append(replace(best, start=number, point=mirrored))
+        return chosen
 
     def _state(self, track: Track) -> State:
         """Evaluated anew, unless it is what the last step led to."""

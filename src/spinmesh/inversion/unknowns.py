@@ -178,6 +178,10 @@ class Unknowns:
         angle = step.split(self.parts)[1].norm()
         return float(2 * torch.log(torch.sinc(angle / (2 * torch.pi))))
 
+    def unique(self, step: Float[Tensor, " unknown"]) -> bool:
+        """Whether the step is the shortest to its end: its turn is less than half a turn."""
+        return bool(step.split(self.parts)[1].norm() < torch.pi)
+
     def gaussian_part(self, point: Point) -> Float[Tensor, " unknown"]:
         """The point's coordinates under the prior, zero for the turn: d(-log prior)/d(step)."""
         turn = torch.zeros(self.parts[1], dtype=torch.float64)
