@@ -6,7 +6,7 @@ import torch
 
 from spinmesh.bloch_torrey import Basis, simulate, simulate_mesh, unweighted
 from spinmesh.errors import ConfigError
-from spinmesh.inversion import Free, ShapeModel, ShapeModelSpec, train_shape_model
+from spinmesh.inversion import Free, ShapeModelSpec, train_shape_model
 from spinmesh.inversion.sensitivity import jacobian, predict
 from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import (
@@ -172,5 +172,3 @@ def test_a_tensor_does_not_turn_with_an_unknown_pose(unknowns):
     with pytest.raises(ConfigError, match="laboratory's frame"):
         Unknowns(unknowns.model, tissue, (), turning=True)
     Unknowns(unknowns.model, tissue, (), turning=False)
-
-

@@ -51,7 +51,7 @@ def test_tensor_is_that_of_dipy(template, acquisition):
     torch.testing.assert_close(diffusion_tensor(acquisition, signal), theirs, rtol=0, atol=0.03)
 
 
-def test_free_waveforms_without_any_Delta_have_a_pose_too(template, acquisition):  # noqa: N802
+def test_free_waveforms_without_any_Delta_have_a_pose_too(template, acquisition):
     """The same pulses as a waveform, and one that encodes a plane."""
     parts = [
         Acquisition.of(

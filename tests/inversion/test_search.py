@@ -110,5 +110,3 @@ def test_many_measurements_are_searched_with_few_first(target, model):
     assert len(search.fewer.target.acquisition) == FEW
     small = search_module.Problem.of(target, model, TISSUE, SPEC)
     assert Search(small, None, "").fewer is small
-
-

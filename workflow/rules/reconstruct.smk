@@ -67,6 +67,8 @@ rule reconstruct_shape:
     threads: 1
     params:
         **RECONSTRUCTED,
+        # Named by what it belongs to, so that a changed configuration starts afresh.
+        checkpoint=f"{RESULTS}/reconstruct/{config_digest(RECONSTRUCTED)}.checkpoint",
         provenance=provenance(SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED),
         code=DIGEST["reconstruct"],
     script:

@@ -134,12 +134,13 @@ def anneal(
     labels, points = [label for label, _ in drawn], [point for _, point in drawn]
     ratio = torch.tensor([ratio_at(p) for p in progress(points, "weighing draws")]).double()
     effective = _effective(ratio) / count
-    temperature, length, rates = 0.0, FIRST_LENGTH, []
-    for number in range(1, count * 100):
+    temperature, temperatures, length = 0.0, 0, FIRST_LENGTH
+    rates: list[float] = []
+    while temperature < 1.0:
         ahead = _next_temperature(ratio, temperature)
         kept = _resampled((ahead - temperature) * ratio, generator)
         labels, points, ratio = [labels[i] for i in kept], [points[i] for i in kept], ratio[kept]
-        temperature = ahead
+        temperature, temperatures = ahead, temperatures + 1
         for _ in progress(range(moves), f"moving draws (temperature {temperature:.2g})"):
             accepted = 0
             for i in range(count):
@@ -152,10 +153,8 @@ def anneal(
                     points[i], ratio[i], accepted = trial, new, accepted + 1
             rates.append(accepted / count)
             length = min(1.0, max(SHORTEST, length * math.exp(rates[-1] - ACCEPTED)))
-        if temperature == 1.0:
-            break
     rate = sum(rates) / max(len(rates), 1)
-    return Draws(tuple(points), effective, rate, number)
+    return Draws(tuple(points), effective, rate, temperatures)
 
 
 def _effective(log_weight: Float[Tensor, " draw"]) -> float:

@@ -149,9 +149,7 @@ class Problem:
 
     def chi2(self, state: State) -> Float[Tensor, " measurement"]:
         """Squared residuals in units of the final noise."""
-        return self.noise.residual(
-            self.target.attenuation, state.prediction.attenuation
-        ).square()
+        return self.noise.residual(self.target.attenuation, state.prediction.attenuation).square()
 
     def cost(self, state: State, noise: MagnitudeNoise | None = None) -> float:
         """-2 log posterior up to a constant: Rician deviance plus prior."""

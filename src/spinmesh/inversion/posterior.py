@@ -8,8 +8,8 @@ from torch import Tensor
 
 from spinmesh.inversion.annealing import Component, Mixture, anneal
 from spinmesh.inversion.gauss_newton import Problem, State
-from spinmesh.inversion.reflection import opposite_points
 from spinmesh.inversion.reconstruction import Posterior, Samples
+from spinmesh.inversion.reflection import opposite_points
 from spinmesh.inversion.shape_model import Gaussian
 from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import TetMesh
@@ -59,7 +59,8 @@ def _samples(problem: Problem, mixture: Mixture, seed: int) -> Samples:
     spec, unknowns = problem.spec, problem.unknowns
     generator = torch.Generator().manual_seed(seed)
     if spec.moves == 0 or spec.samples == 0:
-        points, attempts = [], 0
+        points: list[Point] = []
+        attempts = 0
         while len(points) < spec.samples and attempts < ATTEMPTS * spec.samples:
             attempts += 1
             point = mixture.draw(generator)[1]

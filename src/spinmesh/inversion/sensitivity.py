@@ -23,9 +23,7 @@ class Prediction:
     attenuation: Float[Tensor, " measurement"]
 
 
-def predict(
-    unknowns: Unknowns, point: Point, acquisition: Acquisition, basis: Basis
-) -> Prediction:
+def predict(unknowns: Unknowns, point: Point, acquisition: Acquisition, basis: Basis) -> Prediction:
     """Attenuations at a point, on a fresh span."""
     with torch.no_grad():
         mesh = unknowns.model.basis.template.with_points(unknowns.shape(point), "iterate")
@@ -37,9 +35,7 @@ def predict(
         return Prediction(found.span, reduced, attenuation(reduced, acquisition))
 
 
-def attenuation(
-    reduced: ReducedModel, acquisition: Acquisition
-) -> Float[Tensor, " measurement"]:
+def attenuation(reduced: ReducedModel, acquisition: Acquisition) -> Float[Tensor, " measurement"]:
     """|S|/S0 of a reduced model."""
     return simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
 

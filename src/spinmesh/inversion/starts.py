@@ -52,9 +52,7 @@ def starting_points(
 
 def _best_poses(problem: Problem, point: Point) -> list[tuple[float, Point]]:
     """Cost and point of the quarter turns that cost least."""
-    prediction = predict(
-        problem.unknowns, point, problem.target.acquisition, problem.spec.basis
-    )
+    prediction = predict(problem.unknowns, point, problem.target.acquisition, problem.spec.basis)
     reduced, found = prediction.reduced, []
     for turn in quarter_turns():
         rotation = point.rotation @ turn
@@ -88,8 +86,8 @@ def nearest_training_shapes(
     """Indices into `model.latents` of the training shapes, nearest signal first (a baseline).
 
     With `any_pose` shells are compared by mean and spread over their directions, which turning the
-    shape leaves alone as far as the directions cover the sphere. `signals` are those of the target's
-    acquisition; SequenceError otherwise.
+    shape leaves alone as far as the directions cover the sphere. SequenceError unless `signals` are
+    those of the target's acquisition.
     """
     index = model.training.nonzero()[:, 0]
     known = signals.attenuation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -67,7 +67,8 @@ class Free:
         meant = [not self.compartments or c in self.compartments for c in tissue.labels]
         factors = torch.stack([factor if m else torch.ones_like(factor) for m in meant])
         old: Tensor = getattr(tissue, self.quantity)
-        return replace(tissue, **{self.quantity: old * factors.reshape(-1, *[1] * (old.ndim - 1))})
+        changed: dict[str, Any] = {self.quantity: old * factors.reshape(-1, *[1] * (old.ndim - 1))}
+        return replace(tissue, **changed)
 
     def _membranes(self, tissue: Tissue) -> list[tuple[tuple[int, int], float | Tensor]]:
         own = set(self.compartments)
