@@ -5,6 +5,7 @@ MEASURED = f"{RESULTS}/reconstruct/measured.zarr"
 FIGURE_RECONSTRUCTION = f"{RESULTS}/figures/reconstruction.png"
 SIGNAL = CONFIG.reconstruct.signal
 MEASURED_WITH = (SIGNAL and SIGNAL.acquisition or CONFIG.acquisition).model_dump()
+SEARCHED = (SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED)
 RECONSTRUCT_STORES = [SHAPE_MODEL, RECONSTRUCTION]
 
 
@@ -68,8 +69,8 @@ rule reconstruct_shape:
     params:
         **RECONSTRUCTED,
         # Named by what it belongs to, so that a changed configuration starts afresh.
-        checkpoint=f"{RESULTS}/reconstruct/{config_digest(RECONSTRUCTED)}.checkpoint",
-        provenance=provenance(SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED),
+        checkpoint=f"{RESULTS}/reconstruct/{config_digest(SEARCHED)}.checkpoint",
+        provenance=provenance(*SEARCHED),
         code=DIGEST["reconstruct"],
     script:
         "../scripts/reconstruct_shape.py"

@@ -62,7 +62,7 @@ def read_checkpoint(path: Path, owner: str) -> dict[str, Any] | None:
     try:
         stored = torch.load(path, weights_only=True)
         found, content = stored["owner"], dict(stored["content"])
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError) as error:
         raise StoreError(f"{path}: not a checkpoint ({error}). Delete it and rerun.") from error
     if found != owner:
         raise StoreError(

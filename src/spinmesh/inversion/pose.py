@@ -81,7 +81,7 @@ def quarter_turns() -> list[Float[Tensor, "3 3"]]:
     """The 24 rotations of a cube, the identity first.
 
     The tensor's axes have no sign, their order is doubtful where two lengths are alike, and the
-    turn about an axis is unknown. Improper ones are not among them: |S| does not see a point reflection.
+    turn about an axis is unknown. Improper ones are not among them: |S| sees no point reflection.
     """
     unit = torch.eye(3, dtype=torch.float64)
     found = []
