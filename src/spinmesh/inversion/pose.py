@@ -18,6 +18,8 @@ NEEDED = 12
 BLIND = 1e-3
 # Rounds of weighted least squares: weights A^2 from the fit before.
 ROUNDS = 3
+# Of a tensor in um^2/ms: far below any noise, far above rounding.
+DIGITS = 9
 
 
 def diffusion_tensor(
@@ -47,7 +49,8 @@ def diffusion_tensor(
         values = torch.linalg.lstsq(-design * weight[:, None], (logarithm * weight)[:, None])
         found = values.solution[:, 0]
         weight = torch.exp(-design @ found).clamp(1e-3, 1.0)
-    xx, yy, zz, xy, xz, yz = found
+    # Rounding differs with the memory a solve gets; a resumed search has to start at these digits.
+    xx, yy, zz, xy, xz, yz = found.round(decimals=DIGITS)
     return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz]).reshape(3, 3)
 
 
