@@ -8,7 +8,7 @@ import torch
 from scipy.stats import rice
 
 from spinmesh.errors import ConfigError, SequenceError
-from spinmesh.inversion import Target, add_rician, rician_mean, rician_std
+from spinmesh.inversion import MagnitudeNoise, Target, add_rician, rician_mean, rician_std
 from spinmesh.sequence import Acquisition
 
 
@@ -73,3 +73,39 @@ def test_target_from_scanner_units_is_relative_to_s0(acquisition: Acquisition):
     target = Target.from_signal(acquisition, magnitude, 120.0, 6.0)
     assert float(target.attenuation[0]) == 0.25
     assert target.sigma == 0.05
+
+
+@pytest.mark.parametrize("signal", [1e-3, 0.02, 0.1, 0.9])
+def test_likelihood_is_the_rician_law(signal: float):
+    """Deviance and score against the density itself, information against quadrature."""
+    sigma = 0.05
+    noise = MagnitudeNoise(sigma, 0.0)
+    true = torch.tensor([signal], dtype=torch.float64)
+    measured = torch.tensor([0.08], dtype=torch.float64)
+    law = rice(signal / sigma, scale=sigma)
+    at_itself = rice(0.08 / sigma, scale=sigma)
+    expected = -2 * (law.logpdf(0.08) - at_itself.logpdf(0.08))
+    assert float(noise.deviance(measured, true)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    h = 1e-6
+    ahead, behind = (noise.deviance(measured, true + s * h) for s in (1, -1))
+    slope = -float(ahead - behind) / (4 * h)
+    # A central difference: h^2 f''' and rounding / h, both below 1e-6 of the score's scale 1/sigma.
+    assert float(noise.score(measured, true)) == pytest.approx(slope, rel=1e-5, abs=1e-4)
+    x = np.linspace(1e-9, signal + 12 * sigma, 200_001)
+    score = noise.score(torch.from_numpy(x), torch.full((len(x),), signal, dtype=torch.float64))
+    fisher = (law.pdf(x) * score.numpy() ** 2).sum() * (x[1] - x[0])
+    # The moments' information is at most 9 % below the law's own, where there is no signal.
+    assert 0.9 < float(noise.information(true)) / fisher < 1.01
+
+
+def test_floor_widens_the_law_and_no_noise_leaves_the_floor():
+    signal = torch.tensor([0.1, 0.8], dtype=torch.float64)
+    measured = torch.tensor([0.11, 0.75], dtype=torch.float64)
+    alone = MagnitudeNoise(0.0, 0.02)
+    expected = ((measured - signal) / 0.02) ** 2
+    torch.testing.assert_close(alone.deviance(measured, signal), expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(alone.residual(measured, signal) ** 2, expected, rtol=1e-12, atol=0)
+    # Far above the noise: a normal law of variance sigma^2 + floor^2, but for log(S/m).
+    both = MagnitudeNoise(0.003, 0.004)
+    wide = ((measured - signal) / 0.005) ** 2 + 0.36 * (signal / measured).log()
+    torch.testing.assert_close(both.deviance(measured, signal), wide, rtol=1e-3, atol=1e-3)

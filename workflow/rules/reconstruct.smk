@@ -5,6 +5,7 @@ MEASURED = f"{RESULTS}/reconstruct/measured.zarr"
 FIGURE_RECONSTRUCTION = f"{RESULTS}/figures/reconstruction.png"
 SIGNAL = CONFIG.reconstruct.signal
 MEASURED_WITH = (SIGNAL and SIGNAL.acquisition or CONFIG.acquisition).model_dump()
+SEARCHED = (SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED)
 RECONSTRUCT_STORES = [SHAPE_MODEL, RECONSTRUCTION]
 
 
@@ -67,7 +68,9 @@ rule reconstruct_shape:
     threads: 1
     params:
         **RECONSTRUCTED,
-        provenance=provenance(SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED),
+        # Named by what it belongs to, so that a changed configuration starts afresh.
+        checkpoint=f"{RESULTS}/reconstruct/{config_digest(SEARCHED)}.checkpoint",
+        provenance=provenance(*SEARCHED),
         code=DIGEST["reconstruct"],
     script:
         "../scripts/reconstruct_shape.py"

@@ -17,6 +17,8 @@ reconstruction = reconstruct(
     Reconstruct(**snakemake.params.reconstruct).spec(),
     snakemake.params.seed,
     load(Signals, snakemake.input.signals),
+    snakemake.params.checkpoint,
 )
-write_mesh(reconstruction.mesh, snakemake.output.mesh)
+spread = {"posterior_spread_um": reconstruction.spread}
+write_mesh(reconstruction.mesh, snakemake.output.mesh, spread)
 save(reconstruction, snakemake.output.reconstruction, Provenance(**snakemake.params.provenance))

@@ -82,6 +82,17 @@ class SignalSection(Section):
         return found
 
 
+class FreeSection(Section):
+    """A quantity of the tissue that is found together with the shape."""
+
+    quantity: Literal["diffusivity", "t2", "density", "permeability"]
+    """density is a volume fraction: name some of the compartments."""
+    compartments: tuple[int, ...] = ()
+    """Labels it is found for, with one factor for all; two for a membrane; none: all there are."""
+    spread: PositiveFloat = 0.3
+    """Prior standard deviation of its logarithm about the value in `tissue`."""
+
+
 class Reconstruct(Section):
     """Stage 3: from a signal to a mesh."""
 
@@ -89,12 +100,20 @@ class Reconstruct(Section):
     """The latent space and its training."""
     pose: Literal["known", "unknown"] = "known"
     """unknown: a rotation is found together with the shape."""
+    free: tuple[FreeSection, ...] = ()
+    """Quantities of the tissue that are found as well."""
     iterations: PositiveInt = 20
     """Gauss-Newton steps at most, for the start that goes on."""
     starts: PositiveInt = 3
     """Shapes the optimisation starts from."""
     scouts: PositiveInt = 2
     """Steps each start gets before the best goes on."""
+    modes: PositiveInt = 1
+    """Shapes that go on, modes of the posterior; from 2 on one is the point reflection."""
+    samples: NonNegativeInt = 64
+    """Draws from the posterior."""
+    moves: NonNegativeInt = 0
+    """Moves of each draw per temperature; 0: draws from the Laplace approximation, at no cost."""
     noise_floor: PositiveFloat = 1e-3
     """Added to the noise, in attenuation: what mesh and shape model cannot represent."""
     tolerance: PositiveFloat = 1e-3
@@ -104,9 +123,11 @@ class Reconstruct(Section):
 
     def spec(self) -> ReconstructionSpec:
         """What `spinmesh.inversion.reconstruct` asks for."""
-        from spinmesh.inversion import ReconstructionSpec
+        from spinmesh.inversion import Free, ReconstructionSpec
 
-        return ReconstructionSpec(**self.model_dump(exclude={"shape_model", "signal"}))
+        free = tuple(Free(**section.model_dump()) for section in self.free)
+        values = self.model_dump(exclude={"shape_model", "signal", "free"})
+        return ReconstructionSpec(free=free, **values)
 
 
 class Images(Section):

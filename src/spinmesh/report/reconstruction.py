@@ -99,19 +99,33 @@ def _draw_overlay(figure: SubFigure, reconstruction: Reconstruction) -> None:
                     list(silhouette(true)), color=INK, lw=2.2, zorder=3, capstyle="round"
                 )
             )
+        else:
+            values = _on_triangles(reconstruction, shape, rotation @ (shift - middle), rotation)
+            norm = norm or Normalize(0, float(np.quantile(values, 0.98)))
+            shape = replace(shape, colour=colormaps[ERROR_MAP](norm(values))[:, :3])
         paint(ax, shape)
         ax.autoscale_view()
         ax.set_title("from the side" if side else "from the front", fontsize=10)
     low, extent = axes[0].dataLim.min, axes[0].dataLim.height
     scale_bar(axes[0], low[0], low[1] - 0.04 * extent, extent)
     figure.supxlabel(NOTE, fontsize=9, color=INK)
-    if norm is not None:
+    if truth is not None:
         axes[1].plot([], [], color=INK, lw=2.2, label="outline of the truth")
         axes[1].legend(loc="upper center", bbox_to_anchor=(0.4, 0.02))
+    if norm is not None:
         figure.colorbar(
             ScalarMappable(norm, ERROR_MAP), ax=axes, location="bottom", shrink=0.8, pad=0.02,
-            label="distance to the true surface (µm)",
+            label="posterior spread (µm)" if truth is None else "distance to the true surface (µm)",
         )  # fmt: skip
+
+
+def _on_triangles(
+    reconstruction: Reconstruction, shape: Surface, shift: np.ndarray, rotation: np.ndarray
+) -> np.ndarray:
+    """Posterior spread at each drawn triangle: that of the nearest point of the mesh."""
+    points = reconstruction.mesh.points.numpy() @ rotation.T + shift
+    nearest = cKDTree(points).query(shape.triangles.mean(1))[1]
+    return np.asarray(reconstruction.spread)[nearest]
 
 
 def aligned(mesh: TetMesh, truth: TetMesh) -> tuple[float, np.ndarray]:

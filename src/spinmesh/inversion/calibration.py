@@ -1,0 +1,145 @@
+"""Simulation-based calibration: are the posterior's intervals as wide as they say?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+from spinmesh.inversion.gauss_newton import Problem, ReconstructionSpec, State
+from spinmesh.inversion.search import reconstruct
+from spinmesh.inversion.shape_model import ShapeModel
+from spinmesh.inversion.spectral import point_matrices
+from spinmesh.inversion.target import Target
+from spinmesh.mesh import TetMesh, rotation_matrix
+from spinmesh.progress import progress
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
+
+# Levels whose intervals end between two ranks need this many draws plus one to be a multiple of 20.
+MULTIPLE = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Ranks of the truth among the posterior's draws, and its distance from Laplace's mean.
+
+    A calibrated posterior gives uniform ranks 0..draws (Talts et al. 2018). `laplace` is in
+    standard deviations.
+    """
+
+    quantities: tuple[str, ...]  # latent numbers, free quantities, volume
+    ranks: Int[Tensor, "target quantity"]
+    draws: int
+    laplace: Float[Tensor, "target latent"]
+
+    def coverage(self, level: float) -> Float[Tensor, " quantity"]:
+        """Share of targets whose truth lies in the central interval of that level."""
+        outside = round((1 - level) / 2 * (self.draws + 1))
+        inside = (self.ranks >= outside) & (self.ranks <= self.draws - outside)
+        return inside.double().mean(0)
+
+    def laplace_coverage(self, level: float) -> Float[Tensor, " latent"]:
+        """The same of the normal law at the best mode."""
+        half = float(torch.erfinv(torch.tensor(level, dtype=torch.float64))) * 2**0.5
+        return (self.laplace.abs() < half).double().mean(0)
+
+    def rows(self) -> list[dict[str, float | str]]:
+        """A table: one row per quantity, and one for all."""
+        result: list[dict[str, float | str]] = []
+        for number, name in enumerate((*self.quantities, "all")):
+            row: dict[str, float | str] = {"quantity": name}
+            for level in (0.5, 0.9):
+                sampled, laplace = self.coverage(level), self.laplace_coverage(level)
+                share = sampled.mean() if name == "all" else sampled[number]
+                row[f"coverage_{level:.0%}"] = float(share)
+                if name == "all" or number < len(laplace):
+                    share = laplace.mean() if name == "all" else laplace[number]
+                    row[f"laplace_coverage_{level:.0%}"] = float(share)
+            result.append(row)
+        return result
+
+
+def calibrate(
+    model: ShapeModel,
+    tissue: Tissue,
+    acquisition: Acquisition,
+    spec: ReconstructionSpec,
+    snr: float,
+    count: int,
+    seed: int,
+) -> Calibration:
+    """Reconstruct `count` shapes drawn from the prior itself, with Rician noise at `snr`.
+
+    Target and reconstruction share mesh and basis, since the question is the inference alone; the
+    prior is that of the inversion, valid meshes only. `samples` of the spec plus one has to be a
+    multiple of 20, so that the 50 % and 90 % intervals end between two ranks.
+    """
+    if (spec.samples + 1) % MULTIPLE or not spec.noise_floor < 0.1 / snr:
+        raise ConfigError(
+            f"calibrate: {spec.samples} samples and noise_floor {spec.noise_floor} at SNR {snr}. "
+            f"Give a multiple of {MULTIPLE} less one, and a floor well below the noise: the noise "
+            "drawn has none."
+        )
+    ranks, distance = [], []
+    for number in progress(range(count), "calibrating"):
+        generator = torch.Generator().manual_seed(seed + number)
+        problem, truth = _drawn(model, tissue, acquisition, spec, generator)
+        clean = Target(acquisition, truth.prediction.attenuation)
+        target = clean.noisy(snr, generator)
+        own = problem.unknowns
+        posterior = reconstruct(target, model, tissue, spec, seed + number).posterior
+        samples = posterior.samples
+        drawn = torch.cat([samples.latent, samples.physics, _volumes(model, samples.latent)], 1)
+        z = own.latent(truth.point.latent)
+        values = torch.tensor(list(own.values(truth.point).values()), dtype=torch.float64)
+        true = torch.cat([z, values, _volumes(model, z[None])[0]])
+        ranks.append((drawn < true).sum(0))
+        spread = posterior.latent.covariance.diagonal().sqrt()
+        distance.append((z - posterior.latent.mean) / spread)
+    names = [f"latent {i}" for i in range(len(model.prior.mean))]
+    names += [free.label for free in spec.free]
+    quantities = (*names, "volume")
+    return Calibration(quantities, torch.stack(ranks), spec.samples, torch.stack(distance))
+
+
+def _drawn(
+    model: ShapeModel,
+    tissue: Tissue,
+    acquisition: Acquisition,
+    spec: ReconstructionSpec,
+    generator: torch.Generator,
+) -> tuple[Problem, State]:
+    """A valid point of the prior, and its signal."""
+    nothing = Target(acquisition, torch.ones(len(acquisition), dtype=torch.float64))
+    problem = Problem.of(nothing, model, tissue, spec)
+    unknowns = problem.unknowns
+    latent, turn, physics = unknowns.parts
+    while True:
+        noise = torch.randn(latent + physics, generator=generator, dtype=torch.float64)
+        point = replace(unknowns.point(noise[:latent]), physics=noise[latent:])
+        if turn:
+            point = replace(point, rotation=_uniform_rotation(generator))
+        state = problem.state(point)
+        if state is not None:
+            return problem, state
+
+
+def _uniform_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:
+    """By the Haar measure: the rotation of a uniform unit quaternion."""
+    q = torch.randn(4, generator=generator, dtype=torch.float64)
+    q = q / q.norm()
+    angle = 2 * torch.acos(q[0].clamp(-1, 1))
+    return rotation_matrix(q[1:] / q[1:].norm() * angle)
+
+
+def _volumes(
+    model: ShapeModel, latents: Float[Tensor, "sample latent"]
+) -> Float[Tensor, "sample 1"]:
+    """Volume (um^3) of each decoded mesh."""
+    template: TetMesh = model.basis.template
+    values = [point_matrices(template.with_points(p))[1].sum() for p in model.decode(latents)]
+    return torch.tensor(values, dtype=torch.float64)[:, None]

@@ -1,0 +1,212 @@
+"""Laplace approximations and samples against posteriors that are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spinmesh.bloch_torrey import Basis, reduce_mesh
+from spinmesh.inversion import ReconstructionSpec, ShapeModel, Target
+from spinmesh.inversion import gauss_newton as gauss_newton_module
+from spinmesh.inversion.annealing import Component, Mixture, anneal
+from spinmesh.inversion.gauss_newton import Problem, improve
+from spinmesh.inversion.posterior import posterior_at, vertex_spread
+from spinmesh.inversion.sensitivity import Prediction
+from spinmesh.inversion.unknowns import Point, Unknowns
+from spinmesh.mesh import SweptDisk, TetMesh, rotation_matrix, swept_disk
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
+
+TISSUE = Tissue.uniform(2.0)
+EYE = torch.eye(3, dtype=torch.float64)
+NONE = torch.zeros(0, dtype=torch.float64)
+
+
+class Flat:
+    """Steps in a plain vector space."""
+
+    def moved(self, point: Point, step: torch.Tensor) -> Point:
+        return Point(point.latent + step, EYE, NONE)
+
+    def step(self, start: Point, end: Point) -> torch.Tensor:
+        return end.latent - start.latent
+
+    def log_volume(self, step: torch.Tensor) -> float:
+        return 0.0
+
+    def unique(self, step: torch.Tensor) -> bool:
+        return True
+
+
+class Turning(Flat):
+    """Steps in the rotations alone: the part of `Unknowns` that has a volume."""
+
+    def __init__(self, model: ShapeModel) -> None:
+        self.whole = Unknowns(model, TISSUE, (), turning=True)
+        self.zero = torch.zeros(self.whole.parts[0], dtype=torch.float64)
+
+    def moved(self, point: Point, step: torch.Tensor) -> Point:
+        return self.whole.moved(point, torch.cat([self.zero, step]))
+
+    def step(self, start: Point, end: Point) -> torch.Tensor:
+        return self.whole.step(start, end)[-3:]
+
+    def log_volume(self, step: torch.Tensor) -> float:
+        return self.whole.log_volume(torch.cat([self.zero, step]))
+
+    def unique(self, step: torch.Tensor) -> bool:
+        return self.whole.unique(torch.cat([self.zero, step]))
+
+
+def gaussian(centre: torch.Tensor, covariance: torch.Tensor, weight: float = 1.0) -> Component:
+    return Component(Point(centre, EYE, NONE), torch.linalg.cholesky(covariance), weight)
+
+
+def log_normal_density(x: torch.Tensor, mean: torch.Tensor, covariance: torch.Tensor) -> float:
+    return float(torch.distributions.MultivariateNormal(mean, covariance).log_prob(x))
+
+
+def test_sampler_corrects_a_wrong_gaussian():
+    """Started off the mean by a standard deviation and with half the variance in each direction."""
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn((4, 4), generator=generator, dtype=torch.float64)
+    covariance = A @ A.T / 4 + 0.2 * torch.eye(4, dtype=torch.float64)
+    mean = torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float64)
+    wrong = mean + torch.linalg.cholesky(covariance)[:, 0]
+    mixture = Mixture((gaussian(wrong, covariance / 2),), Flat())
+    draws = anneal(
+        lambda p: log_normal_density(p.latent, mean, covariance), mixture, 500, 10, generator
+    )
+    found = torch.stack([p.latent for p in draws.points])
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), (found - mean).T, upper=False
+    )
+    # 500 draws, correlated by resampling: about half effective, so 0.063 and 0.09; 3.5 of them.
+    assert float(white.mean(1).abs().max()) < 0.22
+    assert float((white @ white.T / 500 - torch.eye(4)).abs().max()) < 0.32
+    assert draws.temperatures > 1
+
+
+def test_exact_gaussian_needs_no_correction():
+    covariance = torch.diag(torch.tensor([4.0, 0.25], dtype=torch.float64))
+    mean = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    mixture = Mixture((gaussian(mean, covariance),), Flat())
+    generator = torch.Generator().manual_seed(1)
+    draws = anneal(
+        lambda p: log_normal_density(p.latent, mean, covariance), mixture, 400, 2, generator
+    )
+    # Widening by s = 1.15 costs s^2 / sqrt(2 s^2 - 1) = 1.031 per dimension and nothing else.
+    assert draws.effective == pytest.approx(1 / 1.031**2, abs=0.03)
+    assert draws.temperatures == 1
+
+
+def test_weights_of_two_modes_are_those_of_their_mass():
+    near, far = torch.zeros(2).double(), torch.tensor([6.0, 0.0]).double()
+    unit = torch.eye(2, dtype=torch.float64)
+    mixture = Mixture((gaussian(near, unit, 0.5), gaussian(far, unit, 0.5)), Flat())
+
+    def log_posterior(point: Point) -> float:
+        terms = [
+            math.log(0.8) + log_normal_density(point.latent, near, unit),
+            math.log(0.2) + log_normal_density(point.latent, far, 0.5 * unit),
+        ]
+        return float(torch.logsumexp(torch.tensor(terms), 0))
+
+    draws = anneal(log_posterior, mixture, 500, 3, torch.Generator().manual_seed(2))
+    share = np.mean([float(p.latent[0]) > 3 for p in draws.points])
+    # Binomial with 500 draws: 0.018; importance weights of the first draws add as much.
+    assert share == pytest.approx(0.2, abs=0.075)
+
+
+def test_rotations_are_sampled_from_their_own_measure(model: ShapeModel):
+    """exp(2 k cos a) on the rotations by a: the angle has density exp(2 k cos a) (1 - cos a)."""
+    chart, k = Turning(model), 0.5
+    point = Point(chart.zero, EYE, NONE)
+    mixture = Mixture((Component(point, 1.2 * EYE, 1.0),), chart)
+    draws = anneal(
+        lambda p: k * float(p.rotation.diagonal().sum()),
+        mixture,
+        600,
+        3,
+        torch.Generator().manual_seed(3),
+    )
+    found = torch.stack([(p.rotation.diagonal().sum() - 1) / 2 for p in draws.points])
+    angle = np.linspace(0, np.pi, 20_001)
+    density = np.exp(2 * k * np.cos(angle)) * (1 - np.cos(angle))
+    mean = (density * np.cos(angle)).sum() / density.sum()
+    # cos a spreads by 0.65: 0.027 for 600 independent draws; three times that. Without the
+    # measure's factor the mean would be higher by 0.2.
+    assert float(found.mean()) == pytest.approx(mean, abs=0.08)
+
+
+@pytest.fixture
+def linear(monkeypatch: pytest.MonkeyPatch, model: ShapeModel, acquisition: Acquisition):
+    """A problem whose signal is linear in the whitened latents: its posterior is Gaussian."""
+    generator = torch.Generator().manual_seed(4)
+    count = len(acquisition)
+    A = 0.02 * torch.randn((count, 7), generator=generator, dtype=torch.float64)
+    A[:, 5:] = 0  # two directions that no measurement sees
+    offset = torch.full((count,), 0.5, dtype=torch.float64)
+    template = model.basis.template
+    found = reduce_mesh(template, TISSUE, acquisition, Basis(blocks=1))
+
+    def signal(unknowns, point, acquisition, basis) -> Prediction:
+        return Prediction(found.span, found.reduced, offset + A @ point.latent)
+
+    monkeypatch.setattr(gauss_newton_module, "predict", signal)
+    monkeypatch.setattr(gauss_newton_module, "jacobian", lambda *_: A)
+    truth = torch.randn(7, generator=generator, dtype=torch.float64)
+    floor = 0.01
+    measured = offset + A @ truth
+    measured = measured + floor * torch.randn(count, generator=generator, dtype=torch.float64)
+    spec = ReconstructionSpec(
+        noise_floor=floor, minimum_volume=-1e9, samples=400, moves=2, tolerance=1e-9
+    )
+    problem = Problem.of(Target(acquisition, measured), model, TISSUE, spec)
+    precision = A.T @ A / floor**2 + torch.eye(7, dtype=torch.float64)
+    mean = torch.linalg.solve(precision, A.T @ (measured - offset) / floor**2)
+    return problem, mean, torch.linalg.inv(precision)
+
+
+def test_laplace_is_exact_where_the_signal_is_linear(linear):
+    problem, mean, covariance = linear
+    unknowns = problem.unknowns
+    state = problem.state(unknowns.point(torch.zeros(7, dtype=torch.float64)))
+    assert state is not None
+    for _ in range(30):
+        state = improve(problem, state, lambda trial: None)
+    # Damping falls to 1e-6 of the curvature, so the last steps converge to rounding.
+    torch.testing.assert_close(state.point.latent, mean, rtol=0, atol=1e-6)
+    posterior = posterior_at(problem, [state], seed=0)
+    L = unknowns.whitening
+    expected = L @ covariance @ L.T
+    torch.testing.assert_close(posterior.latent.covariance, expected, rtol=1e-8, atol=1e-10)
+    known = torch.linalg.eigvalsh(torch.linalg.inv(covariance)).flip(0) - 1
+    torch.testing.assert_close(posterior.information, known, rtol=1e-6, atol=1e-6)
+    # Five directions are seen, with information of about 61 (0.02 / 0.01)^2 = 244 each.
+    assert posterior.determined == pytest.approx(5.0, abs=0.075)
+    # The sampler knows nothing of linearity, and agrees.
+    white = torch.linalg.solve(L, (posterior.samples.latent - unknowns.centre).T).T
+    scaled = torch.linalg.solve(torch.linalg.cholesky(covariance), (white - mean).T)
+    # 400 draws: 0.05 and 0.07; four of them.
+    assert float(scaled.mean(1).abs().max()) < 0.2
+    assert float((scaled @ scaled.T / 400 - torch.eye(7)).abs().max()) < 0.28
+
+
+def test_spread_forgets_translation_and_reflection():
+    template = swept_disk(SweptDisk(2, 4, 1.5, 10.0, order=1))
+    points = template.points @ rotation_matrix(torch.tensor([0.2, 0.4, -0.3]).double()).T
+    shape = TetMesh(points, template.tets, template.compartment)
+    shift = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
+    # Reflected through a point, with the numbering of the tube read from its other end.
+    opposite = torch.cdist(
+        template.points - template.bounding_box.mean(0),
+        template.bounding_box.mean(0) - template.points,
+    ).argmin(1)
+    same = torch.stack([points, points + shift, -points[opposite] + shift])
+    # cKDTree finds the exact partner; what is left is rounding.
+    assert float(vertex_spread(shape, template, same).max()) < 1e-12
+    wider = points + 0.1 * (template.points - template.bounding_box.mean(0))
+    spread = vertex_spread(shape, template, wider[None])
+    assert float(spread.max()) > 0.4 and float(spread.min()) < 0.15

@@ -1,0 +1,112 @@
+"""A search that is killed goes on as if it had not been."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.errors import StoreError
+from spinmesh.inversion import ReconstructionSpec, ShapeModel, Target, reconstruct
+from spinmesh.inversion import search as search_module
+from spinmesh.inversion.checkpoint import fingerprint
+from spinmesh.inversion.search import FEW, Search
+from spinmesh.mesh import rotation_matrix
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
+
+TISSUE = Tissue.uniform(2.0)
+SPEC = ReconstructionSpec(
+    pose="unknown", starts=2, scouts=1, iterations=2, modes=2, samples=3, moves=1
+)
+
+
+class KilledError(Exception):
+    """Stands for the scheduler's signal."""
+
+
+@pytest.fixture(scope="module")
+def target(model: ShapeModel, acquisition: Acquisition) -> Target:
+    """A turned training shape, with a little noise."""
+    turn = rotation_matrix(torch.tensor([0.5, 0.2, -0.4], dtype=torch.float64))
+    mesh = model.basis.template.with_points(model.decode(model.latents[2]) @ turn.T)
+    clean = Target(acquisition, simulate_mesh(mesh, TISSUE, acquisition).attenuation[0])
+    return clean.noisy(100.0, torch.Generator().manual_seed(0))
+
+
+def killed_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `improve` be called so many times, then no more."""
+    calls, real = [0], search_module.improve
+
+    def improve(*arguments):
+        calls[0] += 1
+        if calls[0] > count:
+            raise KilledError
+        return real(*arguments)
+
+    monkeypatch.setattr(search_module, "improve", improve)
+
+
+def test_resumed_run_is_the_uninterrupted_one(target, model, tmp_path, monkeypatch):
+    """Killed once while scouting and once later; compared digit by digit."""
+    whole = reconstruct(target, model, TISSUE, SPEC, seed=3)
+    file = tmp_path / "deep" / "search.checkpoint"
+    for count in (1, 2):
+        with monkeypatch.context() as patch:
+            killed_after(count, patch)
+            with pytest.raises(KilledError):
+                reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+        assert file.is_file()
+    resumed = reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+    assert not file.exists()
+    assert torch.equal(resumed.mesh.points, whole.mesh.points)
+    assert torch.equal(resumed.rotation, whole.rotation)
+    assert torch.equal(resumed.history, whole.history)
+    assert torch.equal(resumed.latent_covariance, whole.latent_covariance)
+    assert torch.equal(resumed.posterior.samples.latent, whole.posterior.samples.latent)
+    assert dict(resumed.metrics) == dict(whole.metrics)
+
+
+def test_checkpoint_of_another_search_is_refused(target, model, tmp_path, monkeypatch):
+    file = tmp_path / "search.checkpoint"
+    with monkeypatch.context() as patch:
+        killed_after(1, patch)
+        with pytest.raises(KilledError):
+            reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+    before = file.read_bytes()
+    other = replace(target, attenuation=0.999 * target.attenuation)
+    changes = [
+        (other, TISSUE, SPEC, 3),
+        (target, Tissue.uniform(1.9), SPEC, 3),
+        (target, TISSUE, replace(SPEC, noise_floor=2e-3), 3),
+        (target, TISSUE, SPEC, 4),
+    ]
+    for measured, tissue, spec, seed in changes:
+        with pytest.raises(StoreError, match="another target, shape model or configuration"):
+            reconstruct(measured, model, tissue, spec, seed, checkpoint=file)
+    assert file.read_bytes() == before
+    file.write_bytes(b"torn")
+    with pytest.raises(StoreError, match="not a checkpoint"):
+        reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+
+
+def test_fingerprint_sees_content_and_nothing_else(target, model):
+    again = replace(target, attenuation=target.attenuation.clone())
+    assert fingerprint(target.attenuation, SPEC, model) == fingerprint(
+        again.attenuation, replace(SPEC), model
+    )
+    # The same bytes in another shape are another array.
+    flat = torch.zeros(4, dtype=torch.float64)
+    assert fingerprint(flat) != fingerprint(flat.reshape(2, 2))
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint((1, 2)) != fingerprint((2, 1))
+
+
+def test_many_measurements_are_searched_with_few_first(target, model):
+    many = torch.arange(len(target.acquisition)).repeat(8)
+    larger = Target(target.acquisition.select(many), target.attenuation[many], target.sigma)
+    problem = search_module.Problem.of(larger, model, TISSUE, SPEC)
+    search = Search(problem, None, "")
+    assert len(search.fewer.target.acquisition) == FEW
+    small = search_module.Problem.of(target, model, TISSUE, SPEC)
+    assert Search(small, None, "").fewer is small
