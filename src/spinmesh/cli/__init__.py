@@ -1,4 +1,4 @@
-"""The command line: one mesh's signals without the workflow."""
+"""The command line: one mesh's signals, or one signal's mesh, without the workflow."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.errors import ConfigError, SpinmeshError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(reconstruct)
 
 
 @app.callback()
