@@ -112,7 +112,7 @@ def _packed(image: nib.nifti1.Nifti1Image, path: Path) -> bytes:
 def _encode(maps: ShapeMaps) -> xr.Dataset:
     one = {"units": "1"}
     variables = {
-        "voxel": xr.Variable(("voxel", "axis"), maps.voxel.numpy(), one),
+        "index": xr.Variable(("voxel", "axis"), maps.voxel.numpy(), one),
         "latents": xr.Variable(("voxel", "latent"), maps.latents.numpy(), one),
         "affine": xr.Variable(("row", "column"), maps.grid.affine.numpy(), {"units": "mm"}),
     }
@@ -127,7 +127,7 @@ def _decode(dataset: xr.Dataset) -> ShapeMaps:
     i, j, k = dataset.attrs["grid_shape"]
     return ShapeMaps(
         Grid((i, j, k), tensors["affine"]),
-        tensors["voxel"],
+        tensors["index"],
         torch.stack([tensors[name] for name in VOXEL_NUMBERS], 1),
         tensors["latents"],
     )
