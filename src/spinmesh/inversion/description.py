@@ -16,8 +16,8 @@ from spinmesh.mesh import Substrates, TetMesh, jacobian_determinants
 
 # Numbers of `describe` with their units.
 DESCRIPTION = {"volume": "um^3", "length": "um", "mean_radius": "um", "bend": "um"}
-# Draws per wanted sample before giving up: a law most of whose draws fold says nothing.
-ATTEMPTS = 10
+# Draws per wanted sample before giving up: a law most of whose draws fold says little.
+ATTEMPTS = 4
 
 
 def describe(mesh: TetMesh) -> dict[str, float]:

@@ -118,7 +118,7 @@ def gather_voxels(shards: Sequence[ShapeMaps]) -> ShapeMaps:
     """Undo `VoxelTargets.shard`: shard i holds voxels i, i + n, i + 2n, ..."""
     count = sum(len(shard) for shard in shards)
     inverse = torch.argsort(
-        torch.cat([torch.arange(i, count, len(shards)) for i in range(len(shards))])
+        torch.cat([torch.arange(count)[i :: len(shards)] for i in range(len(shards))])
     )
     return ShapeMaps(
         shards[0].grid,
