@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import meshio
 import nibabel as nib
@@ -11,6 +12,7 @@ import torch
 
 from spinmesh import cli
 from spinmesh.bloch_torrey import Signals, simulate_mesh
+from spinmesh.errors import ConfigError
 from spinmesh.inversion import Reconstruction, ShapeModel, Target
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import write_fsl
@@ -95,7 +97,7 @@ def test_mistake_is_one_line_before_any_compute(
     (folder / "full/notes.txt").write_text("mine")
     before = sorted(folder.rglob("*"))
 
-    def compute(*_: object) -> None:
+    def compute(*_: object, **__: object) -> None:
         raise AssertionError("compute has started")
 
     monkeypatch.setattr("spinmesh.inversion.reconstruct", compute)
@@ -104,6 +106,27 @@ def test_mistake_is_one_line_before_any_compute(
     assert len(message.splitlines()) == 1 and "Error: " in message, message
     assert words in message, message
     assert sorted(folder.rglob("*")) == before
+
+
+def test_options_reach_the_search(folder: Path, monkeypatch) -> None:
+    """Up to the search itself, which here says what it was given; only its state is in the way."""
+    (folder / "out").mkdir()
+    (folder / "out/search.pt").write_text("of a search that was stopped")
+    given: list[Any] = []
+
+    def compute(*received: object) -> None:
+        given.extend(received)
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("spinmesh.inversion.reconstruct", compute)
+    options = {"free": "diffusivity, kappa", "pose": "unknown", "samples": "7", "seed": "5"}
+    assert run(monkeypatch, *arguments("dwi.nii.gz", voxel="0,1,0", snr="25", **options)) == 1
+    target, _, tissue, spec, seed, signals, checkpoint = given
+    assert target.sigma == pytest.approx(1 / 25)
+    assert [free.quantity for free in spec.free] == ["diffusivity", "permeability"]
+    assert (spec.pose, spec.samples, seed, signals) == ("unknown", 7, 5, None)
+    assert checkpoint == Path("out/search.pt")
+    assert float(tissue.diffusivity[0, 0, 0]) == 2.0
 
 
 @pytest.mark.slow

@@ -11,12 +11,13 @@ from spinmesh.inversion import (
     Posterior,
     Reconstruction,
     ReconstructionSpec,
+    Samples,
     ShapeModel,
     Target,
     credibility,
     reconstruct,
 )
-from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, deform, swept_disk
+from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, deform, rotation_matrix, swept_disk
 from spinmesh.tissue import Tissue
 
 FINE = SweptDisk(2, 8, 1.5, 10.0)
@@ -27,12 +28,16 @@ def offered(model: ShapeModel, acquisition, chi2: float, latent: torch.Tensor) -
     count = len(acquisition)
     ones = torch.ones(count, dtype=torch.float64)
     information = torch.tensor([9.0, 4.0, 2.0, 0.5, 0.1, 0.0, 0.0], dtype=torch.float64)
+    eye = torch.eye(3, dtype=torch.float64)
+    draws = Samples(latent.expand(2, 7), eye.expand(2, 3, 3), torch.zeros(2, 0).double())
+    law = Gaussian(latent, torch.eye(7, dtype=torch.float64))
     return Reconstruction(
         Target(acquisition, ones, 0.02),
         model.basis.template,
-        torch.eye(3, dtype=torch.float64),
+        eye,
         ones,
-        Posterior(Gaussian(latent, torch.eye(7, dtype=torch.float64)), information),
+        Posterior(law, information, ones[:1], draws),
+        torch.zeros(len(model.basis.template.points), dtype=torch.float64),
         torch.zeros((1, 7), dtype=torch.float64),
         ones * (chi2 / count),
     )
@@ -49,6 +54,15 @@ def test_chi2_is_judged_by_measurements_minus_determined_unknowns(model, acquisi
     for chi2, doubted in ((28.5, True), (32.0, False)):
         found = credibility(offered(model, acquisition, chi2, mean), model)
         assert any("less scatter" in w for w in found.warnings) is doubted
+
+
+def test_pose_and_free_quantities_are_determined_unknowns_too(model, acquisition) -> None:
+    found = offered(model, acquisition, 58.0, model.prior.mean)
+    samples = replace(found.posterior.samples, quantities=("diffusivity",))
+    free = replace(found, posterior=replace(found.posterior, samples=samples))
+    assert credibility(free, model).degrees == 57
+    turn = rotation_matrix(torch.tensor([0.1, 0.0, 0.0], dtype=torch.float64))
+    assert credibility(replace(free, rotation=turn), model).degrees == 54
 
 
 def test_no_noise_is_no_reason_to_doubt_a_perfect_fit(model, acquisition) -> None:

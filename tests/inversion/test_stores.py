@@ -4,7 +4,14 @@ from dataclasses import replace
 
 import torch
 
-from spinmesh.inversion import Gaussian, Posterior, Reconstruction, ShapeModel, Target
+from spinmesh.inversion import (
+    Gaussian,
+    Posterior,
+    Reconstruction,
+    Samples,
+    ShapeModel,
+    Target,
+)
 from spinmesh.io.store import load, save
 
 
@@ -51,8 +58,18 @@ def test_shape_model_decodes_the_same_points(tmp_path, model: ShapeModel):
 def test_reconstruction_keeps_target_truth_and_posterior(tmp_path, acquisition, template):
     count = len(acquisition)
     target = Target(acquisition, torch.rand(count, dtype=torch.float64), 0.02, truth=template)
+    samples = Samples(
+        torch.rand((6, 4)).double(),
+        torch.eye(3).double().expand(6, 3, 3).contiguous(),
+        torch.rand((6, 1)).double(),
+        ("diffusivity",),
+        {"sampler_acceptance": 0.5},
+    )
     posterior = Posterior(
-        Gaussian(torch.rand(4).double(), torch.eye(4).double()), torch.rand(4).double()
+        Gaussian(torch.rand(4).double(), torch.eye(4).double()),
+        torch.rand(4).double(),
+        torch.tensor([0.75, 0.25]).double(),
+        samples,
     )
     mesh = template.with_points(2 * template.points, "reconstruction")
     result = Reconstruction(
@@ -61,6 +78,7 @@ def test_reconstruction_keeps_target_truth_and_posterior(tmp_path, acquisition, 
         torch.eye(3).double(),
         torch.rand(count).double(),
         posterior,
+        torch.rand(len(template.points)).double(),
         torch.rand((5, 7)).double(),
         torch.rand(count).double(),
         {"radius_gain": 12.5},
@@ -74,4 +92,10 @@ def test_reconstruction_keeps_target_truth_and_posterior(tmp_path, acquisition, 
     assert torch.equal(again.latent_covariance, result.latent_covariance)
     assert torch.equal(again.data_determined, result.data_determined)
     assert torch.equal(again.history, result.history)
+    assert torch.equal(again.spread, result.spread)
+    assert torch.equal(again.posterior.weights, posterior.weights)
+    for name in ("latent", "rotation", "physics"):
+        assert torch.equal(getattr(again.posterior.samples, name), getattr(samples, name))
+    assert again.posterior.samples.quantities == ("diffusivity",)
+    assert dict(again.posterior.samples.diagnostics) == {"sampler_acceptance": 0.5}
     assert dict(again.metrics) == {"radius_gain": 12.5}

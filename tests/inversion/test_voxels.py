@@ -24,7 +24,7 @@ from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.tissue import Tissue
 
 RADII = {(0, 0, 0): 1.2, (0, 1, 0): 1.8, (1, 1, 0): 1.5}
-SPEC = ReconstructionSpec(starts=1, iterations=6)
+SPEC = ReconstructionSpec(starts=1, iterations=6, samples=16)
 TISSUE = Tissue.uniform(2.0)
 
 

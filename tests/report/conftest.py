@@ -10,6 +10,7 @@ from spinmesh.inversion import (
     Gaussian,
     Posterior,
     Reconstruction,
+    Samples,
     Target,
     add_rician,
     rician_mean,
@@ -81,10 +82,18 @@ def reconstruction(target: Target, substrates: Substrates, signals: Signals) -> 
         }
     eye = torch.eye(3, dtype=torch.float64)
     latent = Gaussian(torch.zeros(3, dtype=torch.float64), 0.1 * eye)
-    posterior = Posterior(latent, torch.tensor([9.0, 2.0, 0.1], dtype=torch.float64))
+    information = torch.tensor([9.0, 2.0, 0.1], dtype=torch.float64)
+    draws = Samples(
+        torch.zeros(2, 3, dtype=torch.float64),
+        eye.expand(2, 3, 3),
+        torch.zeros(2, 0, dtype=torch.float64),
+    )
+    weights = torch.ones(1, dtype=torch.float64)
+    posterior = Posterior(latent, information, weights, draws)
     history = torch.tensor(rows, dtype=torch.float64)
     mesh = substrates.mesh(5)
-    return Reconstruction(target, mesh, eye, predicted, posterior, history, chi2, metrics)
+    spread = torch.linspace(0.05, 0.4, len(mesh.points), dtype=torch.float64)
+    return Reconstruction(target, mesh, eye, predicted, posterior, spread, history, chi2, metrics)
 
 
 @pytest.fixture(scope="session")

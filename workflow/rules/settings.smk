@@ -51,8 +51,8 @@ CODE = {
         "spinmesh.config.physics",
     ),
     "voxels": (
-        "spinmesh.inversion.voxels",
-        "spinmesh.io.volumes",
+        "spinmesh.inversion.maps",
+        "spinmesh.io.maps",
         "spinmesh.io.targets",
         "spinmesh.io.acquisitions",
         "spinmesh.io.reconstructions",

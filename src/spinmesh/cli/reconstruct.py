@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from spinmesh.inversion import Target
     from spinmesh.sequence import Acquisition
 
-# What --free may name: the unknowns of the physics, found together with the shape.
-FREE = ("diffusivity", "t2", "kappa", "fraction")
+# What --free may name, and what the inversion calls it.
+FREE = {
+    "diffusivity": "diffusivity",
+    "t2": "t2",
+    "kappa": "permeability",
+    "permeability": "permeability",
+    "fraction": "density",
+    "density": "density",
+}
+# In the folder of the results until the search is done; it goes on from there when started again.
+CHECKPOINT = "search.pt"
 
 
 def reconstruct(
@@ -51,19 +60,28 @@ def reconstruct(
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
 ) -> None:
-    """Find the mesh whose simulated signal explains a measured one."""
+    """Find the mesh whose simulated signal explains a measured one.
+
+    Stopped and started again with the same options, it goes on where it was.
+    """
     # Everything a user can get wrong is looked at before the first second of compute.
     _refuse_full(out, force)
-    _refuse_free(free)
+    quantities = _quantities(free)
     from spinmesh.bloch_torrey import Signals
     from spinmesh.cli.results import write_results
     from spinmesh.config import load_tissue
-    from spinmesh.inversion import ReconstructionSpec, ShapeModel, refuse_other_protocol
+    from spinmesh.inversion import Free, ReconstructionSpec, ShapeModel, refuse_other_protocol
     from spinmesh.inversion import reconstruct as find_shape
     from spinmesh.io import load
     from spinmesh.tissue import Tissue
 
-    spec = ReconstructionSpec(pose=_pose(pose), iterations=iterations, starts=starts)
+    spec = ReconstructionSpec(
+        pose=_pose(pose),
+        free=tuple(Free(name) for name in quantities),
+        iterations=iterations,
+        starts=starts,
+        samples=samples,
+    )
     acquisition = _acquisition(scheme, bvals, bvecs, delta, Delta)
     target = _target(signal, acquisition, snr, voxel, roi)
     shapes = load(ShapeModel, model)
@@ -74,34 +92,31 @@ def reconstruct(
     if training_signals is not None:
         known = load(Signals, training_signals)
         refuse_other_protocol(known, target.acquisition)
-    found = find_shape(target, shapes, filling, spec, seed, known)
-    for line in write_results(found, shapes, out, samples, seed, str(signal)):
+    found = find_shape(target, shapes, filling, spec, seed, known, out / CHECKPOINT)
+    for line in write_results(found, shapes, out, seed, str(signal)):
         typer.echo(line, err=line.startswith("WARNING"))
 
 
 def _refuse_full(out: Path, force: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file. Give a folder.")
-    if out.is_dir() and any(out.iterdir()) and not force:
+    if out.is_dir() and {file.name for file in out.iterdir()} - {CHECKPOINT} and not force:
         raise ConfigError(
             f"--out {out}: the folder is not empty. Give another one, or --force to replace the "
             "results in it."
         )
 
 
-def _refuse_free(free: str | None) -> None:
+def _quantities(free: str | None) -> list[Any]:
+    """The inversion's names of what --free lists."""
     names = [name.strip() for name in (free or "").split(",") if name.strip()]
     unknown = [name for name in names if name not in FREE]
     if unknown:
         raise ConfigError(f"--free {','.join(unknown)}: no such unknown. Known: {', '.join(FREE)}.")
-    if names:
-        raise ConfigError(
-            f"--free {','.join(names)}: this version finds the shape and, with --pose unknown, its "
-            "rotation; nothing else. Give the tissue by --tissue or --diffusivity."
-        )
+    return [FREE[name] for name in names]
 
 
-def _pose(pose: str):
+def _pose(pose: str) -> Any:
     if pose not in ("known", "unknown"):
         raise ConfigError(f"--pose {pose}: give known or unknown.")
     return pose

@@ -11,11 +11,11 @@ from spinmesh.inversion import (
     DESCRIPTION,
     Credibility,
     Reconstruction,
+    Samples,
     ShapeModel,
     credibility,
     describe,
     describe_posterior,
-    point_spread,
     posterior_shapes,
 )
 from spinmesh.io import save, write_text
@@ -25,18 +25,18 @@ from spinmesh.report import plot_reconstruction
 
 
 def write_results(
-    found: Reconstruction, model: ShapeModel, folder: Path, samples: int, seed: int, signal: str
+    found: Reconstruction, model: ShapeModel, folder: Path, seed: int, signal: str
 ) -> list[str]:
     """Mesh, samples, store, figure and, last, summary.json; returns what to tell the user.
 
     `reconstruction.vtu` has point data `spread_um`, the posterior spread of every node; `samples`
-    is a Substrates store of `samples` posterior shapes with their latents.
+    is a Substrates store of posterior shapes with their latents and free quantities.
     """
-    shapes = posterior_shapes(found, model, samples, seed)
+    shapes = posterior_shapes(found, model)
     trust = credibility(found, model)
     posterior = describe_posterior(shapes)
     provenance = Provenance(seed)
-    spread = {"spread_um": point_spread(shapes).numpy()}
+    spread = {"spread_um": found.spread.numpy()}
     write_mesh(found.mesh, folder / "reconstruction.vtu", spread)
     save(shapes, folder / "samples", provenance)
     save(found, folder / "reconstruction.zarr", provenance)
@@ -71,9 +71,16 @@ def _summary(
             "iterations": int(found.history[-1, 1]),
         },
         "shape": shape,
-        "free": {},
+        "free": _free(found.posterior.samples),
         "rotation": found.rotation.tolist(),
     }
+
+
+def _free(samples: Samples) -> dict[str, Any]:
+    """Posterior of each free quantity of the tissue, keyed by its label (units of Tissue)."""
+    mean, spread = samples.physics.mean(0).tolist(), samples.physics.std(0).tolist()
+    rows = zip(samples.quantities, mean, spread, strict=True)
+    return {label: {"mean": own, "sd": sd} for label, own, sd in rows}
 
 
 def _lines(summary: Mapping[str, Any], folder: Path) -> list[str]:
@@ -83,6 +90,7 @@ def _lines(summary: Mapping[str, Any], folder: Path) -> list[str]:
         f"{name.rpartition('_')[2]}"
         for name, v in summary["shape"].items()
     ]
+    words += [f"{name} {v['mean']:.3g} +- {v['sd']:.2g}" for name, v in summary["free"].items()]
     return [
         f"{folder}: {', '.join(words)}",
         f"chi2 per measurement {fit['chi2_per_measurement']:.2f}, {fit['data_determined']} of "

@@ -5,14 +5,10 @@ from spinmesh.inversion.description import (
     DESCRIPTION,
     describe,
     describe_posterior,
-    point_spread,
     posterior_shapes,
 )
-from spinmesh.inversion.gauss_newton import (
-    ReconstructionSpec,
-    nearest_training_shapes,
-    reconstruct,
-)
+from spinmesh.inversion.gauss_newton import ReconstructionSpec
+from spinmesh.inversion.maps import VOXEL_NUMBERS, ShapeMaps, gather_voxels, reconstruct_voxels
 from spinmesh.inversion.metrics import (
     chamfer_distance,
     compare_with_mean_shape,
@@ -20,31 +16,30 @@ from spinmesh.inversion.metrics import (
     profile,
     shape_errors,
 )
-from spinmesh.inversion.noise import add_rician, rician_mean, rician_std
+from spinmesh.inversion.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
 from spinmesh.inversion.protocol import difference, refuse_other_protocol
-from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction
+from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction, Samples
+from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel, ShapeModelSpec, train_shape_model
 from spinmesh.inversion.spectral import SpectralBasis, spectral_basis
+from spinmesh.inversion.starts import nearest_training_shapes
 from spinmesh.inversion.target import Target, simulate_target
-from spinmesh.inversion.voxels import (
-    VOXEL_NUMBERS,
-    Grid,
-    ShapeMaps,
-    VoxelTargets,
-    gather_voxels,
-    reconstruct_voxels,
-)
+from spinmesh.inversion.unknowns import Free
+from spinmesh.inversion.voxels import Grid, VoxelTargets
 
 __all__ = [
     "DESCRIPTION",
     "HISTORY",
     "VOXEL_NUMBERS",
     "Credibility",
+    "Free",
     "Gaussian",
     "Grid",
+    "MagnitudeNoise",
     "Posterior",
     "Reconstruction",
     "ReconstructionSpec",
+    "Samples",
     "ShapeMaps",
     "ShapeModel",
     "ShapeModelSpec",
@@ -61,7 +56,6 @@ __all__ = [
     "gather_voxels",
     "modified_chamfer_distance",
     "nearest_training_shapes",
-    "point_spread",
     "posterior_shapes",
     "profile",
     "reconstruct",

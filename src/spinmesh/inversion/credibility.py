@@ -61,6 +61,9 @@ def credibility(reconstruction: Reconstruction, model: ShapeModel) -> Credibilit
     """Judge a reconstruction by its residual and by its place among the training shapes."""
     chi2 = float(reconstruction.chi2.sum())
     determined = int((reconstruction.data_determined > 1).sum())
+    determined += len(reconstruction.posterior.samples.quantities)
+    if not torch.equal(reconstruction.rotation, torch.eye(3, dtype=torch.float64)):
+        determined += 3
     degrees = max(len(reconstruction.chi2) - determined, 1)
     prior = model.prior
     whitening = torch.linalg.cholesky(prior.covariance)

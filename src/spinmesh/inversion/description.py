@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from spinmesh.errors import ReductionError
 from spinmesh.inversion.metrics import TRIM, profile, volume
 from spinmesh.inversion.reconstruction import Reconstruction
 from spinmesh.inversion.shape_model import ShapeModel
-from spinmesh.mesh import Substrates, TetMesh, jacobian_determinants
+from spinmesh.mesh import Substrates, TetMesh
 
 # Numbers of `describe` with their units.
 DESCRIPTION = {"volume": "um^3", "length": "um", "mean_radius": "um", "bend": "um"}
-# Draws per wanted sample before giving up: a law most of whose draws fold says little.
-ATTEMPTS = 4
 
 
 def describe(mesh: TetMesh) -> dict[str, float]:
@@ -36,39 +32,26 @@ def describe(mesh: TetMesh) -> dict[str, float]:
     }
 
 
-def posterior_shapes(
-    reconstruction: Reconstruction, model: ShapeModel, count: int, seed: int
-) -> Substrates:
-    """Shapes drawn from the Laplace posterior, in the target's frame; the parameters are latents.
+def posterior_shapes(found: Reconstruction, model: ShapeModel) -> Substrates:
+    """The posterior's samples as shapes in the target's frame.
 
-    A draw whose mesh folds is no shape and is drawn again. Raises ReductionError if most do.
+    Their parameters are the latents and the free quantities of the tissue (in units of Tissue).
+    Raises ReductionError with fewer than two samples: spreads would mean nothing.
     """
-    latent, template = reconstruction.posterior.latent, model.basis.template
-    values, vectors = torch.linalg.eigh(latent.covariance)
-    root = vectors * values.clamp_min(0).sqrt()
-    generator = torch.Generator().manual_seed(seed)
-    shape = (ATTEMPTS * count, len(latent.mean))
-    kept: list[Tensor] = []
-    for draw in torch.randn(shape, generator=generator, dtype=torch.float64):
-        z = latent.mean + root @ draw
-        points = model.decode(z).detach()
-        if float(jacobian_determinants(points, template.tets).min()) > 0:
-            kept.append(z)
-        if len(kept) == count:
-            break
-    if len(kept) < count:
+    samples = found.posterior.samples
+    if len(samples) < 2:
         raise ReductionError(
-            f"posterior: {len(kept)} of {len(shape)} x {count} draws are valid meshes. The signal "
-            "determines too little: measure more, or train on milder deformations."
+            f"posterior: {len(samples)} samples with a valid mesh. Ask for more (`samples`); if "
+            "that does not help, the signal determines too little: measure more."
         )
-    latents = torch.stack(kept)
+    latents = tuple(f"latent_{i}" for i in range(samples.latent.shape[1]))
     return Substrates(
-        template,
-        model.decode(latents).detach() @ reconstruction.rotation.T,
-        latents,
-        tuple(f"latent_{i}" for i in range(latents.shape[1])),
-        ("posterior",) * count,
-        ("sample",) * count,
+        model.basis.template,
+        samples.points(model).detach(),
+        torch.cat([samples.latent, samples.physics], 1),
+        (*latents, *samples.quantities),
+        ("posterior",) * len(samples),
+        ("sample",) * len(samples),
     )
 
 
@@ -76,12 +59,5 @@ def describe_posterior(samples: Substrates) -> Mapping[str, tuple[float, float]]
     """Mean and standard deviation of every number of `describe` over the samples."""
     rows = [describe(samples.mesh(i)) for i in range(len(samples))]
     table = torch.tensor([list(row.values()) for row in rows], dtype=torch.float64)
-    spread = table.std(0) if len(rows) > 1 else torch.full((len(DESCRIPTION),), torch.nan)
-    pairs = zip(table.mean(0).tolist(), spread.tolist(), strict=True)
+    pairs = zip(table.mean(0).tolist(), table.std(0).tolist(), strict=True)
     return dict(zip(DESCRIPTION, pairs, strict=True))
-
-
-def point_spread(samples: Substrates) -> Float[Tensor, " point"]:
-    """RMS distance (um) of every node from its mean over the samples, each moved to one centre."""
-    centred = samples.points - samples.points.mean(1, keepdim=True)
-    return (centred - centred.mean(0)).square().sum(-1).mean(0).sqrt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -59,3 +60,74 @@ def rician_std(signal: Float[Tensor, " measurement"], sigma: float) -> Tensor:
     inverse = 1 / snr2.clamp_min(1.0)
     series = 1 - inverse / 2 - inverse**2 / 2
     return sigma * torch.where(snr2 > ASYMPTOTIC_SNR**2, series, exact).sqrt()
+
+
+@dataclass(frozen=True)
+class MagnitudeNoise:
+    """Rician noise of `sigma` and an error of `floor` that is no noise, both in attenuation.
+
+    The likelihood is the Rician density to the power sigma^2/(sigma^2 + floor^2): far above the
+    noise a normal law of that variance, without a floor the Rician law, without noise a normal law
+    of standard deviation `floor`.
+    """
+
+    sigma: float
+    floor: float
+
+    def deviance(
+        self, measured: Float[Tensor, " measurement"], signal: Float[Tensor, " measurement"]
+    ) -> Float[Tensor, " measurement"]:
+        """-2 log likelihood of true magnitudes `signal`, relative to `signal` = `measured`.
+
+        Far above the noise it is the squared residual in noise units.
+        """
+        square = (measured - signal) ** 2 / self.variance
+        if self.sigma == 0:
+            return square
+        # I0(x) = exp(x) i0e(x), and the exponents make up the square.
+        i0 = torch.special.i0e(torch.stack([measured * signal, measured**2]) / self.sigma**2)
+        return square + 2 * self.temper * (i0[1].log() - i0[0].log())
+
+    def score(
+        self, measured: Float[Tensor, " measurement"], signal: Float[Tensor, " measurement"]
+    ) -> Float[Tensor, " measurement"]:
+        """d(log likelihood)/d(signal)."""
+        if self.sigma == 0:
+            return (measured - signal) / self.variance
+        x = measured * signal / self.sigma**2
+        return (measured * torch.special.i1e(x) / torch.special.i0e(x) - signal) / self.variance
+
+    def information(self, signal: Float[Tensor, " measurement"]) -> Tensor:
+        """Fisher information about `signal`: (dE/dS)^2 / variance, within 9 % of the Rician law's.
+
+        9 % without any signal, where E[score^2] = S^2/sigma^4 exactly; far above it both agree.
+        """
+        if self.sigma == 0:
+            return torch.full_like(signal, 1 / self.variance)
+        slope = torch.func.jvp(
+            lambda s: rician_mean(s, self.sigma), (signal,), (torch.ones_like(signal),)
+        )[1]
+        return self.temper * (slope / rician_std(signal, self.sigma)) ** 2
+
+    def residual(
+        self, measured: Float[Tensor, " measurement"], signal: Float[Tensor, " measurement"]
+    ) -> Float[Tensor, " measurement"]:
+        """(measured - E[magnitude]) / standard deviation, floor included."""
+        spread = torch.hypot(rician_std(signal, self.sigma), signal.new_tensor(self.floor))
+        return (measured - rician_mean(signal, self.sigma)) / spread
+
+    def misfit(
+        self, measured: Float[Tensor, " measurement"], signal: Float[Tensor, " measurement"]
+    ) -> float:
+        """RMS of measured - E[magnitude], in attenuation."""
+        return float((measured - rician_mean(signal, self.sigma)).square().mean().sqrt())
+
+    @property
+    def variance(self) -> float:
+        """sigma^2 + floor^2."""
+        return self.sigma**2 + self.floor**2
+
+    @property
+    def temper(self) -> float:
+        """sigma^2 / (sigma^2 + floor^2)."""
+        return self.sigma**2 / self.variance

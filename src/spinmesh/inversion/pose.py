@@ -1,8 +1,9 @@
-"""A first guess of the pose from the diffusion tensor of the signal itself."""
+"""First guesses of the pose from the diffusion tensor of the signal itself."""
 
 from __future__ import annotations
 
-import numpy as np
+from itertools import permutations, product
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,41 +12,82 @@ from spinmesh.errors import SequenceError
 from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2
 
-# The tensor's six numbers and S0 must be over-determined; measurements of lowest b come first.
-NEEDED = 13
+# The tensor's six numbers must be over-determined; measurements of lowest b come first.
+NEEDED = 12
+# Singular values of the design below this fraction of the largest one: a blind direction.
+BLIND = 1e-3
+# Rounds of weighted least squares: weights A^2 from the fit before.
+ROUNDS = 3
+
+
+def diffusion_tensor(
+    acquisition: Acquisition, attenuation: Float[Tensor, " measurement"]
+) -> Float[Tensor, "3 3"]:
+    """Apparent diffusion tensor (um^2/ms): log A = -B:D, weighted least squares on b-tensors.
+
+    From the lowest b-values of the timing that lasts longest, where confinement shows best; from
+    all timings if that one has too few. Any waveform has a b-tensor, so free ones serve as well as
+    PGSE. Raises SequenceError with too few measurements or directions.
+    """
+    index = _lowest(acquisition, attenuation)
+    B = acquisition.b_tensor[index]
+    x, y, z = 0, 1, 2
+    design = torch.stack(
+        [B[:, x, x], B[:, y, y], B[:, z, z], 2 * B[:, x, y], 2 * B[:, x, z], 2 * B[:, y, z]], 1
+    )
+    singular = torch.linalg.svdvals(design)
+    if float(singular[-1]) < BLIND * float(singular[0]):
+        raise SequenceError(
+            "pose: the directions of the lowest b-values do not determine a diffusion tensor. "
+            "Set `pose: known` or acquire directions all around."
+        )
+    logarithm, weight = attenuation[index].log(), attenuation[index]
+    for _ in range(ROUNDS):
+        # A noise of sigma in A is sigma/A in log A.
+        values = torch.linalg.lstsq(-design * weight[:, None], (logarithm * weight)[:, None])
+        found = values.solution[:, 0]
+        weight = torch.exp(-design @ found).clamp(1e-3, 1.0)
+    xx, yy, zz, xy, xz, yz = found
+    return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz]).reshape(3, 3)
+
+
+def _lowest(acquisition: Acquisition, attenuation: Tensor) -> Tensor:
+    """Measurements with a gradient and a signal, whole shells of lowest b, longest timing."""
+    Delta = acquisition.durations("Delta")
+    duration = torch.where(torch.isnan(Delta), acquisition.durations("echo_time"), Delta)
+    # Rounding to 1 s/mm^2 keeps directions of one nominal b together.
+    shell = b_to_s_per_mm2(acquisition.b_value).round()
+    usable = (shell > 0) & (attenuation > 0)
+    for chosen in (usable & (duration == duration[usable].amax()), usable) if usable.any() else ():
+        index = chosen.nonzero()[:, 0]
+        if len(index) >= NEEDED:
+            index = index[shell[index].argsort(stable=True)]
+            return index[shell[index] <= shell[index[NEEDED - 1]]]
+    raise SequenceError(
+        f"pose: {int(usable.sum())} measurements with a gradient; the tensor needs {NEEDED}. "
+        "Set `pose: known` or acquire more directions."
+    )
 
 
 def principal_rotation(
     acquisition: Acquisition, attenuation: Float[Tensor, " measurement"]
 ) -> Float[Tensor, "3 3"]:
-    """Rotation that takes the template's axis z to the direction of fastest diffusion.
+    """Rotation that takes the template's axis z to the direction of fastest diffusion."""
+    frame = torch.linalg.eigh(diffusion_tensor(acquisition, attenuation)).eigenvectors
+    return frame * torch.linalg.det(frame).sign()  # columns, fastest last
 
-    The tensor is fitted by dipy (weighted least squares) to the lowest b-values of the sequence
-    with the longest Delta, where confinement shows best. The turn about the axis is left to the
-    shape model, which knows bends in every direction. Raises SequenceError with too few
-    measurements.
+
+def quarter_turns() -> list[Float[Tensor, "3 3"]]:
+    """The 24 rotations of a cube, the identity first.
+
+    The tensor's axes have no sign, their order is doubtful where two lengths are alike, and the turn
+    about an axis is unknown. Improper ones are not among them: |S| does not see a point reflection.
     """
-    from dipy.core.gradients import gradient_table
-    from dipy.reconst.dti import TensorModel
-
-    longest = acquisition.durations("Delta") == acquisition.durations("Delta").max()
-    candidates = longest.nonzero()[:, 0]
-    order = candidates[acquisition.b_value[candidates].argsort(stable=True)]
-    levels = acquisition.b_value[order]
-    if len(order) < NEEDED:
-        raise SequenceError(
-            f"pose: {len(order)} measurements at the longest Delta; the tensor needs {NEEDED}. "
-            "Set `pose: known` or acquire more directions."
-        )
-    # Whole shells: rounding to 1 s/mm^2 keeps directions of one nominal b together.
-    shells = b_to_s_per_mm2(levels).round()
-    kept = order[shells <= shells[NEEDED - 1]]
-    # One unweighted measurement, which an attenuation has by definition.
-    b = np.concatenate([[0.0], b_to_s_per_mm2(acquisition.b_value[kept]).numpy()])
-    direction = np.concatenate([np.zeros((1, 3)), acquisition.direction[kept].numpy()])
-    signal = np.concatenate([[1.0], attenuation[kept].numpy()])
-    table = gradient_table(b, bvecs=direction, b0_threshold=1)
-    fit = TensorModel(table, fit_method="WLS").fit(signal)
-    frame = torch.from_numpy(fit.evecs.copy())  # columns, fastest first
-    rotation = torch.stack([frame[:, 1], frame[:, 2], frame[:, 0]], 1)
-    return rotation * torch.linalg.det(rotation).sign()
+    unit = torch.eye(3, dtype=torch.float64)
+    found = []
+    for order in permutations(range(3)):
+        for signs in product((1.0, -1.0), repeat=3):
+            turn = unit[list(order)] * torch.tensor(signs, dtype=torch.float64)
+            if torch.linalg.det(turn) > 0:
+                found.append(turn)
+    return found

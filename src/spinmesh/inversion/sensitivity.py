@@ -1,93 +1,76 @@
-"""Attenuations of one shape and their exact Jacobian on a frozen span."""
+"""Attenuations at one point of the search and their exact Jacobian on a frozen span."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Basis, simulate, unweighted
-from spinmesh.mesh import TetMesh
-from spinmesh.reduction import ReducedModel, Span, project
+from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, unweighted
+from spinmesh.inversion.unknowns import Point, Unknowns
+from spinmesh.reduction import ReducedModel, Span
 from spinmesh.sequence import Acquisition
-from spinmesh.tissue import Tissue
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a shape gives: its span, its reduced model and its attenuations |S|/S0."""
+    """What a point gives: its span, its reduced model (in the target's frame), and |S|/S0."""
 
     span: Span
     reduced: ReducedModel
     attenuation: Float[Tensor, " measurement"]
 
 
-def predict(mesh: TetMesh, tissue: Tissue, acquisition: Acquisition, basis: Basis) -> Prediction:
-    """Attenuations of a mesh, on a fresh span."""
-    span = basis.span(mesh, tissue)
+def predict(
+    unknowns: Unknowns, point: Point, acquisition: Acquisition, basis: Basis
+) -> Prediction:
+    """Attenuations at a point, on a fresh span."""
     with torch.no_grad():
-        reduced = project(span, mesh.points, tissue)
-        signal = simulate(reduced, acquisition).abs()
-        return Prediction(span, reduced, signal / unweighted(reduced, acquisition))
+        mesh = unknowns.model.basis.template.with_points(unknowns.shape(point), "iterate")
+        # The mesh stays in its own frame, so the basis is grown for gradients turned back.
+        own = acquisition.rotated(point.rotation.T)
+        found = reduce_mesh(mesh, unknowns.tissue_at(point), own, basis)
+        moments = torch.einsum("ab,bjk->ajk", point.rotation, found.reduced.moments)
+        reduced = ReducedModel(found.reduced.laplacian, moments, found.reduced.mean)
+        return Prediction(found.span, reduced, attenuation(reduced, acquisition))
 
 
-def shape_jacobian(
-    prediction: Prediction,
-    tissue: Tissue,
-    acquisition: Acquisition,
-    decode: Callable[[Tensor], Tensor],
-    z: Float[Tensor, " latent"],
-) -> Float[Tensor, "measurement latent"]:
-    """d(attenuation)/dz by forward mode through decode, project and simulate, the span frozen.
+def attenuation(
+    reduced: ReducedModel, acquisition: Acquisition
+) -> Float[Tensor, " measurement"]:
+    """|S|/S0 of a reduced model."""
+    return simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
+
+
+def jacobian(
+    unknowns: Unknowns, point: Point, prediction: Prediction, acquisition: Acquisition
+) -> Float[Tensor, "measurement unknown"]:
+    """d(attenuation)/d(step) by forward mode through decode, project and simulate, span frozen.
 
     `project` goes one direction at a time, which was measured eight times faster than all at once;
     `simulate` takes all directions at once, so that its adjoint states are computed only once.
     """
+    size = sum(unknowns.parts)
+    here = torch.zeros(size, dtype=torch.float64)
 
-    def operators(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        reduced = project(prediction.span, points, tissue)
-        return reduced.laplacian, reduced.moments, reduced.mean
+    def operators(step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return unknowns.operators(point, prediction.span, step)
 
-    columns = []
-    for direction in torch.eye(len(z), dtype=z.dtype, device=z.device):
-        points, velocity = torch.func.jvp(decode, (z,), (direction,))[:2]
-        columns.append(torch.func.jvp(operators, (points,), (velocity,))[1])
+    columns = [
+        torch.func.jvp(operators, (here,), (direction,))[1]
+        for direction in torch.eye(size, dtype=torch.float64)
+    ]
     tangents = [torch.stack(parts) for parts in zip(*columns, strict=True)]
     reduced = prediction.reduced
     at = (reduced.laplacian, reduced.moments, reduced.mean)
 
-    def attenuation(laplacian: Tensor, moments: Tensor, mean: Tensor) -> Tensor:
-        model = ReducedModel(laplacian, moments, mean)
-        return simulate(model, acquisition).abs() / unweighted(model, acquisition)
-
-    return _columns(attenuation, at, tangents)
-
-
-def turn_jacobian(
-    prediction: Prediction, acquisition: Acquisition
-) -> Float[Tensor, "measurement 3"]:
-    """d(attenuation)/d(rotation vector) when the shape turns: the gradient moves by g x w."""
-    gradient = acquisition.gradient
-    unit = torch.eye(3, dtype=gradient.dtype, device=gradient.device)
-    # Column j of the matrix that maps g to g x w is e_j x w.
-    tangents = torch.stack([torch.linalg.cross(unit, w.expand_as(unit)).T for w in unit])
-    reduced = prediction.reduced
-
-    def attenuation(rotation: Tensor) -> Tensor:
-        turned = acquisition.rotated(rotation)
-        return simulate(reduced, turned).abs() / unweighted(reduced, turned)
-
-    return _columns(attenuation, (unit,), [tangents])
-
-
-def _columns(function: Callable[..., Tensor], at: tuple[Tensor, ...], tangents) -> Tensor:
-    """Jacobian of a vector function along stacked tangents of its arguments."""
+    def measured(laplacian: Tensor, moments: Tensor, mean: Tensor) -> Tensor:
+        return attenuation(ReducedModel(laplacian, moments, mean), acquisition)
 
     def along(*direction: Tensor) -> Tensor:
-        result: Tensor = torch.func.jvp(function, at, direction)[1]
+        result: Tensor = torch.func.jvp(measured, at, direction)[1]
         return result
 
     return torch.func.vmap(along)(*tangents).T

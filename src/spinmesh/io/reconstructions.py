@@ -14,6 +14,7 @@ from spinmesh.inversion import (
     Gaussian,
     Posterior,
     Reconstruction,
+    Samples,
     ShapeModel,
     SpectralBasis,
     Target,
@@ -23,6 +24,7 @@ from spinmesh.io.shapes import mesh_from, mesh_variables
 from spinmesh.io.store import Codec
 
 ONE = {"units": "1"}
+PHYSICS_UNITS = "um^2/ms (diffusivity), ms (t2), 1 (density), um/ms (permeability)"
 # Coefficients are integrals of positions against modes normalised to unit volume integral.
 STATE_UNITS = dict.fromkeys(("mean", "spread", "latent_spread"), "um^(5/2)")
 
@@ -121,7 +123,7 @@ def _decode_model(dataset: xr.Dataset) -> ShapeModel:
 
 def _encode_reconstruction(result: Reconstruction) -> xr.Dataset:
     target = _encode_target(result.target)
-    posterior = result.posterior
+    posterior, samples = result.posterior, result.posterior.samples
     square = ("latent", "latent_too")
     variables = mesh_variables(result.mesh) | {
         "rotation": xr.Variable(("axis", "axis_too"), result.rotation.numpy(), ONE),
@@ -130,6 +132,15 @@ def _encode_reconstruction(result: Reconstruction) -> xr.Dataset:
         "latent": xr.Variable(("latent",), posterior.latent.mean.numpy(), ONE),
         "latent_covariance": xr.Variable(square, posterior.latent.covariance.numpy(), ONE),
         "data_determined": xr.Variable(("latent",), posterior.information.numpy(), ONE),
+        "mode_weights": xr.Variable(("mode",), posterior.weights.numpy(), ONE),
+        "sample_latent": xr.Variable(("sample", "latent"), samples.latent.numpy(), ONE),
+        "sample_rotation": xr.Variable(
+            ("sample", "axis", "axis_too"), samples.rotation.numpy(), ONE
+        ),
+        "sample_physics": xr.Variable(
+            ("sample", "quantity"), samples.physics.numpy(), {"units": PHYSICS_UNITS}
+        ),
+        "spread": xr.Variable(("point",), result.spread.numpy(), {"units": "um"}),
         "history": xr.Variable(("iteration", "column"), result.history.numpy(), ONE),
     }
     variables |= _prefixed({str(k): v.variable for k, v in target.data_vars.items()}, "target_")
@@ -137,6 +148,8 @@ def _encode_reconstruction(result: Reconstruction) -> xr.Dataset:
         "name": result.mesh.name,
         "history_columns": list(HISTORY),
         "metrics": dict(result.metrics),
+        "quantities": list(samples.quantities),
+        "diagnostics": dict(samples.diagnostics),
         "target": dict(target.attrs),
     }
     return xr.Dataset(variables, attrs=attributes)
@@ -145,12 +158,21 @@ def _encode_reconstruction(result: Reconstruction) -> xr.Dataset:
 def _decode_reconstruction(dataset: xr.Dataset) -> Reconstruction:
     target = _part(dataset, "target_").assign_attrs(dataset.attrs["target"])
     latent = Gaussian(_tensor(dataset["latent"]), _tensor(dataset["latent_covariance"]))
+    samples = Samples(
+        _tensor(dataset["sample_latent"]),
+        _tensor(dataset["sample_rotation"]),
+        _tensor(dataset["sample_physics"]),
+        tuple(dataset.attrs["quantities"]),
+        dict(dataset.attrs["diagnostics"]),
+    )
+    information, weights = (_tensor(dataset[k]) for k in ("data_determined", "mode_weights"))
     return Reconstruction(
         _decode_target(target),
         mesh_from(dataset, dataset.attrs["name"]),
         _tensor(dataset["rotation"]),
         _tensor(dataset["predicted"]),
-        Posterior(latent, _tensor(dataset["data_determined"])),
+        Posterior(latent, information, weights, samples),
+        _tensor(dataset["spread"]),
         _tensor(dataset["history"]),
         _tensor(dataset["chi2"]),
         dict(dataset.attrs["metrics"]),
@@ -163,7 +185,7 @@ CODECS = (
     Codec(
         Reconstruction,
         "spinmesh/reconstruction",
-        2,
+        3,
         "reconstruct",
         _encode_reconstruction,
         _decode_reconstruction,

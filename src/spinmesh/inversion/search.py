@@ -1,0 +1,245 @@
+"""The whole search: several starts, few measurements first, resumable after every iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.errors import ReductionError
+from spinmesh.inversion.checkpoint import fingerprint, read_checkpoint, write_checkpoint
+from spinmesh.inversion.gauss_newton import (
+    FIRST_DAMPING,
+    Problem,
+    ReconstructionSpec,
+    State,
+    Trial,
+    improve,
+)
+from spinmesh.inversion.metrics import compare_with_mean_shape
+from spinmesh.inversion.posterior import posterior_at, vertex_spread
+from spinmesh.inversion.reconstruction import Reconstruction
+from spinmesh.inversion.shape_model import ShapeModel
+from spinmesh.inversion.starts import starting_points
+from spinmesh.inversion.target import Target
+from spinmesh.inversion.unknowns import Point
+from spinmesh.progress import progress
+from spinmesh.tissue import Tissue
+
+# Measurements that all but the last steps look at: enough to tell shapes apart, and a step costs
+# time in proportion to them.
+FEW = 300
+# An acquisition has to be this much larger for a stage with fewer measurements to pay.
+WORTH = 1.5
+# Stages of a track: scouting, going on with few measurements, with all, and the end.
+SCOUT, FEWER, ALL, END = range(4)
+# Distance of two points, in units of the prior, below which they are one mode.
+SAME = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One start and how far it has come: `taken` iterations of its stage."""
+
+    start: int
+    point: Point
+    damping: float = FIRST_DAMPING
+    stage: int = SCOUT
+    taken: int = 0
+    converged: bool = False
+
+    def row(self) -> list[Any]:
+        """Plain tensors and numbers."""
+        own = self.point
+        head = [own.latent, own.rotation, own.physics]
+        return [*head, self.start, self.damping, self.stage, self.taken, self.converged]
+
+    @classmethod
+    def of(cls, row: list[Any]) -> Track:
+        """The inverse of `row`."""
+        *head, start, damping, stage, taken, converged = row
+        return cls(start, Point(*head), damping, stage, taken, converged)
+
+
+class Search:
+    """Tracks and the history of their trial steps, which is all that a checkpoint holds.
+
+    A resumed search repeats what the killed one would have done, to the last digit: a step follows
+    from the track's point, trust region and stage alone.
+    """
+
+    def __init__(self, problem: Problem, checkpoint: Path | None, owner: str) -> None:
+        self.problem, self.checkpoint, self.owner = problem, checkpoint, owner
+        count = len(problem.target.acquisition)
+        generator = torch.Generator().manual_seed(0)
+        few = torch.randperm(count, generator=generator)[:FEW].sort().values
+        self.fewer = problem.part(few) if count > WORTH * FEW else problem
+        self.tracks: list[Track] = []
+        self.history: list[list[float]] = []
+        self._last: tuple[Track, State] | None = None
+
+    def run(self, seed: int, signals: Signals | None) -> None:
+        """From the starts, or from the checkpoint, until every track has ended."""
+        content = read_checkpoint(self.checkpoint, self.owner) if self.checkpoint else None
+        if content is None:
+            points = starting_points(self.fewer, self.problem, seed, signals)
+            self.tracks = [Track(number, point) for number, point in enumerate(points)]
+        else:
+            self.history = content["history"]
+            self.tracks = [Track.of(row) for row in content["tracks"]]
+        for index in progress(self._pending(), "reconstructing", note=self._note):
+            self.tracks[index] = self._advanced(self.tracks[index])
+            self._save()
+
+    def modes(self) -> list[State]:
+        """Every distinct mode, the best one first."""
+        found: list[State] = []
+        ended = [self._state(track) for track in self.tracks]
+        for state in sorted(ended, key=self.problem.cost):
+            if not any(_same(state.point, other.point) for other in found):
+                found.append(state)
+        return found
+
+    def _pending(self) -> Iterator[int]:
+        """Indices of tracks to be advanced, stage by stage."""
+        limit = {SCOUT: self.problem.spec.scouts}
+        for stage in (SCOUT, FEWER, ALL):
+            most = limit.get(stage, self.problem.spec.iterations)
+            # Few measurements are left out where they are all.
+            most = 0 if stage == FEWER and self.fewer is self.problem else most
+            for index in range(len(self.tracks)):
+                while (own := self.tracks[index]).stage == stage:
+                    if own.converged or own.taken >= most:
+                        break
+                    yield index
+            self._promote(stage)
+
+    def _promote(self, stage: int) -> None:
+        """Send the tracks of a finished stage on; of the scouts only the best `modes`."""
+        done = [track for track in self.tracks if track.stage == stage]
+        if stage == SCOUT and done:
+            cost = {track.start: self.fewer.cost(self._state(track)) for track in done}
+            done = sorted(done, key=lambda track: cost[track.start])[: self.problem.spec.modes]
+            self.tracks = done
+        for index, track in enumerate(self.tracks):
+            if track.stage == stage:
+                self.tracks[index] = replace(track, stage=stage + 1, taken=0, converged=False)
+
+    def _state(self, track: Track) -> State:
+        """Evaluated anew, unless it is what the last step led to."""
+        if self._last is not None and self._last[0] is track:
+            return self._last[1]
+        problem = self.problem if track.stage >= ALL else self.fewer
+        state = problem.state(track.point, track.damping)
+        if state is None:
+            raise ReductionError(
+                "reconstruct: the checkpoint holds a folded mesh. Delete it and rerun."
+            )
+        return state
+
+    def _advanced(self, track: Track) -> Track:
+        problem = self.problem if track.stage >= ALL else self.fewer
+        state = self._state(track)
+        own = [row[1] for row in self.history if row[0] == track.start]
+        if not own:
+            self._log(track, problem, 0.0, problem.trial(state, 0.0, state.damping, True))
+        number = max(own, default=0.0) + 1
+        after = improve(problem, state, lambda trial: self._log(track, problem, number, trial))
+        moved = replace(
+            track,
+            point=after.point,
+            damping=after.damping,
+            converged=after.converged,
+            taken=track.taken + 1,
+        )
+        self._last = (moved, after)
+        return moved
+
+    def _log(self, track: Track, problem: Problem, number: float, trial: Trial) -> None:
+        """A row of the history; few measurements stand for all of them."""
+        share = len(problem.target.attenuation) / len(self.problem.target.attenuation)
+        head = [float(track.start), number, trial.chi2 / share, trial.prior]
+        self.history.append([*head, trial.length, trial.damping, float(trial.accepted)])
+
+    def _note(self) -> str:
+        start, iteration, chi2, _, length, *_ = self.history[-1]
+        return f"start {start:.0f}, iteration {iteration:.0f}, chi2 {chi2:.4g}, step {length:.2g}"
+
+    def _save(self) -> None:
+        if self.checkpoint is not None:
+            tracks = [track.row() for track in self.tracks]
+            content = {"tracks": tracks, "history": self.history}
+            write_checkpoint(self.checkpoint, self.owner, content)
+
+    def close(self) -> None:
+        """Remove the checkpoint."""
+        if self.checkpoint is not None:
+            self.checkpoint.unlink(missing_ok=True)
+
+
+def _same(a: Point, b: Point) -> bool:
+    apart = torch.cat([a.latent - b.latent, a.physics - b.physics])
+    return float(apart.norm() + (a.rotation - b.rotation).norm()) < SAME
+
+
+def reconstruct(
+    target: Target,
+    model: ShapeModel,
+    tissue: Tissue,
+    spec: ReconstructionSpec,
+    seed: int,
+    training_signals: Signals | None = None,
+    checkpoint: str | Path | None = None,
+) -> Reconstruction:
+    """The most probable shape given the target's attenuations and the prior over latents.
+
+    `training_signals` are the signals, under the target's acquisition, of every shape of the table
+    the model was trained from (or of its training shapes only): the nearest ones are further
+    starts. Without them, further starts are seeded draws from the prior. With a `checkpoint` path
+    the search saves itself there after every iteration and, if it was killed, goes on from there to
+    exactly the same result; a finished run removes the file.
+
+    Raises ReductionError if no start gives a valid mesh, StoreError if the checkpoint is of another
+    target, model or spec.
+    """
+    problem = Problem.of(target, model, tissue, spec)
+    path = None if checkpoint is None else Path(checkpoint)
+    measured = (target.acquisition, target.attenuation, target.sigma)
+    owner = fingerprint(measured, model, tissue, spec, seed, training_signals) if path else ""
+    search = Search(problem, path, owner)
+    search.run(seed, training_signals)
+    result = _result(problem, search, seed)
+    search.close()
+    return result
+
+
+def _result(problem: Problem, search: Search, seed: int) -> Reconstruction:
+    """Posterior at the modes, mesh in the target's frame, and the score if the truth is known."""
+    target, unknowns = problem.target, problem.unknowns
+    modes = search.modes()
+    best = modes[0]
+    posterior = posterior_at(problem, modes, seed)
+    template = unknowns.model.basis.template
+    points = unknowns.shape(best.point) @ best.point.rotation.T
+    mesh = template.with_points(points, "reconstruction")
+    spread = vertex_spread(mesh, template, posterior.samples.points(unknowns.model))
+    chi2 = problem.chi2(best)
+    metrics = {"chi2": float(chi2.sum()), "chi2_per_measurement": float(chi2.mean())}
+    metrics["data_determined"] = float((posterior.information > 1).sum())
+    metrics["effective_directions"] = posterior.determined
+    metrics["modes"] = float(len(modes))
+    metrics |= posterior.samples.diagnostics
+    for number, (name, value) in enumerate(unknowns.values(best.point).items()):
+        metrics[name] = value
+        metrics[f"{name} spread"] = float(posterior.samples.physics[:, number].std())
+    if target.truth is not None:
+        metrics |= compare_with_mean_shape(mesh, target.truth, unknowns.model)
+    history = torch.tensor(search.history, dtype=torch.float64)
+    predicted = best.prediction.attenuation
+    return Reconstruction(
+        target, mesh, best.point.rotation, predicted, posterior, spread, history, chi2, metrics
+    )
