@@ -6,7 +6,12 @@ FIGURE_RECONSTRUCTION = f"{RESULTS}/figures/reconstruction.png"
 SIGNAL = CONFIG.reconstruct.signal
 MEASURED_WITH = (SIGNAL and SIGNAL.acquisition or CONFIG.acquisition).model_dump()
 SEARCHED = (SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED)
-RECONSTRUCT_STORES = [SHAPE_MODEL, RECONSTRUCTION]
+# Training signals are of no use to a target measured otherwise.
+KNOWN_SIGNALS = [] if SIGNAL and SIGNAL.acquisition else SIGNALS
+VOXELS = SIGNAL.scattered() if SIGNAL else None
+VOXEL_SHARDS = SIGNAL.shards if SIGNAL else 1
+VOXEL_STORE = f"{RESULTS}/reconstruct/voxels.zarr" if VOXELS else []
+RECONSTRUCT_STORES = [SHAPE_MODEL, RECONSTRUCTION, VOXEL_STORE]
 
 
 rule train_shape_model:
@@ -43,7 +48,7 @@ rule read_signal:
         "../../envs/spinmesh.yaml"
     threads: 1
     params:
-        signal=SIGNAL.model_dump(exclude={"acquisition"}) if SIGNAL else None,
+        signal=SIGNAL.single() if SIGNAL else None,
         measured_with=MEASURED_WITH,
         provenance=provenance(MEASURED_WITH),
         code=DIGEST["target"],
@@ -55,7 +60,7 @@ rule reconstruct_shape:
     input:
         target=MEASURED if SIGNAL else TARGET,
         model=SHAPE_MODEL,
-        signals=SIGNALS,
+        signals=KNOWN_SIGNALS,
     output:
         reconstruction=directory(RECONSTRUCTION),
         mesh=f"{RESULTS}/reconstruct/reconstruction.vtu",
@@ -74,6 +79,52 @@ rule reconstruct_shape:
         code=DIGEST["reconstruct"],
     script:
         "../scripts/reconstruct_shape.py"
+
+
+rule reconstruct_voxels:
+    input:
+        files=[path for path in (SIGNAL.files().values() if SIGNAL else [])],
+        acquisition=ACQUISITION_FILES,
+        model=SHAPE_MODEL,
+        signals=KNOWN_SIGNALS,
+    output:
+        voxels=directory(f"{RESULTS}/reconstruct/voxels/{{shard}}-of-{VOXEL_SHARDS}.zarr"),
+    log:
+        f"{LOGS}/reconstruct_voxels/{{shard}}.log",
+    benchmark:
+        f"{TIMES}/reconstruct-voxels-{{shard}}.tsv"
+    conda:
+        "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        **RECONSTRUCTED,
+        voxels=VOXELS,
+        shards=VOXEL_SHARDS,
+        measured_with=MEASURED_WITH,
+        provenance=provenance(SAMPLED, LEARNED, RECONSTRUCTED, MEASURED_WITH, VOXELS),
+        code=DIGEST["voxels"],
+    script:
+        "../scripts/reconstruct_voxels.py"
+
+
+rule gather_voxels:
+    input:
+        shards=expand(rules.reconstruct_voxels.output.voxels, shard=range(VOXEL_SHARDS)),
+    output:
+        voxels=directory(f"{RESULTS}/reconstruct/voxels.zarr"),
+        maps=f"{RESULTS}/reconstruct/maps.nii.gz",
+    log:
+        f"{LOGS}/gather_voxels.log",
+    benchmark:
+        f"{TIMES}/reconstruct-gather_voxels.tsv"
+    conda:
+        "../../envs/spinmesh.yaml"
+    threads: 1
+    params:
+        provenance=provenance(SAMPLED, LEARNED, RECONSTRUCTED, MEASURED_WITH, VOXELS),
+        code=DIGEST["voxels"],
+    script:
+        "../scripts/gather_voxels.py"
 
 
 rule plot_reconstruction:

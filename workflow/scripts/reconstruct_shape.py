@@ -3,7 +3,7 @@ from snakemake.iocontainers import Snakemake
 from spinmesh.bloch_torrey import Signals
 from spinmesh.config import Reconstruct, TissueSection
 from spinmesh.inversion import ShapeModel, Target, reconstruct
-from spinmesh.io import load, save
+from spinmesh.io import load, load_optional, save
 from spinmesh.io.meshes import write_mesh
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
@@ -16,7 +16,7 @@ reconstruction = reconstruct(
     TissueSection(**snakemake.params.tissue).tissue(),
     Reconstruct(**snakemake.params.reconstruct).spec(),
     snakemake.params.seed,
-    load(Signals, snakemake.input.signals),
+    load_optional(Signals, snakemake.input.signals),
     snakemake.params.checkpoint,
 )
 spread = {"posterior_spread_um": reconstruction.spread}

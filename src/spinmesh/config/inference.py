@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
     Field,
@@ -52,16 +52,22 @@ class ShapeModelSection(Section):
 
 
 class SignalSection(Section):
-    """A measured signal: a csv table, or one voxel of a NIfTI image."""
+    """A measured signal: a csv table, or one voxel, a region or every voxel of a NIfTI image."""
 
     csv: str | None = None
     """One row per measurement with a column `signal` or `attenuation`."""
     nifti: str | None = None
-    """A 4-D image, measurements last."""
+    """A 4-D image, measurements last; goes with one of `voxel`, `roi` and `mask`."""
     voxel: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = None
-    """Index of the voxel, counted from 0; needed with `nifti`."""
-    snr: PositiveFloat = 50.0
-    """Signal-to-noise ratio of the unweighted measurement."""
+    """Index of the voxel, counted from 0."""
+    roi: str | None = None
+    """A mask on the image's grid, whose mean signal is taken."""
+    mask: str | None = None
+    """A mask every voxel of which is reconstructed by itself; figure and summary show its mean."""
+    shards: PositiveInt = 2
+    """Into how many jobs the voxels of `mask` are divided."""
+    snr: PositiveFloat | None = None
+    """Signal-to-noise ratio of a voxel's unweighted signal; null: from repeated measurements."""
     acquisition: AcquisitionSection | None = None
     """How it was measured; null: like the section `acquisition`."""
 
@@ -69,13 +75,25 @@ class SignalSection(Section):
     def _one_of_the_two(self) -> SignalSection:
         if (self.csv is None) == (self.nifti is None):
             raise ValueError("give either `csv` or `nifti`")
-        if (self.nifti is None) != (self.voxel is None):
-            raise ValueError("`voxel: [i, j, k]` goes with `nifti`, and only with it")
+        places = [name for name in ("voxel", "roi", "mask") if getattr(self, name) is not None]
+        if self.csv is not None and places:
+            raise ValueError(f"`{places[0]}` goes with `nifti`, and only with it")
+        if self.nifti is not None and len(places) != 1:
+            raise ValueError("with `nifti` give one of `voxel: [i, j, k]`, `roi` and `mask`")
         return self
+
+    def single(self) -> dict[str, Any]:
+        """What `spinmesh.io.targets.read_target` asks for: of a mask, the mean."""
+        values = self.model_dump(include={"csv", "nifti", "voxel", "snr"})
+        return values | {"roi": self.mask if self.roi is None else self.roi}
+
+    def scattered(self) -> dict[str, Any] | None:
+        """What `spinmesh.io.targets.read_voxels` asks for; None without a mask."""
+        return None if self.mask is None else self.model_dump(include={"nifti", "mask", "snr"})
 
     def files(self) -> dict[str, str]:
         """The files it names, keyed by where it names them."""
-        own = {"csv": self.csv, "nifti": self.nifti}
+        own = {name: getattr(self, name) for name in ("csv", "nifti", "roi", "mask")}
         found = {key: path for key, path in own.items() if path is not None}
         if self.acquisition is not None:
             found |= {f"acquisition.{key}": p for key, p in self.acquisition.files().items()}

@@ -9,7 +9,7 @@ def check_inputs(config: Config) -> None:
     """Read every input file of a run and let its errors out: acquisition, user mesh, signal."""
     from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.io.meshes import read_mesh
-    from spinmesh.io.targets import read_target
+    from spinmesh.io.targets import read_target, read_voxels
 
     acquisition = read_acquisition(**config.acquisition.model_dump())
     if config.mesh.user_mesh is not None:
@@ -18,4 +18,7 @@ def check_inputs(config: Config) -> None:
     if signal is not None:
         if signal.acquisition is not None:
             acquisition = read_acquisition(**signal.acquisition.model_dump())
-        read_target(acquisition, **signal.model_dump(exclude={"acquisition"}))
+        read_target(acquisition, **signal.single())
+        scattered = signal.scattered()
+        if scattered is not None:
+            read_voxels(acquisition, **scattered)

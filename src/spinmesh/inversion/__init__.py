@@ -1,7 +1,15 @@
 """From signal back to mesh: spectral shapes, a latent space, and Gauss-Newton in it."""
 
 from spinmesh.inversion.calibration import Calibration, calibrate
+from spinmesh.inversion.credibility import Credibility, credibility
+from spinmesh.inversion.description import (
+    DESCRIPTION,
+    describe,
+    describe_posterior,
+    posterior_shapes,
+)
 from spinmesh.inversion.gauss_newton import ReconstructionSpec
+from spinmesh.inversion.maps import VOXEL_NUMBERS, ShapeMaps, gather_voxels, reconstruct_voxels
 from spinmesh.inversion.metrics import (
     chamfer_distance,
     compare_with_mean_shape,
@@ -10,6 +18,7 @@ from spinmesh.inversion.metrics import (
     shape_errors,
 )
 from spinmesh.inversion.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
+from spinmesh.inversion.protocol import difference, refuse_other_protocol
 from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction, Samples
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel, ShapeModelSpec, train_shape_model
@@ -17,29 +26,44 @@ from spinmesh.inversion.spectral import SpectralBasis, spectral_basis
 from spinmesh.inversion.starts import nearest_training_shapes
 from spinmesh.inversion.target import Target, simulate_target
 from spinmesh.inversion.unknowns import Free
+from spinmesh.inversion.voxels import Grid, VoxelTargets
 
 __all__ = [
+    "DESCRIPTION",
     "HISTORY",
+    "VOXEL_NUMBERS",
     "Calibration",
+    "Credibility",
     "Free",
     "Gaussian",
+    "Grid",
     "MagnitudeNoise",
     "Posterior",
     "Reconstruction",
     "ReconstructionSpec",
     "Samples",
+    "ShapeMaps",
     "ShapeModel",
     "ShapeModelSpec",
     "SpectralBasis",
     "Target",
+    "VoxelTargets",
     "add_rician",
     "calibrate",
     "chamfer_distance",
     "compare_with_mean_shape",
+    "credibility",
+    "describe",
+    "describe_posterior",
+    "difference",
+    "gather_voxels",
     "modified_chamfer_distance",
     "nearest_training_shapes",
+    "posterior_shapes",
     "profile",
     "reconstruct",
+    "reconstruct_voxels",
+    "refuse_other_protocol",
     "rician_mean",
     "rician_std",
     "shape_errors",

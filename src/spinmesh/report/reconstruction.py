@@ -23,6 +23,7 @@ from spinmesh.inversion import (
     HISTORY,
     Reconstruction,
     ShapeModel,
+    credibility,
     profile,
     rician_mean,
     rician_std,
@@ -54,10 +55,16 @@ def plot_reconstruction(
 ) -> Figure:
     """Overlay with the truth if known, convergence, radius along the axis, measured and predicted.
 
-    With the shape `model` the radius gets its posterior band and the mean training shape.
+    With the shape `model` the radius gets its posterior band and the mean training shape, and the
+    title says if the shape is not to be believed.
     """
+    doubts = () if model is None else credibility(reconstruction, model).warnings
     with picture(path, 13.5, 7.6) as figure:
-        figure.suptitle(headline(reconstruction), x=0.01, ha="left", fontsize=11, weight="bold")
+        title = figure.suptitle(
+            "\n".join([headline(reconstruction), *map(_warning, doubts)]),
+            x=0.01, ha="left", fontsize=11, weight="bold",
+        )  # fmt: skip
+        title.set_color(VERMILLION if doubts else INK)
         left, right = figure.subfigures(1, 2, width_ratios=(1, 2), squeeze=False)[0]
         _draw_overlay(left, reconstruction)
         axes = right.subplots(2, 2)
@@ -77,6 +84,11 @@ def headline(reconstruction: Reconstruction) -> str:
             words.append(f"{name} error {own:.3f} µm (mean training shape: {mean:.3f})")
     words.append(f"χ² per measurement {m['chi2_per_measurement']:.2f}")
     return "Reconstruction: " + ", ".join(words)
+
+
+def _warning(doubt: str) -> str:
+    """What is wrong, without the remedy, in a line that fits the figure."""
+    return "WARNING: " + doubt.partition(". ")[0]
 
 
 def _draw_overlay(figure: SubFigure, reconstruction: Reconstruction) -> None:

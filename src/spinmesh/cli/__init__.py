@@ -1,4 +1,4 @@
-"""The command line: one mesh's signals without the workflow."""
+"""The command line: one mesh's signals, or one signal's mesh, without the workflow."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
+from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.errors import ConfigError, SpinmeshError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(reconstruct)
 
 MESH = "Mesh file (.msh, .vtu, .mesh, ...) of tetra or tetra10 cells; labels from its cell data."
 OUT = "FILE.zarr or FILE.csv (signal in um^3 times density)."

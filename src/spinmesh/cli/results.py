@@ -1,0 +1,98 @@
+"""The files that a reconstruction from the command line leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spinmesh.inversion import (
+    DESCRIPTION,
+    Credibility,
+    Reconstruction,
+    Samples,
+    ShapeModel,
+    credibility,
+    describe,
+    describe_posterior,
+    posterior_shapes,
+)
+from spinmesh.io import save, write_text
+from spinmesh.io.meshes import write_mesh
+from spinmesh.provenance import Provenance, package_version
+from spinmesh.report import plot_reconstruction
+
+
+def write_results(
+    found: Reconstruction, model: ShapeModel, folder: Path, seed: int, signal: str
+) -> list[str]:
+    """Mesh, samples, store, figure and, last, summary.json; returns what to tell the user.
+
+    `reconstruction.vtu` has point data `spread_um`, the posterior spread of every node; `samples`
+    is a Substrates store of posterior shapes with their latents and free quantities.
+    """
+    shapes = posterior_shapes(found, model)
+    trust = credibility(found, model)
+    posterior = describe_posterior(shapes)
+    provenance = Provenance(seed)
+    spread = {"spread_um": found.spread.numpy()}
+    write_mesh(found.mesh, folder / "reconstruction.vtu", spread)
+    save(shapes, folder / "samples", provenance)
+    save(found, folder / "reconstruction.zarr", provenance)
+    plot_reconstruction(found, folder / "reconstruction.png", model)
+    summary = {"signal": signal, "seed": seed, "package_version": package_version()}
+    summary |= _summary(found, trust, posterior)
+    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", folder / "summary.json")
+    return [*_lines(summary, folder), *(f"WARNING: {doubt}" for doubt in trust.warnings)]
+
+
+def _summary(
+    found: Reconstruction, trust: Credibility, posterior: Mapping[str, tuple[float, float]]
+) -> dict[str, Any]:
+    best = describe(found.mesh)
+    shape = {
+        f"{name}_{unit.replace('^', '')}": {"best": best[name], "mean": mean, "sd": sd}
+        for (name, unit), (mean, sd) in zip(DESCRIPTION.items(), posterior.values(), strict=True)
+    }
+    return {
+        "measurements": len(found.chi2),
+        "snr": 1 / found.target.sigma if found.target.sigma > 0 else None,
+        "warnings": list(trust.warnings),
+        "fit": {
+            "chi2": trust.chi2,
+            "chi2_per_measurement": trust.chi2 / len(found.chi2),
+            "degrees_of_freedom": trust.degrees,
+            "misfit_probability": trust.misfit_probability,
+            "squared_distance_from_family_mean": trust.distance,
+            "largest_of_training_shapes": trust.family_distance,
+            "data_determined": int(found.metrics["data_determined"]),
+            "latent": len(found.latent),
+            "iterations": int(found.history[-1, 1]),
+        },
+        "shape": shape,
+        "free": _free(found.posterior.samples),
+        "rotation": found.rotation.tolist(),
+    }
+
+
+def _free(samples: Samples) -> dict[str, Any]:
+    """Posterior of each free quantity of the tissue, keyed by its label (units of Tissue)."""
+    mean, spread = samples.physics.mean(0).tolist(), samples.physics.std(0).tolist()
+    rows = zip(samples.quantities, mean, spread, strict=True)
+    return {label: {"mean": own, "sd": sd} for label, own, sd in rows}
+
+
+def _lines(summary: Mapping[str, Any], folder: Path) -> list[str]:
+    fit = summary["fit"]
+    words = [
+        f"{name.rpartition('_')[0].replace('_', ' ')} {v['mean']:.3g} +- {v['sd']:.2g} "
+        f"{name.rpartition('_')[2]}"
+        for name, v in summary["shape"].items()
+    ]
+    words += [f"{name} {v['mean']:.3g} +- {v['sd']:.2g}" for name, v in summary["free"].items()]
+    return [
+        f"{folder}: {', '.join(words)}",
+        f"chi2 per measurement {fit['chi2_per_measurement']:.2f}, {fit['data_determined']} of "
+        f"{fit['latent']} directions known from the data",
+    ]

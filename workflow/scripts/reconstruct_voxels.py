@@ -1,0 +1,24 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.config import Reconstruct, TissueSection
+from spinmesh.inversion import ShapeModel, reconstruct_voxels
+from spinmesh.io import load, load_optional, save
+from spinmesh.io.acquisitions import read_acquisition
+from spinmesh.io.targets import read_voxels
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+acquisition = read_acquisition(**snakemake.params.measured_with)
+targets = read_voxels(acquisition, **snakemake.params.voxels)
+maps = reconstruct_voxels(
+    targets.shard(int(snakemake.wildcards.shard), snakemake.params.shards),
+    load(ShapeModel, snakemake.input.model),
+    TissueSection(**snakemake.params.tissue).tissue(),
+    Reconstruct(**snakemake.params.reconstruct).spec(),
+    snakemake.params.seed,
+    load_optional(Signals, snakemake.input.signals),
+)
+save(maps, snakemake.output.voxels, Provenance(**snakemake.params.provenance))
