@@ -108,14 +108,15 @@ def test_reconstruction_shows_truth_convergence_radius_and_signals(
 
 
 def test_reconstruction_without_a_truth_shows_what_is_known(tmp_path, reconstruction) -> None:
-    """A measured voxel has no truth: no colour bar, no errors, the rest stays."""
+    """A measured voxel has no truth: colours are the posterior's spread, errors are not there."""
     measured = replace(
         reconstruction,
         target=replace(reconstruction.target, truth=None),
         metrics={"chi2_per_measurement": 1.5},
     )
     figure = plot_reconstruction(measured, tmp_path / "r.png")
-    assert_picture(tmp_path / "r.png", figure, axes=2 + 4)
+    assert_picture(tmp_path / "r.png", figure, axes=2 + 1 + 4)
+    assert "posterior spread" in figure.axes[2].get_xlabel()
     assert "error" not in figure.get_suptitle()
 
 
