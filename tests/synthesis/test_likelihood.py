@@ -32,12 +32,12 @@ def levels(steps):
 
 def test_the_likelihood_of_a_gaussian_is_exact_to_second_order():
     x, errors = torch.randn(50, 3, dtype=F64, generator=seeded(1)), []
-    for steps in (100, 200, 400):
+    for steps in (50, 100, 200):
         own = log_likelihood(gaussian, x, levels(steps), (MEAN, SD))
         errors.append(float((own - exact(x, 0.01)).abs().max()))
     # Heun's method: halving the step quarters the error.
     assert all(3.3 < errors[i] / errors[i + 1] < 5 for i in (0, 1))
-    assert errors[-1] < 1e-2
+    assert errors[-1] < 0.05
 
 
 def test_probes_agree_with_the_exact_divergence():

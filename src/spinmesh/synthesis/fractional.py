@@ -15,7 +15,6 @@ from itertools import pairwise
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.optimize import brentq
 from scipy.special import gammainc
 from torch import Tensor
 
@@ -23,8 +22,8 @@ from spinmesh.errors import ConfigError
 from spinmesh.synthesis.sde import SDE, Denoise, normal_like
 
 Matrix = Float[Tensor, "state state"]
-# Runge-Kutta steps along [0, 1]: the covariance is then right to some 1e-8.
-RESOLUTION = 1000
+# Runge-Kutta steps along [0, 1], short near 0: the covariance is then right to some 1e-8.
+RESOLUTION = 400
 
 
 @dataclass(frozen=True)
@@ -102,38 +101,41 @@ class FractionalVP(SDE):
         return torch.tensordot(_root(covariance).to(like), normal_like(like, generator), 1)
 
     @cached_property
-    def _table(self) -> list[tuple[Matrix, Matrix]]:
-        """Phi(t, 0) and the covariance from a certain start, at n / RESOLUTION."""
-        d, h = self.terms + 1, 1 / RESOLUTION
-        phi, sigma = torch.eye(d, dtype=torch.float64), torch.zeros(d, d, dtype=torch.float64)
-        table = [(phi, sigma)]
+    def _table(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Phi(t, 0) and the covariance from a certain start, at t = (n / RESOLUTION)^2."""
+        d = self.terms + 1
+        table = [(np.eye(d), np.zeros((d, d)))]
         for n in range(RESOLUTION):
-            phi, sigma = self._advance(phi, sigma, n * h, h)
-            table.append((phi, sigma))
+            t, after = ((k / RESOLUTION) ** 2 for k in (n, n + 1))
+            table.append(self._advance(*table[-1], t, after - t))
         return table
 
-    def _advance(self, phi: Matrix, sigma: Matrix, t: float, h: float) -> tuple[Matrix, Matrix]:
+    def _advance(
+        self, phi: np.ndarray, sigma: np.ndarray, t: float, h: float
+    ) -> tuple[np.ndarray, np.ndarray]:
         """One Runge-Kutta step of Phi' = A Phi and Sigma' = A Sigma + Sigma A' + G G'."""
 
-        def slope(phi: Matrix, sigma: Matrix, t: float) -> tuple[Matrix, Matrix]:
+        def slope(p: np.ndarray, s: np.ndarray, t: float) -> tuple[np.ndarray, np.ndarray]:
             now = torch.tensor(t, dtype=torch.float64)
-            A, G = self.matrix(now), self.gain(now)
-            return A @ phi, A @ sigma + sigma @ A.T + torch.outer(G, G)
+            A, G = self.matrix(now).numpy(), self.gain(now).numpy()
+            return A @ p, A @ s + s @ A.T + np.outer(G, G)
 
         slopes = [slope(phi, sigma, t)]
         for share in (0.5, 0.5, 1.0):
             p, s = slopes[-1]
             slopes.append(slope(phi + share * h * p, sigma + share * h * s, t + share * h))
-        for share, (p, s) in zip((1, 2, 2, 1), slopes, strict=True):
-            phi, sigma = phi + h / 6 * share * p, sigma + h / 6 * share * s
+        for weight, (p, s) in zip((1, 2, 2, 1), slopes, strict=True):
+            phi, sigma = phi + h / 6 * weight * p, sigma + h / 6 * weight * s
         return phi, sigma
 
     def transition(self, t: Tensor) -> tuple[Matrix, Matrix]:
         """Phi(t, 0), and the covariance of (X_t, Y_t) given X_0."""
-        n = min(int(float(t) * RESOLUTION), RESOLUTION)
-        rest = float(t) - n / RESOLUTION
+        n = min(int(float(t) ** 0.5 * RESOLUTION + 1e-9), RESOLUTION)
+        rest = float(t) - (n / RESOLUTION) ** 2
         phi, sigma = self._table[n]
-        return self._advance(phi, sigma, n / RESOLUTION, rest) if rest > 0 else (phi, sigma)
+        if rest > 1e-12:
+            phi, sigma = self._advance(phi, sigma, (n / RESOLUTION) ** 2, rest)
+        return torch.from_numpy(phi), torch.from_numpy(sigma)
 
     def covariance(self, t: Tensor) -> Matrix:
         """Covariance of (X_t, Y_t) given X_0."""
@@ -146,14 +148,13 @@ class FractionalVP(SDE):
         tau2 = float(sigma[0, 0] - sigma[0, 1:] @ eta)
         return eta, max(tau2, 0.0) ** 0.5 / float(self.mean_factor(t))
 
-    def time_of(self, noise_level: float) -> Tensor:
-        """The t at which R / c carries `noise_level`."""
-
-        def excess(t: float) -> float:
-            return self.residual(torch.tensor(t, dtype=torch.float64))[1] - noise_level
-
-        found = brentq(excess, 1e-4, 1.0, xtol=1e-8)
-        return torch.tensor(found, dtype=torch.float64)
+    def times(self, steps: int, lowest: float) -> Float[Tensor, " time"]:
+        """Falling times from 1 to noise level `lowest`, spaced like `sde.noise_levels`."""
+        t = (torch.arange(1, RESOLUTION + 1, dtype=torch.float64) / RESOLUTION) ** 2
+        # Near 0 the level is below what rounding leaves of the covariance; it has to grow.
+        level = np.maximum.accumulate([self.residual(now)[1] for now in t])
+        ramp = np.linspace(level[-1] ** (1 / 7), lowest ** (1 / 7), steps) ** 7
+        return torch.from_numpy(np.interp(ramp, level, t.numpy()))
 
     def joint_score(self, denoise: Denoise, z: Tensor, t: Tensor) -> Tensor:
         """Score of (X_t, Y_t) from a denoiser: (s, -eta s - Cov(Y)^-1 Y), s that of R."""

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import jvp
+from torch.func import jvp, vmap
 
 from spinmesh.errors import ConfigError
 from spinmesh.synthesis.sde import Denoise
@@ -39,11 +39,13 @@ def log_likelihood(
 
     def slope(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """dx / dlog sigma, and its divergence."""
-        trace = x.new_zeros(len(x))
-        for v in directions:
-            flow, along, *_ = jvp(lambda y: y - denoise(y, sigma), (x,), (v,))
-            trace = trace + (v * along).flatten(1).sum(1)
-        return flow, trace / max(probes, 1)
+
+        def along(v: Tensor) -> tuple[Tensor, Tensor]:
+            flow, change, *_ = jvp(lambda y: y - denoise(y, sigma), (x,), (v,))
+            return flow, (v * change).flatten(1).sum(1)
+
+        flow, traces = vmap(along, out_dims=(None, 0))(directions)
+        return flow, traces.sum(0) / max(probes, 1)
 
     start, change = x, x.new_zeros(len(x))
     for now, after in pairwise(levels.flip(0)):
@@ -59,7 +61,10 @@ def log_likelihood(
     return change - 0.5 * (square + size * math.log(2 * math.pi * variance))
 
 
-def _directions(x: Tensor, probes: int, generator: torch.Generator | None) -> list[Tensor]:
+def _directions(
+    x: Tensor, probes: int, generator: torch.Generator | None
+) -> Float[Tensor, "direction batch ..."]:
+    """Unit vectors, or random signs."""
     size = x[0].numel()
     if probes == 0:
         if size > LARGEST_EXACT:
@@ -68,10 +73,8 @@ def _directions(x: Tensor, probes: int, generator: torch.Generator | None) -> li
                 "Give `probes` and a generator."
             )
         unit = torch.eye(size, dtype=x.dtype, device=x.device)
-        return [row.reshape(x.shape[1:]).expand_as(x) for row in unit]
+        return unit.reshape(size, 1, *x.shape[1:]).expand(size, *x.shape)
     if generator is None:
         raise ConfigError("likelihood: probes are random. Give a seeded generator.")
-    return [
-        2.0 * torch.randint(2, x.shape, generator=generator, device=x.device).to(x) - 1.0
-        for _ in range(probes)
-    ]
+    signs = torch.randint(2, (probes, *x.shape), generator=generator, device=x.device)
+    return 2.0 * signs.to(x) - 1.0

@@ -220,15 +220,7 @@ def _draw_fractional(
 ) -> Tensor:
     sde = FractionalVP(spec.hurst)
     z = sde.prior(torch.zeros(sde.terms + 1, *shape, dtype=torch.float64), generator)
-    return fractional(sde, denoise, z, fractional_times(sde, spec.steps, LOWEST_NOISE), generator)
-
-
-def fractional_times(sde: FractionalVP, steps: int, lowest: float) -> Times:
-    """Falling times from 1 whose noise levels are spaced like those of a linear equation."""
-    highest = sde.residual(torch.ones((), dtype=torch.float64))[1]
-    ramp = torch.linspace(highest ** (1 / 7), lowest ** (1 / 7), steps, dtype=torch.float64) ** 7
-    times = [sde.time_of(float(level)) for level in ramp[1:]]
-    return torch.stack([torch.ones((), dtype=torch.float64), *times])
+    return fractional(sde, denoise, z, sde.times(spec.steps, LOWEST_NOISE), generator)
 
 
 def _draw_nonlinear(
