@@ -1,6 +1,6 @@
 """Scores of two-dimensional sets at equal budget, beside the train-versus-test floor.
 
-    python benchmarks/synthesis_2d.py [--iterations 4000] [--seeds 3] [--out DIR]
+    python benchmarks/synthesis_2d.py [--iterations 2000] [--seeds 3] [--out DIR]
 
 Trains EDM (VE, denoiser), VP (DSM) and the Malliavin weight (A) of a double well with one network,
 one budget and one data set per seed, draws as many points as there are test points, and writes
@@ -40,9 +40,9 @@ from spinmesh.synthesis import (
     MeanWeight,
     Perceptron,
     WeightRegression,
+    dpm_solver_2m,
     euler_maruyama,
     fit,
-    heun,
     noise_levels,
     problem,
     seeded_unet,
@@ -99,12 +99,12 @@ def draw(name: str, train: Tensor, seed: int, iterations: int, count: int) -> Te
     with torch.no_grad():
         if isinstance(sde, LinearSDE):
             denoiser = Denoiser(network, *moments)
-            levels = noise_levels(sde, 50, 0.005).float()
+            levels = noise_levels(sde, 40, 0.005).float()
             start = moments[0] + levels[0] * noise
-            return heun(lambda x, s: denoiser(x, s.expand(count)), start, levels)
+            return dpm_solver_2m(lambda x, s: denoiser(x, s.expand(count)), start, levels)
         assert isinstance(task, WeightRegression)
         weight = MeanWeight(network, sde, task.scalings)
-        times = sde.grid(200).flip(0).float()
+        times = sde.grid(100).flip(0).float()
         times = times[times >= task.times[1]]
         # From forward-simulated data: nothing is assumed of the law at the horizon.
         *_, (x, _) = task.chain(supply(count, generator)[0], generator)
@@ -143,7 +143,7 @@ def weight_cost() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=4000)
+    parser.add_argument("--iterations", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("results/benchmarks"))
     options = parser.parse_args()
@@ -163,7 +163,10 @@ def main() -> None:
                 distance = sliced_w2(samples, test, seed)
                 seconds = time.process_time() - start
                 rows.append([title, name, seed, distance, floor, distance / floor, seconds])
-                print(",".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in rows[-1]))
+                print(
+                    ",".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in rows[-1]),
+                    flush=True,
+                )
     with (options.out / "synthesis_2d.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["set", "model", "seed", "sliced_w2", "floor", "ratio", "cpu_s"])

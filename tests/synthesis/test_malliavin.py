@@ -19,10 +19,10 @@ def seeded(seed):
 @pytest.mark.parametrize("equation", LINEAR, ids=lambda e: type(e).__name__)
 def test_all_weights_of_a_linear_chain_are_the_closed_form(equation):
     """A scalar, A matrix and C with K = a^2/gamma equal gamma^-1 (X - Y X0) of the chain."""
-    times = torch.linspace(0.05, 1.0, 41, dtype=F64)
-    h = times.diff()
-    J = 1 + h * equation.drift_slope(torch.ones(40, dtype=F64), times[:-1])
-    a = equation.noise(times[:-1]) * h.sqrt()
+    times = torch.linspace(0, 1, 41, dtype=F64)
+    h, one = float(times[1]), torch.ones((), dtype=F64)
+    J = [equation.flow(one, t, h)[1] for t in times[:-1]]
+    a = [equation.kick(t, h) for t in times[:-1]]
     x0 = torch.randn(50, 3, dtype=F64, generator=seeded(1))
     *_, (x, scalar) = chains.forward_chain(equation, x0, times, seeded(2))
     # The other roads see the same increments.
@@ -40,6 +40,9 @@ def test_all_weights_of_a_linear_chain_are_the_closed_form(equation):
     # 40 steps of float64 rounding on numbers of order 10.
     for weight in (scalar.delta, matrix.delta, running):
         torch.testing.assert_close(weight, closed, rtol=1e-10, atol=1e-10)
+    # The step is exact, so gamma and Y are those of the equation.
+    torch.testing.assert_close(gamma, equation.gamma(one), rtol=1e-10, atol=0)
+    torch.testing.assert_close(Y, equation.mean_factor(one), rtol=1e-10, atol=0)
 
 
 def test_matrix_weight_of_a_diagonal_drift_is_the_scalar_one():
@@ -66,7 +69,7 @@ def test_gamma_solves_its_differential_equation(equation):
     """gamma' = 2 b' gamma + g^2 and Y' = b' Y; time_of inverts the noise level."""
     t = torch.linspace(0.05, 1, 20, dtype=F64)
     step = 1e-5  # central difference: error step^2 x third derivative, about 1e-7 relative.
-    slope = equation.drift_slope(torch.ones_like(t), t)
+    slope = -0.5 * equation.beta(t)
     numeric = (equation.gamma(t + step) - equation.gamma(t - step)) / (2 * step)
     exact = 2 * slope * equation.gamma(t) + equation.noise(t) ** 2
     torch.testing.assert_close(numeric, exact, rtol=1e-6, atol=1e-8)

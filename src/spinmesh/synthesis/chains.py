@@ -23,7 +23,7 @@ Times = Float[Tensor, " time"]
 def forward_chain(
     sde: SeparableSDE, x0: Tensor, times: Times, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, ElementwiseWeight]]:
-    """Euler-Maruyama from x0 at times[0], with weight (A) after each step.
+    """The chain from x0 at times[0], with weight (A) after each step.
 
     `.delta` of a yielded weight regressed on (x, t) gives minus the score of the chain's law, with
     no time-step error in that identity.
@@ -31,10 +31,9 @@ def forward_chain(
     x, weight = x0, ElementwiseWeight.start(x0)
     for t, h in _steps(times):
         now = x0.new_tensor(t)
-        a = sde.noise(now) * h**0.5
-        J, H = 1 + h * sde.drift_slope(x, now), h * sde.drift_curvature(x, now)
+        a, (F, J, H) = sde.kick(now, h), sde.flow(x, now, h)
         xi = normal_like(x, generator)
-        x, weight = x + h * sde.drift(x, now) + a * xi, weight.step(J, H, a, xi)
+        x, weight = F + a * xi, weight.step(J, H, a, xi)
         yield x, weight
 
 
@@ -93,7 +92,7 @@ def _advance(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """New state, pulled weight, increment and its size."""
     now = x.new_tensor(t)
-    a = sde.noise(now) * h**0.5
+    a = sde.kick(now, h)
     xi = normal_like(x, generator)
     pulled = sde.pull(x, delta, now, h)
     return sde.move(x, now, h) + a * xi, pulled, xi, a

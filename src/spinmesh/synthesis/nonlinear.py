@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -38,15 +39,30 @@ class WellSDE(SeparableSDE):
     """dX = b(X) dt + sigma dB in each coordinate; the limit law is exp(int 2 b / sigma^2).
 
     A rate beta(t) in front of drift and squared noise is only another clock, so there is none:
-    the chain's grid takes its place.
+    the chain's grid takes its place. The step is Euler's, F = x + h b.
     """
 
     closed_form = ("prior", "stationary")
     targets = (FORWARD, BISMUT, LOCAL, ITO)
     sigma: float
 
+    @abstractmethod
+    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+        """b'(x)."""
+
+    @abstractmethod
+    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+        """b''(x)."""
+
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        J, H = 1 + h * self.drift_slope(x, t), h * self.drift_curvature(x, t)
+        return x + h * self.drift(x, t), J, H
+
     def noise(self, t: Tensor) -> Tensor:
         return torch.full_like(t, self.sigma)
+
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        return self.noise(t) * h**0.5
 
     def base_score(self, x: Tensor, t: Tensor) -> Tensor:
         return 2 / self.sigma**2 * self.drift(x, t)
@@ -196,6 +212,9 @@ class CoupledDrift(ChainSDE):
     def noise(self, t: Tensor) -> Tensor:
         return torch.full_like(t, self.sigma)
 
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        return self.noise(t) * h**0.5
+
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
         return vmap(self.step(h))(x)
 
@@ -251,6 +270,9 @@ class AllenCahn(ChainSDE):
 
     def noise(self, t: Tensor) -> Tensor:
         return torch.full_like(t, self.sigma)
+
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        return self.noise(t) * h**0.5
 
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
         y, growth = self.heat(x, h), math.exp(self.rate * h)
@@ -339,9 +361,9 @@ def _through(
 def _simulated(sde: ChainSDE, like: Tensor, generator: torch.Generator) -> Tensor:
     """The chain after four horizons from standard normal numbers, in steps of horizon / 50."""
     x, h = normal_like(like, generator), sde.horizon / 50
-    a = float(sde.noise(torch.zeros(()))) * h**0.5
     for n in range(200):
-        x = sde.move(x, x.new_tensor(n * h), h) + a * normal_like(x, generator)
+        t = x.new_tensor(n * h)
+        x = sde.move(x, t, h) + sde.kick(t, h) * normal_like(x, generator)
     return x
 
 

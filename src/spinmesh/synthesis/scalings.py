@@ -68,14 +68,18 @@ class Scalings:
 def pilot_scalings(
     sde: ChainSDE, pairs: Iterable[tuple[Tensor, Tensor]], times: Float[Tensor, " time"]
 ) -> Scalings:
-    """Scalings from pilot pairs (X_t, delta) at `times`; the target is delta + base score."""
+    """Scalings from pilot pairs (X_t, delta) at `times`; the target is delta + base score.
+
+    Of a weight, E[delta] = 0 and Cov(delta, X) = 1 whatever the equation, by integration by parts
+    with the test functions 1 and X: its regression on X needs no estimate.
+    """
     rows = []
     for (x, delta), t in zip(pairs, times.tolist(), strict=True):
-        target = delta + sde.base_score(x, x.new_tensor(t))
-        centre, spread, offset = x.mean(), x.std(), target.mean()
+        base = sde.base_score(x, x.new_tensor(t))
+        centre, spread, offset = x.mean(), x.std(), base.mean()
         u = (x - centre) / spread
-        slope = (u * target).mean()
-        rows.append([centre, spread, offset, slope, (target - offset - slope * u).std()])
+        slope = 1 / spread + (u * base).mean()
+        rows.append([centre, spread, offset, slope, (delta + base - offset - slope * u).std()])
     columns = torch.tensor(rows, dtype=torch.float64).T
     if not bool(torch.isfinite(columns).all()):
         raise ReductionError(

@@ -80,6 +80,10 @@ class ChainSDE(SDE):
         """F(x), the step of length h without its noise."""
 
     @abstractmethod
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        """a, the deviation of the step's noise."""
+
+    @abstractmethod
     def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
         """J^-T (delta + grad log|det J|) with J = F'(x); ConfigError where J cannot be inverted."""
 
@@ -93,24 +97,17 @@ class ChainSDE(SDE):
 
 
 class SeparableSDE(ChainSDE):
-    """An equation whose drift acts elementwise, which is all that the O(d) weight needs.
-
-    Its chain is Euler's: F = x + h b.
-    """
+    """An equation whose step acts elementwise, which is all that the O(d) weight needs."""
 
     @abstractmethod
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
-        """b'(t, x), the derivative in x."""
-
-    @abstractmethod
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
-        """b''(t, x), the second derivative in x."""
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """F(x), J = F'(x) and H = F''(x) of the step of length h."""
 
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
-        return x + h * self.drift(x, t)
+        return self.flow(x, t, h)[0]
 
     def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
-        J, H = 1 + h * self.drift_slope(x, t), h * self.drift_curvature(x, t)
+        _, J, H = self.flow(x, t, h)
         refuse_singular(J, x, h)
         return (delta + H / J) / J
 
@@ -179,11 +176,16 @@ class LinearSDE(SeparableSDE):
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return -0.5 * self.beta(t) * x
 
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
-        return -0.5 * self.beta(t) * torch.ones_like(x)
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Exact: the chain has the marginals of the equation itself."""
+        now = t.double()
+        J = (self.mean_factor(now + h) / self.mean_factor(now)).to(x) * torch.ones_like(x)
+        return J * x, J, torch.zeros_like(x)
 
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        now = t.double()
+        J = self.mean_factor(now + h) / self.mean_factor(now)
+        return (self.gamma(now + h) - J**2 * self.gamma(now)).sqrt().to(t)
 
 
 @dataclass(frozen=True)
