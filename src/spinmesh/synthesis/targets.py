@@ -41,6 +41,8 @@ Supply = Callable[[int, torch.Generator], tuple[Tensor, Batch]]
 # Steps of a chain; one path gives PICKS training pairs, at random times, to as many batches.
 CHAIN_STEPS = 64
 PICKS = 4
+# Numbers stepped at once, at least: below that, overhead is all the cost.
+BLOCK = 32_768
 # Paths from which gains and scalings are found.
 PILOTS = 256
 
@@ -142,7 +144,7 @@ class Denoising(Problem):
 class WeightRegression(Problem):
     """A Malliavin weight of the simulated chain of any equation with one.
 
-    Gains of (C) and scalings come from a pilot run. Each simulated block serves PICKS batches.
+    Gains of (C) and scalings come from a pilot run. Each simulated path serves PICKS batches.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class WeightRegression(Problem):
         self.gains: list[Tensor] = []
         self.waiting: list[Batch] = []
         pilots = supply(PILOTS, generator)[0]
+        self.batches = max(1, BLOCK // (batch * pilots[0].numel()))
         if target == BISMUT:
             self.gains = pilot_gains(sde, pilots, self.times, generator)
         elif target == LOCAL:
@@ -183,9 +186,9 @@ class WeightRegression(Problem):
         return self.waiting.pop()
 
     def _simulate(self, generator: torch.Generator) -> list[Batch]:
-        x0, context = self.supply(self.batch, generator)
+        x0, context = self.supply(self.batches * self.batch, generator)
         last = len(self.times)
-        shape = (PICKS, self.batch)
+        shape = (PICKS, len(x0))
         step = torch.randint(1, last, shape, generator=generator, device=generator.device)
         # Only the rows picked at a step are kept: `x[k, i]` is path i at step[k, i].
         x, delta = (x0.new_empty(PICKS, *x0.shape) for _ in range(2))
@@ -194,7 +197,12 @@ class WeightRegression(Problem):
             k, row = torch.nonzero(picks == n, as_tuple=True)
             x[k, row], delta[k, row] = pair[0][row], pair[1][row]
         t = self.times.to(x0)[step]
-        return [(x[k], delta[k], t[k], *context) for k in range(PICKS)]
+        rows = torch.arange(len(x0), device=x0.device).split(self.batch)
+        return [
+            (x[k, r], delta[k, r], t[k, r], *(c[r] for c in context))
+            for k in range(PICKS)
+            for r in rows
+        ]
 
     def loss(self, network: Network, batch: Batch) -> Tensor:
         return MeanWeight(network, self.sde, self.scalings).loss(*batch)
