@@ -20,8 +20,8 @@ def main(folder: str | Path = ".") -> float:
     """
     # Ten lines: your drift, its chain with weights, and a regression of the weight on X.
     sde = synthesis.OwnDrift(lambda x: torch.sin(2 * x) - x, sigma=0.8, horizon=8.0)
-    x0 = torch.full((100_000,), 0.4, dtype=torch.float64)
-    x, weight = synthesis.simulate_weight(sde, x0, 200, 8.0, torch.Generator().manual_seed(1))
+    x0 = torch.full((40_000,), 0.4, dtype=torch.float64)
+    x, weight = synthesis.simulate_weight(sde, x0, 160, 8.0, torch.Generator().manual_seed(1))
     edges = torch.linspace(-1.6, 1.6, 33, dtype=torch.float64)
     cell = torch.bucketize(x, edges)
     score = torch.stack([-weight.delta[cell == k].mean() for k in range(1, 33)])

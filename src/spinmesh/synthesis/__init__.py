@@ -8,7 +8,7 @@ from spinmesh.synthesis.chains import (
     simulate_weight,
 )
 from spinmesh.synthesis.evaluation import Synthesis, compare, sliced_w2, synthesise
-from spinmesh.synthesis.fractional import FractionalVP, fractional
+from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.likelihood import log_likelihood
 from spinmesh.synthesis.malliavin import (
@@ -97,7 +97,6 @@ __all__ = [
     "exponential",
     "fit",
     "forward_chain",
-    "fractional",
     "guided",
     "heun",
     "linear_weight",
@@ -111,6 +110,7 @@ __all__ = [
     "probability_flow",
     "problem",
     "rational_drift",
+    "reverse_fractional",
     "seeded_unet",
     "simulate_weight",
     "sliced_w2",

@@ -93,7 +93,7 @@ class FractionalVP(SDE):
         return torch.tensordot(self.matrix(t).to(x), x, 1)
 
     def noise(self, t: Tensor) -> Tensor:
-        """G(t); add an axis for every axis of the data."""
+        """G(t), one number for each row of the state."""
         return self.gain(t)
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -167,7 +167,7 @@ class FractionalVP(SDE):
         return torch.cat([s[None], -eta.to(z).reshape(shape) * s - torch.tensordot(pull, z[1:], 1)])
 
 
-def fractional(
+def reverse_fractional(
     sde: FractionalVP,
     denoise: Denoise,
     z: Tensor,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.progress import progress
-from spinmesh.synthesis.fractional import FractionalVP, fractional
+from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sde import (
     LOWEST_NOISE,
@@ -114,7 +114,7 @@ def euler_maruyama(
     """
     for now, after in pairwise(times):
         drift, g = sde.reverse(score, x, now)
-        noise = normal_like(x, generator)
+        noise = normal_like(x[:1] if sde.shared_noise else x, generator)
         x = x + tamed(sde, (after - now) * drift) + g * (now - after).sqrt() * noise
     return x
 
@@ -220,7 +220,7 @@ def _draw_fractional(
 ) -> Tensor:
     sde = FractionalVP(spec.hurst)
     z = sde.prior(torch.zeros(sde.terms + 1, *shape, dtype=torch.float64), generator)
-    return fractional(sde, denoise, z, sde.times(spec.steps, LOWEST_NOISE), generator)
+    return reverse_fractional(sde, denoise, z, sde.times(spec.steps, LOWEST_NOISE), generator)
 
 
 def _draw_nonlinear(

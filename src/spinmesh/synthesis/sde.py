@@ -35,7 +35,7 @@ class SDE(ABC):
     `closed_form`: of marginal (law of X_t given X_0), weight (delta), prior (law at the horizon)
     and stationary (score of the limit law), those that need no simulation. `targets`: what can be
     regressed. `superlinear`: the drift outgrows x, so that an explicit reverse step must be tamed.
-    `shared_noise`: one Brownian motion drives all rows of axis 0.
+    `shared_noise`: one Brownian motion drives all rows of axis 0, and g(t) has one number for each.
     """
 
     closed_form: ClassVar[tuple[str, ...]] = ()
@@ -63,6 +63,8 @@ class SDE(ABC):
         0 the probability-flow ODE; all values between have the same marginals.
         """
         g, s = self.noise(t), score(x, t)
+        if self.shared_noise:
+            g = g.reshape(-1, *[1] * (x.ndim - 1))
         diffused = g * (g * s).sum(0, keepdim=True) if self.shared_noise else g**2 * s
         return self.drift(x, t) - 0.5 * (1 + churn**2) * diffused, churn * g
 
