@@ -44,8 +44,8 @@ def log_likelihood(
             flow, change, *_ = jvp(lambda y: y - denoise(y, sigma), (x,), (v,))
             return flow, (v * change).flatten(1).sum(1)
 
-        flow, traces = vmap(along, out_dims=(None, 0))(directions)
-        return flow, traces.sum(0) / max(probes, 1)
+        flow, traces = vmap(along)(directions)
+        return flow[0], traces.sum(0) / max(probes, 1)
 
     start, change = x, x.new_zeros(len(x))
     for now, after in pairwise(levels.flip(0)):
