@@ -74,7 +74,7 @@ MISTAKES = {
     "no snr": ({"snr": None}, "too few to estimate the noise"),
     "no signal": ({"signal": "none.csv"}, "no such signal file"),
     "suffix": ({"signal": "s.txt"}, "Give a .csv, .nii or .nii.gz"),
-    "no acquisition": ({"bvals": None}, "give bvals, bvecs, delta_ms and Delta_ms together"),
+    "no acquisition": ({"bvals": None}, "Give bvals, bvecs, delta and Delta together"),
     "no model": ({"model": "none.zarr"}, "no Zarr store here. Run stage `reconstruct`"),
     "other store": ({"model": "target.zarr"}, "holds spinmesh/target version"),
     "other protocol": ({"training_signals": "signals.zarr"}, "belong to another protocol"),

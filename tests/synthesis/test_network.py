@@ -3,7 +3,8 @@
 import torch
 from torch.nn import functional
 
-from spinmesh.synthesis.network import Denoiser, Wrap, seeded_unet
+from spinmesh.synthesis.network import Wrap, seeded_unet
+from spinmesh.synthesis.scalings import Denoiser
 
 
 def trained_looking(seed=0):

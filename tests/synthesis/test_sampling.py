@@ -5,7 +5,19 @@ import torch
 from scipy.stats import kstest, norm
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis import VE, VP, SampleSpec, SubVP, euler_maruyama, heun, noise_levels
+from spinmesh.synthesis import (
+    VE,
+    VP,
+    SampleSpec,
+    SubVP,
+    dpm_solver_2m,
+    euler_maruyama,
+    exponential,
+    guided,
+    heun,
+    noise_levels,
+    probability_flow,
+)
 
 F64 = torch.float64
 MEANS, STD, SHARE = torch.tensor([[-1.0, 0.5], [1.5, -0.5]], dtype=F64), 0.4, 0.3
@@ -41,22 +53,42 @@ def start(n, scale, seed=11):
     return scale * torch.randn(n, 2, generator=generator, dtype=F64), generator
 
 
+@pytest.mark.parametrize("sampler", [heun, dpm_solver_2m])
 @pytest.mark.parametrize("sde", [VE(0.002, 50.0), VP()], ids=["ve", "vp"])
-def test_heun_returns_the_mixture(sde):
+def test_the_flow_returns_the_mixture(sde, sampler):
     levels = noise_levels(sde, 60, 0.002)
     noise, _ = start(8000, float(levels[0]))
-    assert min(p_values(heun(denoise, noise, levels))) > LEVEL
+    assert min(p_values(sampler(denoise, noise, levels))) > LEVEL
 
 
-@pytest.mark.parametrize("sde", [VE(0.01, 50.0), VP(), SubVP()], ids=["ve", "vp", "sub-vp"])
-def test_the_reverse_sde_returns_the_mixture(sde):
+def test_the_exponential_scheme_returns_the_mixture():
+    levels = noise_levels(VE(0.002, 50.0), 300, 0.002)
+    noise, generator = start(8000, float(levels[0]))
+    assert min(p_values(exponential(denoise, noise, levels, generator))) > LEVEL
+
+
+def test_the_flow_of_any_equation_returns_the_mixture():
+    """Heun in time, from the drift, noise and score alone."""
+    sde = VP()
+    times = sde.time_of(noise_levels(sde, 120, 0.01)[:-1])
+    noise, _ = start(4000, float(sde.std(times[0])))
+    x = probability_flow(sde, mixture_score(sde), noise, times)
+    assert min(p_values(x)) > LEVEL
+
+
+def mixture_score(sde):
     def score(x, t):
         Y = sde.mean_factor(t)
         return (Y * denoise(x / Y, sde.noise_level(t)) - x) / sde.gamma(t)
 
+    return score
+
+
+@pytest.mark.parametrize("sde", [VE(0.01, 50.0), VP(), SubVP()], ids=["ve", "vp", "sub-vp"])
+def test_the_reverse_sde_returns_the_mixture(sde):
     times = sde.time_of(noise_levels(sde, 500, 0.02)[:-1])
     noise, generator = start(4000, float(sde.std(times[0])))
-    x = euler_maruyama(sde, score, noise, times, generator)
+    x = euler_maruyama(sde, mixture_score(sde), noise, times, generator)
     x = denoise(x / sde.mean_factor(times[-1]), sde.noise_level(times[-1]))
     assert min(p_values(x)) > LEVEL
 
@@ -69,17 +101,28 @@ def test_a_wrong_score_is_noticed():
     assert min(p_values(off)) < LEVEL
 
 
-def test_heun_is_of_second_order():
+@pytest.mark.parametrize("sampler", [heun, dpm_solver_2m])
+def test_flow_samplers_are_of_second_order(sampler):
     """A single Gaussian has a closed flow: x(0) = x sd / sqrt(sd^2 + sigma^2)."""
     sd, errors = 0.5, []
     x = torch.tensor([[3.0]], dtype=F64)
-    for steps in (16, 32, 64):
+    for steps in (32, 64, 128):
         levels = torch.linspace(2.0, 0.5, steps + 1, dtype=F64)
-        out = heun(lambda y, s: sd**2 / (sd**2 + s**2) * y, x, levels)
+        out = sampler(lambda y, s: sd**2 / (sd**2 + s**2) * y, x, levels)
         errors.append(float((out - x * ((sd**2 + 0.25) / (sd**2 + 4)) ** 0.5).abs()))
     slopes = [errors[i] / errors[i + 1] for i in (0, 1)]
     # Second order gives 4; first order 2, third 8.
     assert all(3.3 < slope < 5 for slope in slopes)
+
+
+def test_guidance_goes_beyond_the_condition():
+    def mean(x, level, condition=0.0):
+        return 0 * x + condition
+
+    x, condition = torch.zeros(3, 2), torch.ones(3, 2)
+    for guidance in (0.0, 1.0, 2.5):
+        assert torch.equal(guided(mean, condition, guidance)(x, x), guidance * condition)
+    assert torch.equal(guided(mean, None, 2.5)(x, x), x)
 
 
 def test_unknown_samplers_are_refused():

@@ -4,7 +4,7 @@ from spinmesh.config.inference import ScoreModelSection
 from spinmesh.io import load, save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.synthesis import ImageSet, train_score
+from spinmesh.synthesis import ImageSet, Runtime, train_score
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
@@ -12,6 +12,6 @@ model = train_score(
     load(ImageSet, snakemake.input.images),
     ScoreModelSection(**snakemake.params.score_model).spec(),
     snakemake.params.seed,
-    snakemake.params.checkpoint,
+    Runtime(checkpoint=snakemake.params.checkpoint, restart=True),
 )
 save(model, snakemake.output.model, Provenance(**snakemake.params.provenance))

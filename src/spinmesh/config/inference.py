@@ -175,10 +175,14 @@ class Images(Section):
 class ScoreModelSection(Section):
     """The network that learns the score, and the SDE it learns it for."""
 
-    sde: Literal["ve", "vp", "sub-vp"] = "ve"
-    """Linear SDE whose Malliavin weight is the regression target."""
+    sde: Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"] = "ve"
+    """Equation that turns images into noise."""
     sde_parameters: dict[str, float] = Field(default_factory=dict)
     """Overrides of that SDE's constants, such as sigma_max or beta_max."""
+    target: Literal["denoiser", "dsm", "malliavin-a", "malliavin-c", "local-dsm", "ito"] = (
+        "denoiser"
+    )
+    """What is regressed: the closed weight of a linear SDE (denoiser, dsm) or that of a chain."""
     width: int = Field(32, ge=8, multiple_of=8)
     """Channels of the first level; a multiple of 8."""
     iterations: PositiveInt = 1200
@@ -202,14 +206,18 @@ class ScoreModelSection(Section):
 class Samples(Section):
     """What is drawn from the trained model."""
 
-    sampler: Literal["heun", "euler_maruyama"] = "heun"
-    """heun: the probability flow; euler_maruyama: the reverse SDE."""
+    sampler: Literal["heun", "dpm_solver_2m", "exponential", "fractional", "euler_maruyama"] = (
+        "heun"
+    )
+    """heun, dpm_solver_2m: the probability flow; the others: reverse SDEs."""
     steps: int = Field(24, ge=2)
     """Noise levels on the way."""
     count: int = Field(256, ge=2)
     """How many images."""
     guidance: NonNegativeFloat = 1.0
     """0: ignore the signal; 1: the posterior; above 1: exaggerate it."""
+    hurst: float = Field(0.8, gt=0, lt=1)
+    """Hurst index of the fractional noise, for the sampler `fractional`."""
 
     def spec(self) -> SampleSpec:
         """What `spinmesh.synthesis.draw_images` asks for."""

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from spinmesh.io.shapes import text_codes, text_from
 from spinmesh.io.store import Codec
-from spinmesh.synthesis import ImageSet, ScoreModel, ScoreSpec, Synthesis
+from spinmesh.synthesis import ImageSet, Scalings, ScoreModel, ScoreSpec, Synthesis
 
 _PIXELS = ("image", "pixel_y", "pixel_x")
 # Weights keep their names inside the store behind this prefix.
 _WEIGHT = "weight."
+_SCALING = "scaling."
 
 
 def _tensor(variable: xr.DataArray) -> Tensor:
@@ -60,6 +61,8 @@ def _encode_score_model(model: ScoreModel) -> xr.Dataset:
         # One axis name per length: a dataset wants equal names to mean equal lengths.
         dimensions = tuple(f"{name}[{axis}]" for axis in range(value.ndim))
         variables[_WEIGHT + name] = _variable(dimensions, value)
+    for name, value in ({} if model.scalings is None else vars(model.scalings)).items():
+        variables[_SCALING + name] = _variable(("time",), value)
     attributes = {
         "spec": json.dumps(asdict(model.spec)),
         "pixel_mean": model.pixel_mean,
@@ -71,6 +74,11 @@ def _encode_score_model(model: ScoreModel) -> xr.Dataset:
 def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
     spec = json.loads(dataset.attrs["spec"])
     spec["noise"] = tuple(spec["noise"])
+    scalings = {
+        str(name).removeprefix(_SCALING): _tensor(variable)
+        for name, variable in dataset.data_vars.items()
+        if str(name).startswith(_SCALING)
+    }
     return ScoreModel(
         spec=ScoreSpec(**spec),
         state={
@@ -83,6 +91,7 @@ def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
         condition_std=_tensor(dataset["condition_std"]),
         pixel_mean=dataset.attrs["pixel_mean"],
         pixel_std=dataset.attrs["pixel_std"],
+        scalings=Scalings(**scalings) if scalings else None,
     )
 
 
@@ -121,6 +130,6 @@ def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
 _STAGE = "synthesise"
 CODECS = (
     Codec(ImageSet, "spinmesh/images", 1, _STAGE, _encode_images, _decode_images),
-    Codec(ScoreModel, "spinmesh/score_model", 1, _STAGE, _encode_score_model, _decode_score_model),
+    Codec(ScoreModel, "spinmesh/score_model", 2, _STAGE, _encode_score_model, _decode_score_model),
     Codec(Synthesis, "spinmesh/synthesis", 1, _STAGE, _encode_synthesis, _decode_synthesis),
 )

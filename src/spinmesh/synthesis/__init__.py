@@ -1,58 +1,119 @@
 """Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
 
-from spinmesh.synthesis.evaluation import Synthesis, compare, synthesise
+from spinmesh.synthesis.chains import (
+    bismut_chain,
+    forward_chain,
+    local_gains,
+    pilot_gains,
+    simulate_weight,
+)
+from spinmesh.synthesis.evaluation import Synthesis, compare, sliced_w2, synthesise
+from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
+from spinmesh.synthesis.likelihood import log_likelihood
 from spinmesh.synthesis.malliavin import (
     ElementwiseWeight,
     MatrixWeight,
     bismut_step,
     linear_weight,
     pilot_gain,
-    simulate_weight,
 )
-from spinmesh.synthesis.network import Denoiser, UNet, seeded_unet
-from spinmesh.synthesis.sampling import SampleSpec, draw_images, euler_maruyama, heun
+from spinmesh.synthesis.model import ScoreModel, ScoreSpec, train_score
+from spinmesh.synthesis.network import Perceptron, UNet, seeded_unet
+from spinmesh.synthesis.nonlinear import (
+    SDES,
+    AllenCahn,
+    CoupledDrift,
+    DoubleWell,
+    OwnDrift,
+    StudentT,
+    make_sde,
+    rational_drift,
+)
+from spinmesh.synthesis.sampling import (
+    SampleSpec,
+    dpm_solver_2m,
+    draw_images,
+    euler_maruyama,
+    exponential,
+    guided,
+    heun,
+    probability_flow,
+)
+from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings
 from spinmesh.synthesis.sde import (
+    SDE,
     VE,
     VP,
-    DoubleWell,
+    ChainSDE,
     LinearSDE,
     SeparableSDE,
     SubVP,
-    linear_sde,
     noise_levels,
 )
-from spinmesh.synthesis.training import ScoreModel, ScoreSpec, train_score
+from spinmesh.synthesis.targets import Denoising, Problem, WeightRegression, problem
+from spinmesh.synthesis.training import FitSpec, Fitted, Runtime, fit
 
 __all__ = [
+    "SDE",
+    "SDES",
     "VE",
     "VP",
+    "AllenCahn",
+    "ChainSDE",
+    "CoupledDrift",
     "Denoiser",
+    "Denoising",
     "DoubleWell",
     "ElementwiseWeight",
+    "FitSpec",
+    "Fitted",
+    "FractionalVP",
     "ImageSet",
     "ImageSpec",
     "LinearSDE",
     "MatrixWeight",
+    "MeanWeight",
+    "OwnDrift",
+    "Perceptron",
+    "Problem",
+    "Runtime",
     "SampleSpec",
+    "Scalings",
     "ScoreModel",
     "ScoreSpec",
     "SeparableSDE",
+    "StudentT",
     "SubVP",
     "Synthesis",
     "UNet",
+    "WeightRegression",
+    "bismut_chain",
     "bismut_step",
     "compare",
+    "dpm_solver_2m",
     "draw_images",
     "euler_maruyama",
+    "exponential",
+    "fit",
+    "forward_chain",
+    "guided",
     "heun",
-    "linear_sde",
     "linear_weight",
+    "local_gains",
+    "log_likelihood",
+    "make_sde",
     "noise_levels",
     "pack_cross_sections",
     "pilot_gain",
+    "pilot_gains",
+    "probability_flow",
+    "problem",
+    "rational_drift",
+    "reverse_fractional",
     "seeded_unet",
     "simulate_weight",
+    "sliced_w2",
     "synthesise",
     "train_score",
 ]

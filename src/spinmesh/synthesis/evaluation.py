@@ -10,8 +10,8 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.synthesis.images import ImageSet
+from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
-from spinmesh.synthesis.training import ScoreModel
 
 # The sets need not be of one length, so their first axis has no name to be checked.
 Images = Float[Tensor, "_ pixel_y pixel_x"]
@@ -84,7 +84,7 @@ def compare(samples: Images, train: Images, test: Images, seed: int) -> dict[str
         "spectrum_log_error_to_train": spectrum_log_error(samples, train),
         "pixel_w1": wasserstein(samples.flatten(), test.flatten()),
         "volume_fraction_w1": wasserstein(fraction, test_fraction),
-        "sliced_w2": sliced_w2(samples, test, seed),
+        "sliced_w2": sliced_w2(_patches(samples), _patches(test), seed),
         "memorisation": memorisation(samples, train, test),
     }
 
@@ -117,12 +117,12 @@ def _quantiles(values: Tensor, levels: Tensor) -> Tensor:
     return ordered[(levels * len(values)).long()]
 
 
-def sliced_w2(a: Images, b: Images, seed: int) -> float:
-    """2-Wasserstein distance of 8x8 patches, root mean square over random unit directions."""
+def sliced_w2(a: Float[Tensor, "_ d"], b: Float[Tensor, "_ d"], seed: int) -> float:
+    """2-Wasserstein distance of points, root mean square over random unit directions."""
     generator = torch.Generator().manual_seed(seed)
-    direction = torch.randn(PATCH**2, PROJECTIONS, generator=generator, dtype=torch.float64)
+    direction = torch.randn(a.shape[1], PROJECTIONS, generator=generator, dtype=torch.float64)
     direction = direction / direction.norm(dim=0)
-    pairs = zip((_patches(a) @ direction).T, (_patches(b) @ direction).T, strict=True)
+    pairs = zip((a.double() @ direction).T, (b.double() @ direction).T, strict=True)
     squares = [wasserstein(x, y, power=2) ** 2 for x, y in pairs]
     return float((sum(squares) / len(squares)) ** 0.5)
 

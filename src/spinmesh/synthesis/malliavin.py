@@ -3,7 +3,8 @@
 `delta` is the Skorokhod integral of the covering field (arXiv 2503.16917; without Malliavin
 derivatives, arXiv 2507.05550). Below it is exact for the discretised chain X' = F(X) + a xi, by
 Gaussian integration by parts on the increments: one forward pass, no stored path, no time step
-error in the identity. J = F', H = F''.
+error in the identity. J = F', H = F''. `chains.py` carries them along an equation; here they can be
+used on any chain of your own, one step at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.sde import LinearSDE, SeparableSDE
+from spinmesh.synthesis.sde import LinearSDE
 
 # The matrix form holds d^3 numbers per path: it is a reference, not a tool for images.
 LARGEST_MATRIX_DIMENSION = 10
@@ -125,46 +126,24 @@ class MatrixWeight:
 
 
 def bismut_step(
-    delta: Float[Tensor, "path d"],
-    J: Float[Tensor, "path d d"],
-    log_det_gradient: Float[Tensor, "path d"],
-    a: float | Tensor,
-    xi: Float[Tensor, "path d"],
-    K: float | Tensor,
-) -> Float[Tensor, "path d"]:
+    pulled: Tensor, a: float | Tensor, xi: Tensor, K: float | Tensor
+) -> Float[Tensor, ...]:
     """Weight (C), for any coupled step F that is a diffeomorphism.
 
-    delta <- (1 - K) J^-T (delta + grad log|det J|) + K xi / a. Any gain K keeps the mean exact
-    (K = 1 at the first step); K = 1 always is local denoising score matching, and K = a^2 / gamma
-    is the closed form if F is linear. K may be a function of the new state, not of xi alone.
+    delta <- (1 - K) P + K xi / a with P = J^-T (delta + grad log|det J|) = `pulled`. Any gain K
+    that does not see xi keeps the mean exact, since P and xi / a both have the mean -score
+    (K = 1 at the first step); K = 1 always is local denoising score matching, and
+    K = a^2 / gamma is the closed form if F is linear.
     """
-    pulled = torch.linalg.solve(J.mT, (delta + log_det_gradient)[..., None])[..., 0]
     return (1 - K) * pulled + K * xi / a
 
 
-def pilot_gain(pulled: Tensor, local: Tensor) -> Float[Tensor, " d"]:
+def pilot_gain(pulled: Tensor, local: Tensor) -> Float[Tensor, ...]:
     """The constant K of least variance of (1 - K) P + K L, from pilot paths (axis 0).
 
-    K = (Var P - Cov(P, L)) / Var(P - L), P = J^-T (delta + grad log|det J|), L = xi / a.
+    K = (Var P - Cov(P, L)) / Var(P - L), P = J^-T (delta + grad log|det J|), L = xi / a. Complex
+    numbers are Fourier modes.
     """
     P, L = pulled - pulled.mean(0), local - local.mean(0)
-    return ((P**2).mean(0) - (P * L).mean(0)) / ((P - L) ** 2).mean(0)
-
-
-def simulate_weight(
-    sde: SeparableSDE, x0: Tensor, steps: int, end: float, generator: torch.Generator
-) -> tuple[Tensor, ElementwiseWeight]:
-    """Euler-Maruyama chain from x0 to time `end`, with its weight (A) at the end.
-
-    `.delta` of the result regressed on (x, t) gives minus the score of the chain's law, with no
-    time-step error in that identity.
-    """
-    h = end / steps
-    x, weight = x0, ElementwiseWeight.start(x0)
-    for n in range(steps):
-        t = x0.new_tensor(n * h)
-        a = sde.noise(t) * h**0.5
-        J, H = 1 + h * sde.drift_slope(x, t), h * sde.drift_curvature(x, t)
-        xi = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        x, weight = x + h * sde.drift(x, t) + a * xi, weight.step(J, H, a, xi)
-    return x, weight
+    shared = (P.abs() ** 2).mean(0) - (P * L.conj()).real.mean(0)
+    return shared / ((P - L).abs() ** 2).mean(0)

@@ -12,25 +12,38 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.progress import progress
-from spinmesh.synthesis.sde import Score, SeparableSDE, noise_levels
-from spinmesh.synthesis.training import ScoreModel
+from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
+from spinmesh.synthesis.model import ScoreModel
+from spinmesh.synthesis.sde import (
+    LOWEST_NOISE,
+    SDE,
+    Denoise,
+    LinearSDE,
+    Score,
+    noise_levels,
+    normal_like,
+)
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
-SAMPLERS = ("heun", "euler_maruyama")
-# Noise left at the end, before the last denoising: invisible beside a grey step of 1/16.
-LOWEST_NOISE = 0.01
+Levels = Float[Tensor, " level"]
+Times = Float[Tensor, " time"]
+DENOISER_SAMPLERS = ("heun", "dpm_solver_2m", "exponential", "fractional")
+SAMPLERS = (*DENOISER_SAMPLERS, "euler_maruyama")
 # Images denoised at once.
 BATCH = 64
 
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """How to sample. `guidance` 0 ignores the signal, 1 is the posterior, more exaggerates it."""
+    """How to sample. `guidance` 0 ignores the signal, 1 is the posterior, more exaggerates it.
+
+    `hurst` is that of the fractional noise, for the sampler `fractional`.
+    """
 
     sampler: str = "heun"
     steps: int = 24
     count: int = 256
     guidance: float = 1.0
+    hurst: float = 0.8
 
     def __post_init__(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -42,9 +55,10 @@ class SampleSpec:
                 f"sampler: steps {self.steps}, count {self.count}, guidance {self.guidance}; give "
                 "at least 2, 2 and 0."
             )
+        FractionalVP(self.hurst)
 
 
-def heun(denoise: Denoise, x: Tensor, levels: Float[Tensor, " level"]) -> Tensor:
+def heun(denoise: Denoise, x: Tensor, levels: Levels) -> Tensor:
     """Probability-flow ODE dx/dsigma = (x - D(x, sigma)) / sigma by Heun's method.
 
     `x` carries noise levels[0]; the levels fall, and the last may be 0 (Karras et al. 2022,
@@ -60,34 +74,88 @@ def heun(denoise: Denoise, x: Tensor, levels: Float[Tensor, " level"]) -> Tensor
     return x
 
 
-def euler_maruyama(
-    sde: SeparableSDE,
-    score: Score,
-    x: Tensor,
-    times: Float[Tensor, " time"],
-    generator: torch.Generator,
-) -> Tensor:
-    """The reverse SDE from times[0] down to times[-1]; `x` has the law of the first."""
-    for now, after in pairwise(times):
-        step = after - now
-        drift, g = sde.reverse(score, x, now)
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        x = x + step * drift + g * (-step).sqrt() * noise
+def dpm_solver_2m(denoise: Denoise, x: Tensor, levels: Levels) -> Tensor:
+    """The same flow by DPM-Solver++(2M) (Lu et al. 2022): one denoising a step, second order.
+
+    In lambda = -log sigma the flow is linear but for D, which is extrapolated from two steps.
+    """
+    before: Tensor | None = None
+    last = 0.0
+    for now, after in pairwise(levels):
+        clean = best = denoise(x, now)
+        if after > 0:
+            h = float((now / after).log())
+            if before is not None:
+                best = clean + 0.5 * h / last * (clean - before)
+            before, last = clean, h
+        x = after / now * x + (1 - after / now) * best
     return x
 
 
-def guided(model: ScoreModel, condition: Tensor | None, guidance: float) -> Denoise:
-    """Classifier-free guidance: prior + guidance (posterior - prior) (Ho & Salimans 2022)."""
+def exponential(denoise: Denoise, x: Tensor, levels: Levels, generator: torch.Generator) -> Tensor:
+    """The reverse SDE of every linear equation, exact but for D held over each step.
+
+    Given x at level s and the data, x at level r < s is Gaussian about D + (r/s)^2 (x - D) with
+    variance r^2 (1 - r^2/s^2): stable for any step. `x` and `levels` as for `heun`.
+    """
+    for now, after in pairwise(levels):
+        clean, share = denoise(x, now), (after / now) ** 2
+        noise = normal_like(x, generator)
+        x = clean + share * (x - clean) + after * (1 - share).sqrt() * noise
+    return x
+
+
+def euler_maruyama(
+    sde: SDE, score: Score, x: Tensor, times: Times, generator: torch.Generator
+) -> Tensor:
+    """The reverse SDE from times[0] down to times[-1]; `x` has the law of the first.
+
+    The drift's increment is tamed if the drift outgrows x: see `tamed`.
+    """
+    for now, after in pairwise(times):
+        drift, g = sde.reverse(score, x, now)
+        noise = normal_like(x[:1] if sde.shared_noise else x, generator)
+        x = x + tamed(sde, (after - now) * drift) + g * (now - after).sqrt() * noise
+    return x
+
+
+def probability_flow(sde: SDE, score: Score, x: Tensor, times: Times) -> Tensor:
+    """The probability-flow ODE of any equation by Heun's method, tamed like the reverse SDE."""
+    for now, after in pairwise(times):
+        slope, _ = sde.reverse(score, x, now, churn=0.0)
+        there = x + tamed(sde, (after - now) * slope)
+        second, _ = sde.reverse(score, there, after, churn=0.0)
+        x = x + tamed(sde, 0.5 * (after - now) * (slope + second))
+    return x
+
+
+def tamed(sde: SDE, increment: Tensor) -> Tensor:
+    """The increment d, or d / sqrt(1 + d^2) if the drift is super-linear.
+
+    An explicit step of a super-linear drift explodes once x is far out, whatever its length
+    (Hutzenthaler et al. 2012). This one is never longer than 1, the size of the data, and for
+    small d differs by d^3 / 2.
+    """
+    return increment / (1 + increment**2).sqrt() if sde.superlinear else increment
+
+
+def guided(
+    prior: Callable[..., Tensor], condition: Tensor | None, guidance: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Classifier-free guidance: prior + guidance (posterior - prior) (Ho & Salimans 2022).
+
+    `prior(x, level)` and `prior(x, level, condition)` are a model's denoiser or its score.
+    """
     if condition is None or guidance == 0:
-        return lambda x, sigma: model.denoise(x, sigma)
+        return lambda x, level: prior(x, level)
     if guidance == 1:
-        return lambda x, sigma: model.denoise(x, sigma, condition)
+        return lambda x, level: prior(x, level, condition)
 
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        prior = model.denoise(x, sigma)
-        return prior + guidance * (model.denoise(x, sigma, condition) - prior)
+    def mixed(x: Tensor, level: Tensor) -> Tensor:
+        free = prior(x, level)
+        return free + guidance * (prior(x, level, condition) - free)
 
-    return denoise
+    return mixed
 
 
 def draw_images(
@@ -100,28 +168,43 @@ def draw_images(
     """`spec.count` images of `shape` pixels, one for each row of `condition` if there is one."""
     if condition is not None and len(condition) != spec.count:
         raise ConfigError(f"sampler: {len(condition)} conditions for {spec.count} images.")
+    if not isinstance(model.sde, LinearSDE) and spec.sampler not in ("heun", "euler_maruyama"):
+        raise ConfigError(
+            f"sampler: {spec.sampler} wants a denoiser, which {model.spec.sde} has none of. Use "
+            "heun (its probability flow) or euler_maruyama (its reverse)."
+        )
     generator = torch.Generator().manual_seed(seed)
     batches = torch.arange(spec.count).split(BATCH)
     images = []
     for rows in progress(batches, "sampling images"):
         given = None if condition is None else condition[rows]
-        images.append(_draw_batch(model, spec, (len(rows), *shape), generator, given))
+        size = (len(rows), *shape)
+        if isinstance(model.sde, LinearSDE):
+            images.append(_draw_linear(model, model.sde, spec, size, generator, given))
+        else:
+            images.append(_draw_nonlinear(model, spec, size, generator, given))
     return torch.cat(images).float()
 
 
-def _draw_batch(
+def _draw_linear(
     model: ScoreModel,
+    sde: LinearSDE,
     spec: SampleSpec,
     shape: tuple[int, ...],
     generator: torch.Generator,
     condition: Tensor | None,
 ) -> Tensor:
-    denoise = guided(model, condition, spec.guidance)
-    levels = noise_levels(model.sde, spec.steps, LOWEST_NOISE)
+    denoise = guided(model.denoise, condition, spec.guidance)
+    levels = noise_levels(sde, spec.steps, LOWEST_NOISE)
+    if spec.sampler == "fractional":
+        return _draw_fractional(denoise, spec, shape, generator)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-    if spec.sampler == "heun":
-        return heun(denoise, model.pixel_mean + levels[0] * noise, levels)
-    sde, times = model.sde, model.sde.time_of(levels[:-1])
+    if spec.sampler != "euler_maruyama":
+        x = model.pixel_mean + levels[0] * noise
+        if spec.sampler == "exponential":
+            return exponential(denoise, x, levels, generator)
+        return {"heun": heun, "dpm_solver_2m": dpm_solver_2m}[spec.sampler](denoise, x, levels)
+    times = sde.time_of(levels[:-1])
 
     def score(x: Tensor, t: Tensor) -> Tensor:
         Y = sde.mean_factor(t)
@@ -130,3 +213,31 @@ def _draw_batch(
     x = sde.mean_factor(times[0]) * model.pixel_mean + sde.std(times[0]) * noise
     x = euler_maruyama(sde, score, x, times, generator)
     return denoise(x / sde.mean_factor(times[-1]), levels[-2])
+
+
+def _draw_fractional(
+    denoise: Denoise, spec: SampleSpec, shape: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    sde = FractionalVP(spec.hurst)
+    z = sde.prior(torch.zeros(sde.terms + 1, *shape, dtype=torch.float64), generator)
+    return reverse_fractional(sde, denoise, z, sde.times(spec.steps, LOWEST_NOISE), generator)
+
+
+def _draw_nonlinear(
+    model: ScoreModel,
+    spec: SampleSpec,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    condition: Tensor | None,
+) -> Tensor:
+    """From the limit law back to the first step, and its noise removed by Tweedie's formula."""
+    sde, score = model.sde, guided(model.score, condition, spec.guidance)
+    times = sde.grid(spec.steps).flip(0)[:-1]
+    x = sde.prior(torch.zeros(shape, dtype=torch.float64), generator)
+    if spec.sampler == "heun":
+        x = probability_flow(sde, score, x, times)
+    else:
+        x = euler_maruyama(sde, score, x, times, generator)
+    last = times[-1]
+    clean = x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))
+    return clean.clamp(-1, 1)

@@ -1,16 +1,18 @@
-"""Forward noising equations dX = b(t, X) dt + g(t) dB, acting on each pixel by itself.
+"""Forward noising equations dX = b(t, X) dt + g(t) dB, from data at t = 0 to noise at `horizon`.
 
-Time runs from 0 (data) to 1 (noise). The linear ones are those of Song et al. 2021; for them the
-Malliavin covariance gamma(t) has a closed form (arXiv 2503.16917) and equals the variance of
-X_t given X_0.
+Every equation says in `closed_form` what is known without simulation and in `targets` what a score
+network can be trained to regress for it. The linear ones are those of Song et al. 2021; for them
+the Malliavin covariance gamma(t) has a closed form (arXiv 2503.16917) and equals the variance of
+X_t given X_0. The others are in `nonlinear.py` and `fractional.py`.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,60 +20,122 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 
-Score = Callable[[Tensor, Tensor], Tensor]
+Score = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> grad log p_t(x)
+Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> E[data | data + sigma noise = x]
+# Targets that regress a Malliavin weight of the simulated chain, and those of the closed marginal.
+FORWARD, BISMUT, LOCAL, ITO = "malliavin-a", "malliavin-c", "local-dsm", "ito"
+DENOISER, DSM = "denoiser", "dsm"
+# Noise left before the last denoising: invisible beside a grey step of 1/16.
+LOWEST_NOISE = 0.01
 
 
-class SeparableSDE(ABC):
-    """An equation whose drift acts elementwise, which is all that the O(d) weight needs."""
+class SDE(ABC):
+    """An equation that turns data into noise, and what is known about it.
+
+    `closed_form`: of marginal (law of X_t given X_0), weight (delta), prior (law at the horizon)
+    and stationary (score of the limit law), those that need no simulation. `targets`: what can be
+    regressed. `superlinear`: the drift outgrows x, so that an explicit reverse step must be tamed.
+    `shared_noise`: one Brownian motion drives all rows of axis 0, and g(t) has one number for each.
+    """
+
+    closed_form: ClassVar[tuple[str, ...]] = ()
+    targets: ClassVar[tuple[str, ...]] = ()
+    superlinear: ClassVar[bool] = False
+    shared_noise: ClassVar[bool] = False
+    horizon: float
 
     @abstractmethod
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         """b(t, x)."""
 
     @abstractmethod
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
-        """b'(t, x), the derivative in x."""
-
-    @abstractmethod
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
-        """b''(t, x), the second derivative in x."""
-
-    @abstractmethod
     def noise(self, t: Tensor) -> Tensor:
         """g(t)."""
+
+    @abstractmethod
+    def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws shaped like `like` of the law from which the reverse equation starts."""
 
     def reverse(self, score: Score, x: Tensor, t: Tensor, churn: float = 1.0) -> tuple:
         """Drift and noise of the equation that undoes this one (Anderson 1982).
 
-        To be integrated from t = 1 down to 0, with dt < 0. `churn` 1 gives the reverse SDE,
+        To be integrated from the horizon down to 0, with dt < 0. `churn` 1 gives the reverse SDE,
         0 the probability-flow ODE; all values between have the same marginals.
         """
-        g = self.noise(t)
-        return self.drift(x, t) - 0.5 * (1 + churn**2) * g**2 * score(x, t), churn * g
+        g, s = self.noise(t), score(x, t)
+        if self.shared_noise:
+            g = g.reshape(-1, *[1] * (x.ndim - 1))
+        diffused = g * (g * s).sum(0, keepdim=True) if self.shared_noise else g**2 * s
+        return self.drift(x, t) - 0.5 * (1 + churn**2) * diffused, churn * g
 
 
-@dataclass(frozen=True)
-class DoubleWell(SeparableSDE):
-    """dX = rate (X - X^3) dt + sigma dB: wells at -1 and +1, the values of a two-phase image."""
+class ChainSDE(SDE):
+    """An equation with a discrete step X' = F(X) + a xi whose weight (C) can be carried along.
 
-    rate: float = 1.0
-    sigma: float = 0.7
+    `spectral_gain`: the gain of (C) is chosen per Fourier mode of the image, not one for all.
+    """
 
-    def drift(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.rate * (x - x**3)
+    spectral_gain: ClassVar[bool] = False
 
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.rate * (1 - 3 * x**2)
+    @abstractmethod
+    def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
+        """F(x), the step of length h without its noise."""
 
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
-        return -6 * self.rate * x
+    @abstractmethod
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        """a, the deviation of the step's noise."""
 
-    def noise(self, t: Tensor) -> Tensor:
-        return torch.full_like(t, self.sigma)
+    @abstractmethod
+    def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
+        """J^-T (delta + grad log|det J|) with J = F'(x); ConfigError where J cannot be inverted."""
+
+    @abstractmethod
+    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
+        """A score of the right growth, to which a network adds: that of the limit law, or 0."""
+
+    @abstractmethod
+    def grid(self, steps: int) -> Float[Tensor, " time"]:
+        """Times 0 = t_0 < ... < t_steps = horizon of a chain that is fine near the data."""
+
+
+class SeparableSDE(ChainSDE):
+    """An equation whose step acts elementwise, which is all that the O(d) weight needs."""
+
+    @abstractmethod
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """F(x), J = F'(x) and H = F''(x) of the step of length h."""
+
+    def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
+        return self.flow(x, t, h)[0]
+
+    def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
+        _, J, H = self.flow(x, t, h)
+        refuse_singular(J, x, h)
+        return (delta + H / J) / J
+
+
+def refuse_singular(determinant: Tensor, x: Tensor, h: float) -> None:
+    """ConfigError unless every determinant of a step's Jacobian is positive."""
+    worst = determinant.min()
+    if not bool(worst > 0):
+        where = x.reshape(*determinant.shape, -1)[determinant == worst].reshape(-1)[:3].tolist()
+        raise ConfigError(
+            f"weight (C): a step of length {h:.3g} is not invertible, det J = {worst.item():.3g} "
+            f"near x = {where}. Take more steps, or an exact or splitting flow."
+        )
+
+
+def quadratic_grid(horizon: float, steps: int) -> Float[Tensor, " time"]:
+    """Times horizon (n / steps)^2: the noise level grows evenly while it is small."""
+    return horizon * torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 2
 
 
 class LinearSDE(SeparableSDE):
     """b = -beta(t) x / 2, so that X_t = Y_t X_0 + sqrt(gamma(t)) times a standard normal."""
+
+    closed_form = ("marginal", "weight", "prior")
+    targets = (DENOISER, DSM, FORWARD, BISMUT, LOCAL, ITO)
+    horizon = 1.0
 
     @abstractmethod
     def beta(self, t: Tensor) -> Tensor:
@@ -102,14 +166,28 @@ class LinearSDE(SeparableSDE):
         """Standard deviation from which the reverse equation starts, at t = 1."""
         return float(self.std(torch.ones((), dtype=torch.float64)))
 
+    def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return self.prior_std * normal_like(like, generator)
+
+    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(x)
+
+    def grid(self, steps: int) -> Float[Tensor, " time"]:
+        return self.time_of(noise_levels(self, steps, LOWEST_NOISE)).flip(0)
+
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return -0.5 * self.beta(t) * x
 
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
-        return -0.5 * self.beta(t) * torch.ones_like(x)
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Exact: the chain has the marginals of the equation itself."""
+        now = t.double()
+        J = (self.mean_factor(now + h) / self.mean_factor(now)).to(x) * torch.ones_like(x)
+        return J * x, J, torch.zeros_like(x)
 
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(x)
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        now = t.double()
+        J = self.mean_factor(now + h) / self.mean_factor(now)
+        return (self.gamma(now + h) - J**2 * self.gamma(now)).sqrt().to(t)
 
 
 @dataclass(frozen=True)
@@ -202,17 +280,9 @@ class SubVP(VP):
         return self._time_of_integral(2 * torch.asinh(noise_level / 2))
 
 
-LINEAR_SDES: dict[str, type[LinearSDE]] = {"ve": VE, "vp": VP, "sub-vp": SubVP}
-
-
-def linear_sde(name: str, parameters: Mapping[str, float] | None = None) -> LinearSDE:
-    """The linear SDE called `name` (a key of LINEAR_SDES); ConfigError if unknown."""
-    if name not in LINEAR_SDES:
-        raise ConfigError(f"sde: {name!r} is unknown. Choose from {', '.join(LINEAR_SDES)}.")
-    try:
-        return LINEAR_SDES[name](**(parameters or {}))
-    except TypeError as error:
-        raise ConfigError(f"sde {name}: {error}. Check `sde_parameters`.") from error
+def normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers shaped like `like`."""
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def noise_levels(sde: LinearSDE, steps: int, lowest: float) -> Float[Tensor, " level"]:

@@ -1,0 +1,208 @@
+"""The score of images: what to train, the trained model, and the training itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis.images import ImageSet
+from spinmesh.synthesis.network import UNet, seeded_unet
+from spinmesh.synthesis.nonlinear import make_sde
+from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings
+from spinmesh.synthesis.sde import DENOISER, ChainSDE, LinearSDE
+from spinmesh.synthesis.targets import (
+    Batch,
+    Supply,
+    WeightRegression,
+    check_target,
+    problem,
+)
+from spinmesh.synthesis.training import FitSpec, Runtime, fit
+
+# Networks are float32; every cast into and out of them uses this name.
+NETWORK_DTYPE = torch.float32
+Pictures = Float[Tensor, "batch pixel_y pixel_x"]
+
+
+@dataclass(frozen=True)
+class ScoreSpec:
+    """How to train. `noise`: mean and deviation of log(sigma), for the target `denoiser`."""
+
+    sde: str = "ve"  # a key of nonlinear.SDES
+    sde_parameters: Mapping[str, float] = field(default_factory=dict)
+    target: str = DENOISER  # one of the equation's `targets`
+    iterations: int = 1200
+    batch: int = 32
+    learning_rate: float = 2e-3
+    width: int = 32
+    condition_dropout: float = 0.1
+    noise: tuple[float, float] = (-0.3, 1.3)
+
+    def __post_init__(self) -> None:
+        check_target(make_sde(self.sde, self.sde_parameters), self.target)
+        FitSpec(self.iterations, self.batch, self.learning_rate)
+        if self.width < 8 or self.width % 8:
+            raise ConfigError(f"score: width is {self.width}; give a multiple of 8.")
+        if not 0 <= self.condition_dropout <= 1 or not self.noise[1] > 0:
+            raise ConfigError(
+                f"score: condition_dropout {self.condition_dropout}, noise {self.noise}; give a "
+                "fraction, and a positive standard deviation."
+            )
+
+    @property
+    def fit(self) -> FitSpec:
+        """What the loop asks for."""
+        return FitSpec(self.iterations, self.batch, self.learning_rate)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreModel:
+    """A trained score: averaged weights and the scalings they were trained with.
+
+    `scalings` are there if the target was the weight of a simulated chain.
+    """
+
+    spec: ScoreSpec
+    state: dict[str, Tensor]
+    loss_history: Float[Tensor, " iteration"]
+    condition_mean: Float[Tensor, " feature"]
+    condition_std: Float[Tensor, " feature"]
+    pixel_mean: float
+    pixel_std: float
+    scalings: Scalings | None = None
+
+    @cached_property
+    def sde(self) -> ChainSDE:
+        """The forward equation whose score this is."""
+        return make_sde(self.spec.sde, self.spec.sde_parameters)
+
+    @property
+    def linear(self) -> LinearSDE:
+        """The forward equation, if it is linear; ConfigError if not."""
+        if not isinstance(self.sde, LinearSDE):
+            raise ConfigError(
+                f"score: {self.spec.sde} is nonlinear, so its score is no denoiser. Use `score`, "
+                "and the sampler `heun` or `euler_maruyama`."
+            )
+        return self.sde
+
+    @cached_property
+    def network(self) -> UNet:
+        """The network with the averaged weights."""
+        with torch.device("meta"):
+            network = UNet(self.spec.width, len(self.condition_mean))
+        network.load_state_dict(self.state, assign=True)
+        return network
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        x: Pictures,
+        sigma: float | Tensor,
+        condition: Float[Tensor, "batch feature"] | None = None,
+    ) -> Pictures:
+        """E[image | image + sigma noise = x], given the signal or (None) for the prior.
+
+        Held to [-1, 1], where every mean of images lies. For linear equations alone.
+        """
+        if self.scalings is not None:
+            t = self.linear.time_of(torch.as_tensor(sigma, dtype=torch.float64, device=x.device))
+            Y = self.linear.mean_factor(t)
+            clean = x + self.linear.gamma(t) / Y * self.score(Y * x, t, condition)
+        else:
+            level = torch.as_tensor(sigma, dtype=NETWORK_DTYPE, device=x.device).expand(len(x))
+            denoiser = Denoiser(self.network, self.pixel_mean, self.pixel_std)
+            clean = denoiser(x.to(NETWORK_DTYPE), level, *self._context(x, condition))
+        return clean.clamp(-1, 1).to(x.dtype)
+
+    @torch.no_grad()
+    def score(
+        self,
+        x: Pictures,
+        t: Tensor,
+        condition: Float[Tensor, "batch feature"] | None = None,
+    ) -> Pictures:
+        """grad log p_t(x): minus the mean Malliavin weight, or (Y E[X_0 | x] - x) / gamma."""
+        if self.scalings is None:
+            Y = self.linear.mean_factor(t)
+            clean = self.denoise(x / Y, self.linear.noise_level(t), condition)
+            return (Y * clean - x) / self.linear.gamma(t)
+        time = t.to(device=x.device, dtype=NETWORK_DTYPE).expand(len(x))
+        weight = MeanWeight(self.network, self.sde, self.scalings)
+        context = self._context(x, condition)
+        return weight.score(x.to(NETWORK_DTYPE), time, *context).to(x.dtype)
+
+    def _context(self, x: Tensor, condition: Tensor | None) -> Batch:
+        """Standardised condition, and whether it is known."""
+        known = x.new_full((len(x),), float(condition is not None), dtype=NETWORK_DTYPE)
+        if condition is None:
+            condition = self.condition_mean.to(x.device).expand(len(x), -1)
+        scaled = (condition - self.condition_mean.to(x.device)) / self.condition_std.to(x.device)
+        return scaled.to(NETWORK_DTYPE), known
+
+
+def train_score(
+    images: ImageSet, spec: ScoreSpec, seed: int, runtime: Runtime | None = None
+) -> ScoreModel:
+    """Train on the train images; the result depends on images, spec and seed alone.
+
+    `runtime` says where, and where to keep a checkpoint: see `training.fit` for what is raised.
+    """
+    runtime = runtime or Runtime()
+    train = images.select("train")
+    pixels = train.images.to(NETWORK_DTYPE)
+    mean, std = float(pixels.mean()), float(pixels.std())
+    if not std > 0:
+        raise ConfigError("score: all pixels of the train images are equal. Check the images.")
+    condition = train.condition.to(NETWORK_DTYPE)
+    condition_mean, spread = condition.mean(0), condition.std(0, correction=0)
+    # A feature that never changes tells nothing; it becomes zero instead of 0/0.
+    condition_std = torch.where(spread > 0, spread, 1.0)
+    generator = torch.Generator(runtime.device).manual_seed(seed)
+    network = seeded_unet(spec.width, condition.shape[1], generator)
+    supply = image_supply(
+        pixels.to(runtime.device),
+        ((condition - condition_mean) / condition_std).to(runtime.device),
+        spec.condition_dropout,
+    )
+    sde = make_sde(spec.sde, spec.sde_parameters)
+    moments = (mean, std)
+    task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator)
+    identity = repr((spec, seed)).encode() + pixels.numpy().tobytes() + condition.numpy().tobytes()
+    fitted = fit(network, task, spec.fit, generator, runtime, identity)
+    scalings = task.scalings if isinstance(task, WeightRegression) else None
+    return ScoreModel(
+        spec, fitted.state, fitted.losses, condition_mean, condition_std, mean, std, scalings
+    )
+
+
+def image_supply(
+    images: Pictures, condition: Float[Tensor, "batch feature"], dropout: float
+) -> Supply:
+    """Images in a random symmetry of the torus; their conditions, and who is told them."""
+
+    def supply(n: int, generator: torch.Generator) -> tuple[Tensor, Batch]:
+        where: dict[str, Any] = {"generator": generator, "device": generator.device}
+        index = torch.randint(len(images), (n,), **where)
+        x0 = _moved(images[index], generator)
+        known = (torch.rand(n, **where) >= dropout).to(images.dtype)
+        return x0, (condition[index], known)
+
+    return supply
+
+
+def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
+    """One random translation, reflection and transposition of all images of a batch."""
+    ny, nx = images.shape[1:]
+    four = torch.randint(ny * nx, (4,), generator=generator, device=generator.device)
+    dy, dx, flip, turn = four.tolist()
+    images = images.roll((dy % ny, dx % nx), (1, 2))
+    images = images.flip(1) if flip % 2 else images
+    return images.transpose(1, 2).contiguous() if turn % 2 else images

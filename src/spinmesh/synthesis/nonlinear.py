@@ -1,0 +1,373 @@
+"""Equations with a nonlinear drift: separable wells, your own drift, coupled and Allen-Cahn."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor
+from torch.func import grad, jacfwd, jvp, vmap
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis.sde import (
+    BISMUT,
+    FORWARD,
+    ITO,
+    LOCAL,
+    VE,
+    VP,
+    ChainSDE,
+    SeparableSDE,
+    SubVP,
+    normal_like,
+    quadratic_grid,
+    refuse_singular,
+)
+
+Drift = Callable[[Tensor], Tensor]
+# A limit law is tabulated as far as its density exceeds exp(-TAIL) of the largest.
+TAIL = 40.0
+
+
+class WellSDE(SeparableSDE):
+    """dX = b(X) dt + sigma dB in each coordinate; the limit law is exp(int 2 b / sigma^2).
+
+    A rate beta(t) in front of drift and squared noise is only another clock, so there is none:
+    the chain's grid takes its place. The step is Euler's, F = x + h b.
+    """
+
+    closed_form = ("prior", "stationary")
+    targets = (FORWARD, BISMUT, LOCAL, ITO)
+    sigma: float
+
+    @abstractmethod
+    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+        """b'(x)."""
+
+    @abstractmethod
+    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+        """b''(x)."""
+
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        J, H = 1 + h * self.drift_slope(x, t), h * self.drift_curvature(x, t)
+        return x + h * self.drift(x, t), J, H
+
+    def noise(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.sigma)
+
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        return self.noise(t) * h**0.5
+
+    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
+        return 2 / self.sigma**2 * self.drift(x, t)
+
+    def grid(self, steps: int) -> Float[Tensor, " time"]:
+        return quadratic_grid(self.horizon, steps)
+
+
+@dataclass(frozen=True)
+class DoubleWell(WellSDE):
+    """dX = rate (X - X^3) dt + sigma dB: wells at -1 and +1, the values of a two-phase image."""
+
+    superlinear = True
+    rate: float = 1.0
+    sigma: float = 0.7
+    horizon: float = 2.0
+
+    def __post_init__(self) -> None:
+        _positive("DoubleWell", rate=self.rate, sigma=self.sigma, horizon=self.horizon)
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.rate * (x - x**3)
+
+    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.rate * (1 - 3 * x**2)
+
+    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+        return -6 * self.rate * x
+
+    def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return stationary_draw(lambda x: self.rate * (x - x**3), self.sigma, like, generator)
+
+
+@dataclass(frozen=True)
+class StudentT(WellSDE):
+    """dX = -sigma^2/2 (nu + 1) Z / (nu s^2 + Z^2) dt + sigma dB with Z = X - centre.
+
+    The limit law is Student's t of `freedom` nu and `scale` s about `centre`. Below nu = 2 it has
+    no variance: start the reverse from forward-simulated samples there.
+    """
+
+    freedom: float = 5.0
+    scale: float = 1.0
+    centre: float = 0.0
+    sigma: float = 1.0
+    horizon: float = 4.0
+
+    def __post_init__(self) -> None:
+        numbers = {"freedom": self.freedom, "scale": self.scale, "sigma": self.sigma}
+        _positive("StudentT", horizon=self.horizon, **numbers)
+
+    @property
+    def _pull(self) -> tuple[float, float]:
+        """k and w^2 of b = -k z / (w^2 + z^2)."""
+        return 0.5 * self.sigma**2 * (self.freedom + 1), self.freedom * self.scale**2
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        (k, w2), z = self._pull, x - self.centre
+        return -k * z / (w2 + z**2)
+
+    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+        (k, w2), z2 = self._pull, (x - self.centre) ** 2
+        return -k * (w2 - z2) / (w2 + z2) ** 2
+
+    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+        (k, w2), z = self._pull, x - self.centre
+        return 2 * k * z * (3 * w2 - z**2) / (w2 + z**2) ** 3
+
+    def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        law = stats.t(self.freedom, self.centre, self.scale)
+        return _through(law.ppf, like, generator)
+
+
+def rational_drift(
+    k: float = 1.0, centre: float = 0.0, sigma: float = 1.0, horizon: float = 4.0
+) -> StudentT:
+    """dX = -k (X - a) / (1 + (X - a)^2) dt + sigma dB, the drift of arXiv 2503.16917.
+
+    It is Student's t of 2k/sigma^2 - 1 degrees of freedom and width 1; k = sigma = 1 is Cauchy's.
+    Raises ConfigError if 2k <= sigma^2, when there is no limit law to start from.
+    """
+    freedom = 2 * k / sigma**2 - 1
+    if not freedom > 0:
+        raise ConfigError(
+            f"rational drift: k {k} and sigma {sigma} have no limit law. Give 2 k > sigma^2."
+        )
+    return StudentT(freedom, freedom**-0.5, centre, sigma, horizon)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnDrift(WellSDE):
+    """dX = b(X) dt + sigma dB for an elementwise drift of yours that holds X back.
+
+    Derivatives that you do not give are made by forward differentiation. `superlinear` stays True,
+    the safe choice: taming changes a reverse step by its square at most.
+    """
+
+    superlinear = True
+    law: Drift
+    sigma: float = 1.0
+    horizon: float = 2.0
+    slope: Drift | None = None
+    curvature: Drift | None = None
+
+    def __post_init__(self) -> None:
+        _positive("OwnDrift", sigma=self.sigma, horizon=self.horizon)
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.law(x)
+
+    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+        return (self.slope or elementwise_derivative(self.law))(x)
+
+    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+        slope = self.slope or elementwise_derivative(self.law)
+        return (self.curvature or elementwise_derivative(slope))(x)
+
+    def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return stationary_draw(self.law, self.sigma, like, generator)
+
+
+@dataclass(frozen=True, eq=False)
+class CoupledDrift(ChainSDE):
+    """dX = b(X) dt + sigma dB for any smooth drift of a vector, `law`: (d,) -> (d,), d <= 10.
+
+    The dense Jacobian of Euler's step and the gradient of its determinant come from automatic
+    differentiation: O(d^3) per path, so for references and small problems. The prior is simulated
+    from standard normal numbers for four horizons.
+    """
+
+    targets = (BISMUT, LOCAL)
+    superlinear = True
+    law: Drift
+    sigma: float = 1.0
+    horizon: float = 2.0
+
+    def __post_init__(self) -> None:
+        _positive("CoupledDrift", sigma=self.sigma, horizon=self.horizon)
+
+    def step(self, h: float) -> Drift:
+        """F of one path, x + h b(x)."""
+        return lambda x: x + h * self.law(x)
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        return vmap(self.law)(x)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.sigma)
+
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        return self.noise(t) * h**0.5
+
+    def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
+        return vmap(self.step(h))(x)
+
+    def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
+        jacobian = jacfwd(self.step(h))
+        J = vmap(jacobian)(x)
+        refuse_singular(torch.linalg.det(J), x, h)
+        log_det = vmap(grad(lambda y: torch.linalg.slogdet(jacobian(y))[1]))(x)
+        return torch.linalg.solve(J.mT, (delta + log_det)[..., None])[..., 0]
+
+    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
+        return 2 / self.sigma**2 * self.drift(x, t)
+
+    def grid(self, steps: int) -> Float[Tensor, " time"]:
+        return quadratic_grid(self.horizon, steps)
+
+    def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return _simulated(self, like, generator)
+
+
+@dataclass(frozen=True)
+class AllenCahn(ChainSDE):
+    """dX = (kappa Lap X + rate (X - X^3)) dt + sigma dB on periodic images, lengths in pixels.
+
+    The step is a splitting of two exact flows: heat by FFT, y = exp(h kappa Lap) x, then the
+    reaction y' = rate (y - y^3), that is y e^{rh} / sqrt(1 + y^2 (e^{2rh} - 1)). Both are
+    diffeomorphisms for any h. Only the limit score is closed; the prior is simulated.
+    """
+
+    closed_form = ("stationary",)
+    targets = (BISMUT, LOCAL)
+    superlinear = True
+    spectral_gain = True
+    kappa: float = 0.5
+    rate: float = 1.0
+    sigma: float = 0.7
+    horizon: float = 2.0
+
+    def __post_init__(self) -> None:
+        numbers = {"kappa": self.kappa, "rate": self.rate, "sigma": self.sigma}
+        _positive("AllenCahn", horizon=self.horizon, **numbers)
+
+    def heat(self, x: Tensor, time: float) -> Tensor:
+        """exp(time kappa Lap) x; a negative time sharpens."""
+        wave = self._square_wave_number(x)
+        smooth = torch.fft.rfft2(x) * torch.exp(-time * self.kappa * wave)
+        return torch.fft.irfft2(smooth, s=x.shape[-2:])
+
+    def drift(self, x: Tensor, t: Tensor) -> Tensor:
+        bent = torch.fft.rfft2(x) * self._square_wave_number(x)
+        laplacian = -torch.fft.irfft2(bent, s=x.shape[-2:])
+        return self.kappa * laplacian + self.rate * (x - x**3)
+
+    def noise(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.sigma)
+
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        return self.noise(t) * h**0.5
+
+    def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
+        y, growth = self.heat(x, h), math.exp(self.rate * h)
+        return growth * y / (1 + y**2 * (growth**2 - 1)).sqrt()
+
+    def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
+        # J = D L with D = diag(R'(y)) and L symmetric of constant determinant, so that
+        # J^-T (delta + grad log|det J|) = D^-1 (L^-1 delta + R''/R'(y)).
+        y, growth = self.heat(x, h), math.exp(self.rate * h)
+        q = 1 + y**2 * (growth**2 - 1)
+        slope, ratio = growth * q**-1.5, -3 * y * (growth**2 - 1) / q
+        return (self.heat(delta, -h) + ratio) / slope
+
+    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
+        return 2 / self.sigma**2 * self.drift(x, t)
+
+    def grid(self, steps: int) -> Float[Tensor, " time"]:
+        return quadratic_grid(self.horizon, steps)
+
+    def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        return _simulated(self, like, generator)
+
+    def _square_wave_number(self, x: Tensor) -> Tensor:
+        """k^2 in 1/pixel^2, on the half plane of `rfft2`."""
+        y, z = x.shape[-2:]
+        ky = 2 * torch.pi * torch.fft.fftfreq(y, dtype=x.dtype, device=x.device)
+        kx = 2 * torch.pi * torch.fft.rfftfreq(z, dtype=x.dtype, device=x.device)
+        return ky[:, None] ** 2 + kx**2
+
+
+SDES: dict[str, Callable[..., ChainSDE]] = {
+    "ve": VE,
+    "vp": VP,
+    "sub-vp": SubVP,
+    "double-well": DoubleWell,
+    "student-t": StudentT,
+    "rational": rational_drift,
+    "allen-cahn": AllenCahn,
+}
+
+
+def make_sde(name: str, parameters: Mapping[str, float] | None = None) -> ChainSDE:
+    """The equation called `name` (a key of SDES); ConfigError if unknown."""
+    if name not in SDES:
+        raise ConfigError(f"sde: {name!r} is unknown. Choose from {', '.join(SDES)}.")
+    try:
+        return SDES[name](**(parameters or {}))
+    except TypeError as error:
+        raise ConfigError(f"sde {name}: {error}. Check `sde_parameters`.") from error
+
+
+def elementwise_derivative(function: Drift) -> Drift:
+    """f' of an elementwise f: one forward-mode product with ones."""
+    return lambda x: jvp(function, (x,), (torch.ones_like(x),))[1]
+
+
+def stationary_draw(drift: Drift, sigma: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws of exp(int 2 b / sigma^2) by its tabulated quantiles, shaped like `like`.
+
+    Raises ConfigError if the drift does not hold X within [-50, 50].
+    """
+    x = torch.linspace(-50, 50, 200_001, dtype=torch.float64)
+    force = 2 / sigma**2 * drift(x)
+    log_density = torch.cumulative_trapezoid(force, x)
+    log_density = log_density - log_density.max()
+    if not bool((log_density[[0, -1]] < -TAIL).all()):
+        raise ConfigError(
+            "prior: the drift has no limit law within [-50, 50]. Start the reverse equation from "
+            "forward-simulated samples, or rescale."
+        )
+    inside = log_density > -TAIL
+    mass = torch.exp(log_density[inside]).cumsum(0)
+    quantiles, points = (mass / mass[-1]).numpy(), x[1:][inside].numpy()
+    return _through(lambda u: np.interp(u, quantiles, points), like, generator)
+
+
+def _through(
+    quantile: Callable[[np.ndarray], np.ndarray], like: Tensor, generator: torch.Generator
+) -> Tensor:
+    uniform = torch.rand(like.shape, generator=generator, dtype=torch.float64)
+    # The end 0 of [0, 1) would be minus infinity.
+    drawn = quantile(uniform.clamp_min(1e-16).numpy())
+    return torch.from_numpy(np.asarray(drawn)).to(like)
+
+
+def _simulated(sde: ChainSDE, like: Tensor, generator: torch.Generator) -> Tensor:
+    """The chain after four horizons from standard normal numbers, in steps of horizon / 50."""
+    x, h = normal_like(like, generator), sde.horizon / 50
+    for n in range(200):
+        t = x.new_tensor(n * h)
+        x = sde.move(x, t, h) + sde.kick(t, h) * normal_like(x, generator)
+    return x
+
+
+def _positive(name: str, **numbers: float) -> None:
+    wrong = {key: value for key, value in numbers.items() if not 0 < value < math.inf}
+    if wrong:
+        raise ConfigError(f"{name}: {wrong} must be positive and finite.")

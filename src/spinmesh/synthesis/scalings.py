@@ -1,0 +1,118 @@
+"""What stands between a network and a score: scalings that keep its input and output near one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ReductionError
+from spinmesh.synthesis.sde import ChainSDE
+
+Network = Callable[..., Tensor]
+
+
+class Denoiser:
+    """(noisy data, sigma) -> clean data: a network between the scalings of Karras et al. (2022).
+
+    They keep the network's input and target at unit variance for data of mean `mean` and standard
+    deviation `std`.
+    """
+
+    def __init__(self, network: Network, mean: float, std: float) -> None:
+        self.network, self.mean, self.std = network, mean, std
+
+    def __call__(
+        self, x: Float[Tensor, "batch ..."], sigma: Float[Tensor, " batch"], *context: Tensor
+    ) -> Float[Tensor, "batch ..."]:
+        """Estimate of E[clean | x]; `context` goes to the network as it is."""
+        level = per_row(sigma, x)
+        c_in = 1 / (level**2 + self.std**2).sqrt()
+        c_skip = self.std**2 / (level**2 + self.std**2)
+        c_out = level * self.std * c_in
+        c_noise = sigma.log() / 4
+        F = self.network(c_in * (x - self.mean), c_noise, *context)
+        return self.mean + c_skip * (x - self.mean) + c_out * F
+
+
+@dataclass(frozen=True, eq=False)
+class Scalings:
+    """Of each chain time: how to centre and scale X, and the linear regression of the target on it.
+
+    With u = (x - centre) / spread the target is offset + slope u + residual F, where F is left to
+    the network. For a linear equation these are the scalings of Karras et al. (2022), which
+    follow from the same rule: the least output for the network.
+    """
+
+    time: Float[Tensor, " time"]
+    centre: Float[Tensor, " time"]
+    spread: Float[Tensor, " time"]
+    offset: Float[Tensor, " time"]
+    slope: Float[Tensor, " time"]
+    residual: Float[Tensor, " time"]
+
+    def at(self, t: Float[Tensor, " batch"], like: Tensor) -> list[Tensor]:
+        """The five numbers at `t`, linear in log t, shaped to act on the rows of `like`."""
+        time = self.time.to(t).log()
+        log_t = t.log().clamp(time[0], time[-1])
+        right = torch.searchsorted(time, log_t.contiguous()).clamp(1, len(time) - 1)
+        share = (log_t - time[right - 1]) / (time[right] - time[right - 1])
+        columns = (self.centre, self.spread, self.offset, self.slope, self.residual)
+        values = (torch.lerp(c.to(t)[right - 1], c.to(t)[right], share) for c in columns)
+        return [per_row(value, like) for value in values]
+
+
+def pilot_scalings(
+    sde: ChainSDE, pairs: Iterable[tuple[Tensor, Tensor]], times: Float[Tensor, " time"]
+) -> Scalings:
+    """Scalings from pilot pairs (X_t, delta) at `times`; the target is delta + base score.
+
+    Of a weight, E[delta] = 0 and Cov(delta, X) = 1 whatever the equation, by integration by parts
+    with the test functions 1 and X: its regression on X needs no estimate.
+    """
+    rows = []
+    for (x, delta), t in zip(pairs, times.tolist(), strict=True):
+        base = sde.base_score(x, x.new_tensor(t))
+        centre, spread, offset = x.mean(), x.std(), base.mean()
+        u = (x - centre) / spread
+        slope = 1 / spread + (u * base).mean()
+        rows.append([centre, spread, offset, slope, (delta + base - offset - slope * u).std()])
+    columns = torch.tensor(rows, dtype=torch.float64).T
+    if not bool(torch.isfinite(columns).all()):
+        raise ReductionError(
+            "score: pilot paths are not finite. Take more chain steps or a smaller noise."
+        )
+    return Scalings(times.double(), *columns)
+
+
+class MeanWeight:
+    """(X_t, t) -> E[delta | X_t]: a network between pilot scalings, added to the base score."""
+
+    def __init__(self, network: Network, sde: ChainSDE, scalings: Scalings) -> None:
+        self.network, self.sde, self.scalings = network, sde, scalings
+
+    def score(
+        self, x: Float[Tensor, "batch ..."], t: Float[Tensor, " batch"], *context: Tensor
+    ) -> Float[Tensor, "batch ..."]:
+        """Estimate of grad log p_t(x)."""
+        u, offset, slope, residual = self._scaled(x, t)
+        weight = offset + slope * u + residual * self.network(u, t.log() / 4, *context)
+        return self.sde.base_score(x, per_row(t, x)) - weight
+
+    def loss(self, x: Tensor, delta: Tensor, t: Tensor, *context: Tensor) -> Tensor:
+        """Mean square error of the network, which is 1 before training at every t."""
+        u, offset, slope, residual = self._scaled(x, t)
+        target = delta + self.sde.base_score(x, per_row(t, x)) - offset - slope * u
+        return ((self.network(u, t.log() / 4, *context) - target / residual) ** 2).mean()
+
+    def _scaled(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        centre, spread, offset, slope, residual = self.scalings.at(t, x)
+        return (x - centre) / spread, offset, slope, residual
+
+
+def per_row(values: Float[Tensor, " batch"], like: Float[Tensor, "batch ..."]) -> Tensor:
+    """One number per row of `like`, with axes to broadcast over the others."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,231 @@
+"""What a score network regresses: a problem draws batches and knows its loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis.chains import bismut_chain, forward_chain, local_gains, pilot_gains
+from spinmesh.synthesis.malliavin import linear_weight
+from spinmesh.synthesis.scalings import (
+    Denoiser,
+    MeanWeight,
+    Network,
+    Scalings,
+    per_row,
+    pilot_scalings,
+)
+from spinmesh.synthesis.sde import (
+    BISMUT,
+    DENOISER,
+    DSM,
+    ITO,
+    LOCAL,
+    LOWEST_NOISE,
+    SDE,
+    ChainSDE,
+    LinearSDE,
+    SeparableSDE,
+    normal_like,
+)
+
+Batch = tuple[Tensor, ...]
+# n, generator -> n clean data and what the network is told about each of them.
+Supply = Callable[[int, torch.Generator], tuple[Tensor, Batch]]
+# Steps of a chain; one path gives PICKS training pairs, at random times, to as many batches.
+CHAIN_STEPS = 64
+PICKS = 4
+# Numbers stepped at once, at least: below that, overhead is all the cost.
+BLOCK = 32_768
+# Paths from which gains and scalings are found.
+PILOTS = 256
+
+
+def check_target(sde: SDE, target: str) -> None:
+    """ConfigError if `target` cannot be regressed for this equation."""
+    if target not in sde.targets:
+        raise ConfigError(
+            f"target: {target!r} is not for {type(sde).__name__}. Choose from "
+            f"{', '.join(sde.targets)}."
+        )
+
+
+class Problem(ABC):
+    """A regression whose minimiser is a score."""
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> Batch:
+        """One batch."""
+
+    @abstractmethod
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        """Mean square error, near 1 before training."""
+
+    @abstractmethod
+    def state(self) -> list[Batch]:
+        """What has been simulated but not used yet, for checkpoints."""
+
+    @abstractmethod
+    def restore(self, state: list[Batch]) -> None:
+        """Go on from `state()`."""
+
+
+class Denoising(Problem):
+    """The closed weight of a linear equation, gamma^-1 (X_t - Y X_0).
+
+    `denoiser`: log sigma is normal with mean and deviation `noise`, and the loss is the same at
+    every noise level before training (Karras et al. 2022). `dsm`: t is uniform and the loss is
+    that of the noise itself, E |sqrt(gamma) (s + delta)|^2 (Song et al. 2021).
+    """
+
+    def __init__(
+        self,
+        sde: LinearSDE,
+        target: str,
+        supply: Supply,
+        batch: int,
+        moments: tuple[float, float],
+        noise: tuple[float, float],
+    ) -> None:
+        check_target(sde, target)
+        self.sde, self.target, self.supply, self.batch = sde, target, supply, batch
+        (self.mean, self.std), self.noise = moments, noise
+        self.highest = sde.noise_level(torch.ones((), dtype=torch.float64))
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Clean data, noise, its level, context."""
+        x0, context = self.supply(self.batch, generator)
+        sigma = self.level(generator)
+        return x0, normal_like(x0, generator), sigma, *context
+
+    def level(self, generator: torch.Generator) -> Float[Tensor, " batch"]:
+        """A noise level for each row."""
+        where: dict[str, Any] = {
+            "generator": generator,
+            "device": generator.device,
+            "dtype": torch.float64,
+        }
+        if self.target == DENOISER:
+            mean, std = self.noise
+            sigma = torch.exp(mean + std * torch.randn(self.batch, **where))
+        else:
+            sigma = self.sde.noise_level(torch.rand(self.batch, **where))
+        return sigma.clamp_min(0.1 * LOWEST_NOISE).minimum(self.highest.to(sigma))
+
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        """Mean square error of sqrt(gamma) delta, the analogue of noise prediction.
+
+        The factor 1 + (sigma / std)^2 of `denoiser` gives every level the same initial loss.
+        """
+        x0, noise, sigma, *context = batch
+        t = per_row(self.sde.time_of(sigma), x0)
+        Y, root, t = (v.to(x0.dtype) for v in (self.sde.mean_factor(t), self.sde.std(t), t))
+        x, delta = linear_weight(self.sde, x0, noise, t)
+        level = sigma.to(x0.dtype)
+        clean = Denoiser(network, self.mean, self.std)(x / Y, level, *context)
+        error = ((x - Y * clean) / root - root * delta) ** 2
+        if self.target == DENOISER:
+            error = per_row(1 + (level / self.std) ** 2, x0) * error
+        return error.mean()
+
+    def state(self) -> list[Batch]:
+        return []
+
+    def restore(self, state: list[Batch]) -> None:
+        """Nothing waits: every batch is drawn afresh."""
+
+
+class WeightRegression(Problem):
+    """A Malliavin weight of the simulated chain of any equation with one.
+
+    Gains of (C) and scalings come from a pilot run. Each simulated path serves PICKS batches.
+    """
+
+    def __init__(
+        self,
+        sde: ChainSDE,
+        target: str,
+        supply: Supply,
+        batch: int,
+        generator: torch.Generator,
+        steps: int = CHAIN_STEPS,
+    ) -> None:
+        check_target(sde, target)
+        self.sde, self.target, self.supply, self.batch = sde, target, supply, batch
+        self.times = sde.grid(steps)
+        self.gains: list[Tensor] = []
+        self.waiting: list[Batch] = []
+        pilots = supply(PILOTS, generator)[0]
+        self.batches = max(1, BLOCK // (batch * pilots[0].numel()))
+        if target == BISMUT:
+            self.gains = pilot_gains(sde, pilots, self.times, generator)
+        elif target == LOCAL:
+            self.gains = local_gains(self.times)
+        fresh = supply(PILOTS, generator)[0]
+        self.scalings: Scalings = pilot_scalings(sde, self.chain(fresh, generator), self.times[1:])
+
+    def chain(self, x0: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        """X and delta after every step."""
+        if self.gains:
+            yield from bismut_chain(self.sde, x0, self.times, generator, self.gains)
+            return
+        assert isinstance(self.sde, SeparableSDE)
+        for x, weight in forward_chain(self.sde, x0, self.times, generator):
+            yield x, weight.ito if self.target == ITO else weight.delta
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """X, delta, t, context."""
+        if not self.waiting:
+            self.waiting = self._simulate(generator)
+        return self.waiting.pop()
+
+    def _simulate(self, generator: torch.Generator) -> list[Batch]:
+        x0, context = self.supply(self.batches * self.batch, generator)
+        last = len(self.times)
+        shape = (PICKS, len(x0))
+        step = torch.randint(1, last, shape, generator=generator, device=generator.device)
+        # Only the rows picked at a step are kept: `x[k, i]` is path i at step[k, i].
+        x, delta = (x0.new_empty(PICKS, *x0.shape) for _ in range(2))
+        picks = step.cpu()
+        for n, pair in enumerate(self.chain(x0, generator), 1):
+            k, row = torch.nonzero(picks == n, as_tuple=True)
+            x[k, row], delta[k, row] = pair[0][row], pair[1][row]
+        t = self.times.to(x0)[step]
+        rows = torch.arange(len(x0), device=x0.device).split(self.batch)
+        return [
+            (x[k, r], delta[k, r], t[k, r], *(c[r] for c in context))
+            for k in range(PICKS)
+            for r in rows
+        ]
+
+    def loss(self, network: Network, batch: Batch) -> Tensor:
+        return MeanWeight(network, self.sde, self.scalings).loss(*batch)
+
+    def state(self) -> list[Batch]:
+        return self.waiting
+
+    def restore(self, state: list[Batch]) -> None:
+        self.waiting = state
+
+
+def problem(
+    sde: ChainSDE,
+    target: str,
+    supply: Supply,
+    batch: int,
+    moments: tuple[float, float],
+    noise: tuple[float, float],
+    generator: torch.Generator,
+) -> Problem:
+    """The regression of `target` for `sde`; `moments` are mean and deviation of the data."""
+    check_target(sde, target)
+    if target in (DENOISER, DSM):
+        assert isinstance(sde, LinearSDE)
+        return Denoising(sde, target, supply, batch, moments, noise)
+    return WeightRegression(sde, target, supply, batch, generator)

@@ -1,0 +1,155 @@
+"""Nonlinear equations: derivatives, limit laws, invertible steps, bounded reverse steps."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch.func import grad, jacrev, jvp, vmap
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis import SDES, chains, make_sde, nonlinear, sampling
+from spinmesh.synthesis.sde import ChainSDE, SeparableSDE
+
+F64 = torch.float64
+ZERO = torch.zeros((), dtype=F64)
+WELLS = [
+    nonlinear.DoubleWell(rate=1.3),
+    nonlinear.StudentT(4.0, 0.6, 0.2, 0.8),
+    nonlinear.rational_drift(0.9, -0.3, 0.7),
+    nonlinear.OwnDrift(lambda x: torch.sin(x) - x, 0.8),
+]
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("well", WELLS, ids=lambda e: type(e).__name__)
+def test_slope_and_curvature_are_the_derivatives_of_the_drift(well):
+    x = torch.linspace(-2, 2, 21, dtype=F64)
+    one = torch.ones_like(x)
+    _, slope = jvp(lambda y: well.drift(y, ZERO), (x,), (one,))
+    _, curvature = jvp(lambda y: well.drift_slope(y, ZERO), (x,), (one,))
+    # Two roads through the same few operations of float64.
+    torch.testing.assert_close(well.drift_slope(x, ZERO), slope, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(well.drift_curvature(x, ZERO), curvature, rtol=1e-11, atol=1e-11)
+
+
+def test_the_rational_drift_is_that_of_the_paper():
+    x, k, a = torch.linspace(-5, 5, 31, dtype=F64), 0.9, -0.3
+    own = nonlinear.rational_drift(k, a, 0.7).drift(x, ZERO)
+    torch.testing.assert_close(own, -k * (x - a) / (1 + (x - a) ** 2), rtol=1e-12, atol=0)
+    with pytest.raises(ConfigError, match="no limit law"):
+        nonlinear.rational_drift(0.5, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("well", WELLS, ids=lambda e: type(e).__name__)
+def test_the_prior_is_the_law_that_the_chain_reaches(well):
+    """From the prior, and from 0 after a long time: two samples of one law."""
+    # The slowest of the four forgets with a rate of about 0.3: exp(-6) of the start is left.
+    x0 = torch.zeros(4000, dtype=F64)
+    x, _ = chains.simulate_weight(well, x0, 800, 20.0, seeded(1))
+    drawn = well.prior(x0, seeded(2))
+    # Euler's law is off by about h / 4 = 0.006, a third of what 2 x 4000 numbers can tell.
+    assert stats.ks_2samp(x.numpy(), drawn.numpy()).pvalue > 1e-3
+    assert stats.ks_2samp(1.25 * x.numpy(), drawn.numpy()).pvalue < 1e-3  # It has the power.
+
+
+def test_a_drift_that_lets_go_has_no_prior():
+    with pytest.raises(ConfigError, match="no limit law"):
+        nonlinear.OwnDrift(lambda x: 0 * x).prior(torch.zeros(3), seeded(0))
+
+
+def test_the_pull_of_allen_cahn_is_that_of_its_dense_jacobian():
+    field = nonlinear.AllenCahn(0.4, 1.2, 0.7)
+    x, delta = torch.randn(2, 3, 4, 6, dtype=F64, generator=seeded(3))
+
+    def move(flat):
+        return field.move(flat.reshape(4, 6), ZERO, 0.1).flatten()
+
+    def log_det(flat):
+        return torch.linalg.slogdet(jacrev(move)(flat))[1]
+
+    flat = x.flatten(1)
+    J = vmap(jacrev(move))(flat)
+    right = delta.flatten(1) + vmap(grad(log_det))(flat)
+    dense = torch.linalg.solve(J.mT, right[..., None])[..., 0]
+    own = field.pull(x, delta, ZERO, 0.1).flatten(1)
+    # Condition number exp(0.04 x 20) = 2: rounding of 24 numbers.
+    torch.testing.assert_close(own, dense, rtol=1e-10, atol=1e-10)
+
+
+def test_one_allen_cahn_step_is_the_drift_to_second_order():
+    field = nonlinear.AllenCahn(0.4, 1.2, 0.7)
+    x, errors = torch.randn(1, 8, 8, dtype=F64, generator=seeded(3)), []
+    for h in (0.02, 0.01, 0.005):
+        step = field.move(x, ZERO, h) - x - h * field.drift(x, ZERO)
+        errors.append(float(step.abs().max()))
+    # A local error of h^2 falls by 4.
+    assert all(3.5 < errors[i] / errors[i + 1] < 4.5 for i in (0, 1))
+
+
+def test_allen_cahn_weight_obeys_integration_by_parts_with_little_variance():
+    """E[delta_p f(X)] = E[d_p f(X)] with f = X_p^3 and X_q^2 X_p, at every pixel."""
+    field, times = nonlinear.AllenCahn(), torch.linspace(0, 0.5, 11, dtype=F64)
+    start = torch.where(torch.rand(8, 8, generator=seeded(1)) > 0.5, 1.0, -1.0).to(F64)
+    x0 = start.expand(20_000, 8, 8)
+    gains = chains.pilot_gains(field, x0[:2000], times, seeded(2))
+    assert gains[5].shape == (8, 5)  # One per Fourier mode.
+    *_, (x, delta) = chains.bismut_chain(field, x0, times, seeded(3), gains)
+    for f, df in ((x**3, 3 * x**2), (x * x.roll(1, 1) ** 2, x.roll(1, 1) ** 2)):
+        error = delta * f - df
+        z = error.mean(0) / (error.std(0) / 20_000**0.5)
+        # 64 correlated z-scores: their mean square is 1 +- 0.18 or a little more.
+        assert z.square().mean() < 1.8
+    *_, (_, local) = chains.bismut_chain(field, x0, times, seeded(3), chains.local_gains(times))
+    assert delta.var(0).mean() < 0.5 * local.var(0).mean()
+
+
+def test_a_step_that_cannot_be_inverted_is_refused():
+    x0 = torch.linspace(-1.5, 1.5, 5, dtype=F64)[:, None]
+    times = torch.tensor([0.0, 0.1, 0.9], dtype=F64)
+    coupled = nonlinear.CoupledDrift(lambda x: x - x**3, 0.7)
+    for equation in (nonlinear.DoubleWell(), coupled):
+        with pytest.raises(ConfigError, match=r"0\.8 is not invertible"):
+            list(chains.bismut_chain(equation, x0, times, seeded(0), chains.local_gains(times)))
+
+
+def test_reverse_steps_of_a_cubic_drift_stay_bounded():
+    """Without taming the same steps overflow."""
+    well = nonlinear.DoubleWell()
+    times = torch.linspace(2, 0.1, 20, dtype=F64)
+    x = torch.tensor([30.0, -8.0, 1.0], dtype=F64)
+    out = sampling.euler_maruyama(well, well.base_score, x, times, seeded(0))
+    # Each of 19 steps goes no farther than 1 towards the wells, plus noise of 0.2.
+    assert out.abs().max() < 30 and out[1].abs() < 3
+    flow = sampling.probability_flow(well, lambda x, t: 0 * x, x, times)
+    assert bool(torch.isfinite(flow).all())
+    wild = nonlinear.DoubleWell()
+    object.__setattr__(wild, "superlinear", False)
+    burst = sampling.euler_maruyama(wild, wild.base_score, x, times, seeded(0))
+    assert not bool(torch.isfinite(burst).all())
+
+
+def test_every_equation_states_what_it_is():
+    """What is said in closed form can be called; all say how they can be trained."""
+    like = torch.zeros(2, 8, 8, dtype=F64)
+    for name in SDES:
+        equation = make_sde(name)
+        assert isinstance(equation, ChainSDE) and equation.targets
+        assert ("malliavin-a" in equation.targets) == isinstance(equation, SeparableSDE)
+        assert ("marginal" in equation.closed_form) == hasattr(equation, "gamma")
+        assert ("stationary" in equation.closed_form) == hasattr(equation, "sigma")
+        times = equation.grid(10)
+        assert len(times) == 11 and times[0] == 0 and bool((times.diff() > 0).all())
+        assert math.isclose(float(times[-1]), equation.horizon, rel_tol=1e-9)
+        assert equation.prior(like, seeded(0)).shape == like.shape
+
+
+def test_bad_numbers_are_refused():
+    for name, parameters in (("double-well", {"sigma": 0.0}), ("allen-cahn", {"kappa": -1.0})):
+        with pytest.raises(ConfigError, match="positive"):
+            make_sde(name, parameters)
+    with pytest.raises(ConfigError, match="each later"):
+        list(chains.bismut_chain(WELLS[0], torch.zeros(2), torch.zeros(3), seeded(0), []))
