@@ -1,6 +1,7 @@
 """The Bloch-Torrey signal."""
 
 from spinmesh.bloch_torrey.basis import Basis, Reduction, reduce_mesh
+from spinmesh.bloch_torrey.plane import plane_attenuation
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
     interleave,
@@ -14,6 +15,7 @@ __all__ = [
     "Reduction",
     "Signals",
     "interleave",
+    "plane_attenuation",
     "reduce_mesh",
     "simulate",
     "simulate_compartments",
