@@ -11,7 +11,7 @@ from spinmesh.mesh import Disks, gamma_radii, mesh_plane, pack_disks
 def packing(seed: int = 0, fraction: float = 0.5, cell: float = 12.0) -> Disks:
     rng = np.random.default_rng(seed)
     for _ in range(50):
-        disks = pack_disks(gamma_radii(1.2, 0.3, fraction * cell**2, rng), cell, 0.2, rng)
+        disks = pack_disks(gamma_radii(1.2, 0.3, 3.0, fraction * cell**2, rng), cell, 0.2, rng)
         if disks is not None:
             return disks
     raise AssertionError("no packing in 50 attempts")
@@ -60,7 +60,7 @@ def test_a_cell_without_disks_is_filled():
 
 def test_radii_cover_the_area_asked_for_and_follow_the_gamma_law():
     rng = np.random.default_rng(0)
-    radii = gamma_radii(1.5, 0.4, 40_000.0, rng)
+    radii = gamma_radii(1.5, 0.4, 20.0, 40_000.0, rng)
     np.testing.assert_allclose(np.pi * (radii**2).sum(), 40_000, rtol=3e-4)  # one disk left out
     # 5,000 radii: the mean's standard error is 0.6 % , that of the spread about 1 %.
     np.testing.assert_allclose([radii.mean(), radii.std()], [1.5, 0.6], rtol=0.04)

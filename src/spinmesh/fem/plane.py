@@ -17,6 +17,7 @@ from numpy import ndarray
 
 from spinmesh.errors import MeshError
 from spinmesh.mesh import PeriodicPlane
+from spinmesh.mesh.plane import triangle_shapes
 
 # Dunavant's six-point rule on the triangle, exact for degree 4: the mass of straight triangles.
 _A, _B = 0.445948490915965, 0.091576213509771
@@ -44,7 +45,7 @@ class PlaneMatrices:
 
 def assemble_plane(plane: PeriodicPlane, diffusivity: float) -> PlaneMatrices:
     """Matrices of six-node triangles by quadrature; MeshError if one is folded."""
-    value, gradient = _shapes(_NODES)
+    value, gradient = triangle_shapes(_NODES)
     jacobian = np.einsum("tna,qnb->tqab", plane.points, gradient, optimize=True)
     determinant = np.linalg.det(jacobian)
     determinant = determinant * np.sign(determinant[:, :1])
@@ -63,17 +64,6 @@ def assemble_plane(plane: PeriodicPlane, diffusivity: float) -> PlaneMatrices:
     x, y = diffusivity * (forward - forward.swapaxes(2, 3))
     add = _adder(plane.nodes)
     return PlaneMatrices(add(mass), add(diffusivity * stiffness), (add(x), add(y)), diffusivity)
-
-
-def _shapes(xi: Float[ndarray, "sample 2"]) -> tuple[ndarray, ndarray]:
-    """Quadratic shape functions (sample, node) and reference gradients (sample, node, 2)."""
-    bary = np.column_stack([1 - xi.sum(1), xi])
-    slope = np.array([[-1.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
-    i, j = np.array([0, 1, 2]), np.array([1, 2, 0])
-    value = np.hstack([bary * (2 * bary - 1), 4 * bary[:, i] * bary[:, j]])
-    corner = (4 * bary - 1)[..., None] * slope
-    side = 4 * (bary[:, i, None] * slope[j] + bary[:, j, None] * slope[i])
-    return value, np.concatenate([corner, side], 1)
 
 
 def _adder(nodes: ndarray):

@@ -12,7 +12,7 @@ from spinmesh.inversion.metrics import (
     profile,
     shape_errors,
 )
-from spinmesh.inversion.noise import add_rician, rician_mean, rician_std
+from spinmesh.noise import add_rician, rician_mean, rician_std
 from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel, ShapeModelSpec, train_shape_model
 from spinmesh.inversion.spectral import SpectralBasis, spectral_basis

@@ -12,7 +12,7 @@ from torch import Tensor
 from spinmesh.bloch_torrey import Basis, Signals
 from spinmesh.errors import ConfigError, ReductionError, SequenceError
 from spinmesh.inversion.metrics import compare_with_mean_shape
-from spinmesh.inversion.noise import rician_mean, rician_std
+from spinmesh.noise import rician_mean, rician_std
 from spinmesh.inversion.pose import principal_rotation
 from spinmesh.inversion.reconstruction import Posterior, Reconstruction
 from spinmesh.inversion.sensitivity import Prediction, predict, shape_jacobian, turn_jacobian

@@ -57,18 +57,23 @@ class Disks:
 
 
 def gamma_radii(
-    mean: float, variation: float, area: float, rng: np.random.Generator
+    mean: float, variation: float, largest: float, area: float, rng: np.random.Generator
 ) -> Float[ndarray, " disk"]:
     """Gamma-distributed radii (um) until their disks cover `area` (um^2).
 
-    `variation` is the standard deviation over the mean (Assaf et al. 2008 fit gamma laws to axons).
-    The last disk is shrunk to meet the area exactly, or left out if less than a tenth of it fits.
+    `variation` is the standard deviation over the mean (Assaf et al. 2008 fit gamma laws to axons);
+    a radius above `largest` is drawn again. The last disk is shrunk to meet the area exactly, or left out if less than a tenth of it fits.
     """
-    if not (mean > 0 and variation > 0 and area > 0):
-        raise MeshError(f"radii: mean {mean}, variation {variation}, area {area}; all must be > 0.")
+    if not (0 < mean < largest and variation > 0 and area > 0):
+        raise MeshError(
+            f"radii: mean {mean}, largest {largest}, variation {variation}, area {area}. All must "
+            "be > 0, and the mean below the largest."
+        )
     shape, radii, left = 1 / variation**2, [], area
     while left > 0:
-        radius = float(rng.gamma(shape, mean / shape))
+        radius = largest + 1
+        while radius > largest:
+            radius = float(rng.gamma(shape, mean / shape))
         left -= np.pi * radius**2
         radii.append(radius)
     fitting = np.pi * radii[-1] ** 2 + left

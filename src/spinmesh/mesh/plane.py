@@ -49,7 +49,7 @@ def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) ->
     """Triangles of about `size` um outside all disks, or inside them; curved along the circles.
 
     Delaunay triangles of nodes on the circles and of a triangular lattice, on the periodic plane. A
-    side of a circle that is not among them gets more nodes on that circle. Raises MeshError if the
+    circle with a side that is not among them, or that folds one, gets more nodes. Raises MeshError if the
     size is not small beside the cell, or circles are too close to be told apart.
     """
     if not 0 < 4 * size <= disks.cell:
@@ -68,9 +68,13 @@ def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) ->
         kept = within if inside else ~within
         corners, nodes = corners[kept], nodes[kept]
         missing = _missing_sides(nodes, following)
+        spoilt = owner[missing]
         if len(missing) == 0:
-            return _curved(corners, nodes, disks)
-        spoilt = np.unique(owner[missing])
+            plane = _curved(corners, nodes, disks)
+            spoilt = own[kept][_folded(plane.points)].ravel()
+            if len(spoilt) == 0:
+                return plane
+        spoilt = np.unique(spoilt[spoilt >= 0])
         count[spoilt] = np.ceil(MORE * count[spoilt]).astype(int)
     raise MeshError(
         f"plane: {len(spoilt)} circles touch their neighbours at a resolution of {size:g} um "
@@ -175,3 +179,23 @@ def _curved(corners: ndarray, nodes: ndarray, disks: Disks) -> PeriodicPlane:
     _, numbers = np.unique(numbers, return_inverse=True)
     points = np.concatenate([corners, middle], 1)
     return PeriodicPlane(points, numbers.reshape(-1, 6), disks.cell)
+
+
+def triangle_shapes(xi: Float[ndarray, "sample 2"]) -> tuple[ndarray, ndarray]:
+    """Quadratic shape functions (sample, node) and reference gradients (sample, node, 2)."""
+    bary = np.column_stack([1 - xi.sum(1), xi])
+    slope = np.array([[-1.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
+    i, j = np.array([0, 1, 2]), np.array([1, 2, 0])
+    value = np.hstack([bary * (2 * bary - 1), 4 * bary[:, i] * bary[:, j]])
+    corner = (4 * bary - 1)[..., None] * slope
+    side = 4 * (bary[:, i, None] * slope[j] + bary[:, j, None] * slope[i])
+    return value, np.concatenate([corner, side], 1)
+
+
+def _folded(points: Float[ndarray, "triangle 6 2"]) -> Int[ndarray, " triangle"]:
+    """Triangles whose map turns over at one of their nodes, where a curved side folds first."""
+    corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    places = np.concatenate([corner, corner[SIDES].mean(1)])
+    jacobian = np.einsum("tna,qnb->tqab", points, triangle_shapes(places)[1], optimize=True)
+    determinant = np.linalg.det(jacobian)
+    return np.flatnonzero((determinant * np.sign(determinant.sum(1))[:, None] <= 0).any(1))

@@ -1,5 +1,11 @@
 """Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
 
+from spinmesh.synthesis.bundles import (
+    BundleSpec,
+    bundle_acquisition,
+    joined_images,
+    simulate_bundles,
+)
 from spinmesh.synthesis.evaluation import Synthesis, compare, synthesise
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.malliavin import (
@@ -27,6 +33,7 @@ from spinmesh.synthesis.training import ScoreModel, ScoreSpec, train_score
 __all__ = [
     "VE",
     "VP",
+    "BundleSpec",
     "Denoiser",
     "DoubleWell",
     "ElementwiseWeight",
@@ -42,16 +49,19 @@ __all__ = [
     "Synthesis",
     "UNet",
     "bismut_step",
+    "bundle_acquisition",
     "compare",
     "draw_images",
     "euler_maruyama",
     "heun",
+    "joined_images",
     "linear_sde",
     "linear_weight",
     "noise_levels",
     "pack_cross_sections",
     "pilot_gain",
     "seeded_unet",
+    "simulate_bundles",
     "simulate_weight",
     "synthesise",
     "train_score",
