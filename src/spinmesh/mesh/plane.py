@@ -192,7 +192,7 @@ def triangle_shapes(xi: Float[ndarray, "sample 2"]) -> tuple[ndarray, ndarray]:
     return value, np.concatenate([corner, side], 1)
 
 
-def _folded(points: Float[ndarray, "triangle 6 2"]) -> Int[ndarray, " triangle"]:
+def _folded(points: Float[ndarray, "triangle 6 2"]) -> Int[ndarray, " folded"]:
     """Triangles whose map turns over at one of their nodes, where a curved side folds first."""
     corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     places = np.concatenate([corner, corner[SIDES].mean(1)])
