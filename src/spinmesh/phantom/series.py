@@ -131,6 +131,8 @@ def simulate_phantom(
         ]
         part = field.fractions[..., bundle]
         here = part > 0
+        if not bool(here.any()):
+            continue
         attenuation = _bundle(
             axons, field.direction[..., bundle, :][here], filling, acquisition, rng
         )
@@ -179,7 +181,7 @@ def _bundle(
         around = free(_in_frames(acquisition, rotation), tensor).reshape(len(chunk), -1)
         attenuation = (inside / volume).abs()
         parts.append(filling.axon_fraction * attenuation + (1 - filling.axon_fraction) * around)
-    return torch.cat(parts) if parts else torch.zeros(0, len(acquisition), dtype=torch.float64)
+    return torch.cat(parts)
 
 
 def _in_frames(acquisition: Acquisition, rotations: Float[Tensor, "voxel 3 3"]) -> Acquisition:
