@@ -243,7 +243,7 @@ def test_impossible_requests_say_what_to_change(substrates, tmp_path):
         grid_affine((1, 1, 1), (1.0, 1.0, 1.0), "RRS")
     with pytest.raises(ConfigError, match="at most 1"):
         field_of([[0.9, 0.2, 0.0]], np.zeros((1, 1, 3)))
-    with pytest.raises(ConfigError, match="axon_fraction 1.2"):
+    with pytest.raises(ConfigError, match=r"axon_fraction 1\.2"):
         Filling(axon_fraction=1.2)
     field = field_of([[0.0, 0.0, 1.0]], np.zeros((1, 1, 3)))
     with pytest.raises(ConfigError, match="snr is 0"):

@@ -5,9 +5,7 @@ BUNDLE_SHARDS = CONFIG.synthesise.bundles.shards
 
 rule simulate_bundles:
     output:
-        images=directory(
-            f"{RESULTS}/synthesise/bundle_shards/{{shard}}-of-{BUNDLE_SHARDS}.zarr"
-        ),
+        images=directory(f"{RESULTS}/synthesise/bundle_shards/{{shard}}-of-{BUNDLE_SHARDS}.zarr"),
     log:
         f"{LOGS}/simulate_bundles/{{shard}}.log",
     benchmark:

@@ -1,7 +1,7 @@
 """Finite elements on a periodic plane, in the form that a uniform phase gradient leaves periodic.
 
-With q(t) = gamma int g dt and m = exp(-i q.x) w, the Bloch-Torrey equation with reflecting walls is
-w' = D (grad - i q)^2 w with n.(grad - i q) w = 0, and w is periodic where m is not. Its weak form is
+With q(t) = gamma int g dt and m = exp(-i q.x) w, the Bloch-Torrey equation with reflecting walls
+is w' = D (grad - i q)^2 w with n.(grad - i q) w = 0, and w is periodic where m is not. Weakly:
 
     M w' = -(S + i q.C + D q^2 M) w,   C_a[i,j] = D int (phi_i d_a phi_j - d_a phi_i phi_j) dx.
 """

@@ -12,11 +12,11 @@ from spinmesh.inversion.metrics import (
     profile,
     shape_errors,
 )
-from spinmesh.noise import add_rician, rician_mean, rician_std
 from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel, ShapeModelSpec, train_shape_model
 from spinmesh.inversion.spectral import SpectralBasis, spectral_basis
 from spinmesh.inversion.target import Target, simulate_target
+from spinmesh.noise import add_rician, rician_mean, rician_std
 
 __all__ = [
     "HISTORY",

@@ -12,13 +12,13 @@ from torch import Tensor
 from spinmesh.bloch_torrey import Basis, Signals
 from spinmesh.errors import ConfigError, ReductionError, SequenceError
 from spinmesh.inversion.metrics import compare_with_mean_shape
-from spinmesh.noise import rician_mean, rician_std
 from spinmesh.inversion.pose import principal_rotation
 from spinmesh.inversion.reconstruction import Posterior, Reconstruction
 from spinmesh.inversion.sensitivity import Prediction, predict, shape_jacobian, turn_jacobian
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import jacobian_determinants, rotation_matrix
+from spinmesh.noise import rician_mean, rician_std
 from spinmesh.progress import progress
 from spinmesh.tissue import Tissue
 

@@ -62,7 +62,8 @@ def gamma_radii(
     """Gamma-distributed radii (um) until their disks cover `area` (um^2).
 
     `variation` is the standard deviation over the mean (Assaf et al. 2008 fit gamma laws to axons);
-    a radius above `largest` is drawn again. The last disk is shrunk to meet the area exactly, or left out if less than a tenth of it fits.
+    a radius above `largest` is drawn again. The last disk is shrunk to meet the area exactly, or
+    left out if less than a tenth of it fits.
     """
     if not (0 < mean < largest and variation > 0 and area > 0):
         raise MeshError(

@@ -1,7 +1,7 @@
 """Diffusion-weighted images of a field of substrates: bundles that cross, cells and free water."""
 
 from spinmesh.phantom.field import Field, FieldSpec, fibre_field, grid_affine
-from spinmesh.phantom.series import Filling, Material, Phantom, turned_to, simulate_phantom
+from spinmesh.phantom.series import Filling, Material, Phantom, simulate_phantom, turned_to
 
 __all__ = [
     "Field",

@@ -1,9 +1,9 @@
-"""What each voxel holds: volume fractions of bundles, cells and free water, and fibre directions."""
+"""What each voxel holds: volume fractions of bundles, cells and water, and fibre directions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -41,8 +41,8 @@ class FieldSpec:
             raise ConfigError("phantom: give at least one bundle of at least two points (mm).")
         if not (min(self.bundle_radius, *self.extent) > 0 <= self.water_radius):
             raise ConfigError(
-                f"phantom: bundle_radius {self.bundle_radius}, extent {self.extent} and water_radius "
-                f"{self.water_radius} mm must be positive (the water's may be 0)."
+                f"phantom: bundle_radius {self.bundle_radius}, extent {self.extent} and "
+                f"water_radius {self.water_radius} mm must be positive (the water's may be 0)."
             )
         if self.samples < 1:
             raise ConfigError(f"phantom: samples is {self.samples}; give at least 1.")
@@ -50,7 +50,7 @@ class FieldSpec:
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """Volume fractions of `materials` per voxel (their sum is 1 inside, less at the edge, 0 in air).
+    """Volume fractions of `materials` per voxel (sum: 1 inside, less at the edge, 0 in air).
 
     The first materials are the bundles; `direction` holds their unit vectors in world axes, zero
     where a bundle has no part of the voxel. `affine` takes voxel indices to mm.
@@ -145,9 +145,7 @@ class _Curve:
         level = [np.broadcast_to(np.array(point), (CURVE_POINTS, 3)) for point in control]
         while len(level) > 1:
             slope = level[1] - level[0]
-            level = [(1 - t) * a + t * b for a, b in zip(level[:-1], level[1:], strict=True)]
-            if len(level) == 2:
-                slope = level[1] - level[0]
+            level = [(1 - t) * a + t * b for a, b in pairwise(level)]
         self.tangent = slope / np.linalg.norm(slope, axis=1, keepdims=True)
         self.tree = cKDTree(level[0])
 

@@ -49,9 +49,9 @@ class Filling:
 
     A bundle's `axon_fraction` is inside `axons` substrates; around them water is hindered, with the
     diffusivities `along` and `across`. Each axon is tilted by a normal angle of standard deviation
-    `dispersion` (rad) in either direction and turned about itself at random, anew in each voxel. Cells are
-    spheres that fill `cell_fraction`, the rest is hindered with `across`. `amplitude` is the
-    unweighted signal of free water at TE = 0.
+    `dispersion` (rad) in either direction and turned about itself at random, anew in each voxel.
+    Cells are spheres that fill `cell_fraction`, the rest is hindered with `across`. `amplitude` is
+    the unweighted signal of free water at TE = 0.
     """
 
     axons: int = 2

@@ -6,7 +6,7 @@ plane by finite elements. Nothing crosses the membranes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class BundleSpec:
     (docs/synthesis.md). `snr` is that of the unweighted signal.
     """
 
-    images: ImageSpec = ImageSpec()
+    images: ImageSpec = field(default_factory=ImageSpec)
     radius: tuple[float, float] = (0.8, 2.0)
     variation: float = 0.3
     gap: float = 0.1
