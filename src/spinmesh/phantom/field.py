@@ -31,8 +31,8 @@ class FieldSpec:
 
     bundles: tuple[tuple[Point, ...], ...]
     bundle_radius: float = 5.0
-    extent: Point = (22.0, 22.0, 8.0)
-    water_centre: Point = (0.0, 14.0, 0.0)
+    extent: Point = (22.0, 22.0, 6.0)
+    water_centre: Point = (12.0, 12.0, 0.0)
     water_radius: float = 4.0
     samples: int = 4
 
