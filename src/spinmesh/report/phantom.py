@@ -46,13 +46,15 @@ def plot_phantom(phantom: Phantom, path: str | Path) -> Figure:
 def tensor_maps(phantom: Phantom, section: int) -> tuple[ndarray, ndarray, ndarray]:
     """FA, MD (um^2/ms) and principal direction (world axes) of one slice; zero outside tissue.
 
-    Weighted least squares (dipy) on all measurements up to b = 1.6 ms/um^2.
+    Weighted least squares (dipy) on the measurements up to b = 1.6 ms/um^2 of one timing, that with
+    most of them: unweighted signals of different echo times differ by T2.
     """
     from dipy.core.gradients import gradient_table
     from dipy.reconst.dti import TensorModel
 
     acquisition = phantom.acquisition
-    chosen = (acquisition.b_value <= max(MOST, float(acquisition.b_value.min()))).numpy()
+    low = acquisition.b_value <= MOST
+    chosen = (low & (acquisition.timing == acquisition.timing[low].mode().values)).numpy()
     table = gradient_table(
         b_to_s_per_mm2(acquisition.b_value.numpy()[chosen]),
         bvecs=acquisition.direction.numpy()[chosen],
