@@ -61,3 +61,7 @@ if __name__ == "__main__":
     steps = tuple(range(0, 10_001, 500))
     published = {duration: steps for duration in (10, 25, 50)}
     shells(HERE / "paper/remidi", published, spread_directions(30, seed=30), zeros=False)
+    clinical = spread_directions(24, seed=24)
+    still, moving = np.zeros((3, 3)), np.concatenate([clinical, clinical])
+    b = [0] * 3 + [1000] * 24 + [2000] * 24
+    write(HERE / "demo/phantom", b, np.concatenate([still, moving]), [30] * len(b))

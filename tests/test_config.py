@@ -192,9 +192,17 @@ def test_tissue_section_builds_the_tissue() -> None:
 def test_stated_defaults_are_those_of_the_package() -> None:
     """A run without a key does what a call without that argument does."""
     from spinmesh.bloch_torrey import Basis
-    from spinmesh.config.inference import Images, Samples, ScoreModelSection, ShapeModelSection
+    from spinmesh.config.imaging import CROSSING, FibreField, FillingSection
+    from spinmesh.config.inference import (
+        Bundles,
+        Images,
+        Samples,
+        ScoreModelSection,
+        ShapeModelSection,
+    )
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
-    from spinmesh.synthesis import ImageSpec, SampleSpec, ScoreSpec
+    from spinmesh.phantom import FieldSpec, Filling
+    from spinmesh.synthesis import BundleSpec, ImageSpec, SampleSpec, ScoreSpec
 
     assert BasisSection().spec() == Basis()
     assert ShapeModelSection().spec() == ShapeModelSpec()
@@ -202,6 +210,9 @@ def test_stated_defaults_are_those_of_the_package() -> None:
     assert Images().spec() == ImageSpec()
     assert ScoreModelSection().spec() == ScoreSpec()
     assert Samples().spec() == SampleSpec()
+    assert Bundles().spec(Images()) == BundleSpec()
+    assert FibreField().spec() == FieldSpec(CROSSING)
+    assert FillingSection().spec() == Filling()
 
 
 def test_template_is_refined_in_rings_and_layers_alone() -> None:
@@ -223,6 +234,7 @@ def test_every_named_file_is_asked_for(tmp_path: Path) -> None:
         "mesh.user_mesh.path",
         "reconstruct.signal.csv",
         *(f"reconstruct.signal.acquisition.{key}" for key in files),
+        *(f"phantom.acquisition.{key}" for key in files),
     ]
 
 

@@ -79,8 +79,8 @@ FIGURES = {"plot_meshes", "plot_signals", "plot_reconstruction", "plot_synthesis
         ("mesh/template.py", {"mesh"}),
         ("mesh/solids.py", {"mesh"}),
         ("config/shapes.py", {"mesh"}),
-        # The noise is put on stage 2's target and modelled by stage 3.
-        ("inversion/noise.py", {"target", "reconstruct"}),
+        # The noise is put on stage 2's target and on images' signals, and modelled by stage 3.
+        ("noise.py", {"target", "reconstruct", "synthesise"}),
         ("inversion/target.py", {"target", "reconstruct"}),
         # Shared modules change all their users.
         ("config/physics.py", {"simulate", "target", "reconstruct"}),
@@ -88,7 +88,8 @@ FIGURES = {"plot_meshes", "plot_signals", "plot_reconstruction", "plot_synthesis
         ("mesh/tetmesh.py", STAGES),
         # What only a person at a keyboard uses.
         ("cli.py", set()),
-        ("analytic/modes.py", set()),
+        # Bundles of straight axons have their exact signal.
+        ("analytic/modes.py", {"synthesise"}),
     ],
 )
 def test_a_statement_changes_the_stages_that_use_its_file(

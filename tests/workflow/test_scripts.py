@@ -81,7 +81,8 @@ def test_every_rule_has_its_script_and_environment_and_no_script_is_left_over() 
 def test_stores_are_written_to_fresh_folders() -> None:
     """Every Zarr output is a `directory(...)`, which Snakemake removes before a job."""
     stores = ("SUBSTRATES", "TARGET_MESH", "SIGNALS", "TARGET", "SHAPE_MODEL", "RECONSTRUCTION")
-    stores += ("MEASURED", "IMAGES", "SCORE_MODEL", "SYNTHESIS")
+    stores += ("MEASURED", "CUT_IMAGES", "BUNDLES", "SCORE_MODEL")
+    stores += ("SYNTHESIS", "PHANTOM", "PHANTOM_BIDS")
     for name, text in RULES.items():
         output = text.partition("    output:\n")[2].partition("\n    params:")[0]
         for line in output.splitlines():

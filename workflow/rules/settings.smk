@@ -60,10 +60,19 @@ CODE = {
         "spinmesh.config.physics",
     ),
     "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
+    "bundles": ("spinmesh.synthesis.bundles", "spinmesh.io.images", "spinmesh.config.inference"),
+    "phantom": (
+        "spinmesh.phantom",
+        "spinmesh.io.phantoms",
+        "spinmesh.io.acquisitions",
+        "spinmesh.config.imaging",
+        "spinmesh.config.physics",
+    ),
     "plot_meshes": ("spinmesh.report.meshes",),
     "plot_signals": ("spinmesh.report.signals",),
     "plot_reconstruction": ("spinmesh.report.reconstruction",),
     "plot_synthesis": ("spinmesh.report.synthesis",),
+    "plot_phantom": ("spinmesh.report.phantom",),
     "summarise": ("spinmesh.report.summary",),
 }
 # Of a stage, or of a figure: what its numbers or its looks depend on.
@@ -96,3 +105,8 @@ RECONSTRUCTED = part("tissue") | {
 IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
 SCORED = {"score_model": CONFIG.synthesise.score_model.model_dump(), "seed": CONFIG.seed}
 DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}
+BUNDLED = IMAGED | {"bundles": CONFIG.synthesise.bundles.model_dump()}
+IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
+    "phantom": CONFIG.phantom.model_dump(exclude={"label", "acquisition"}),
+    "measured_with": (CONFIG.phantom.acquisition or CONFIG.acquisition).model_dump(),
+}

@@ -1,5 +1,6 @@
 # Stage 4: cross-section images of the substrates, a score model of them, and new images.
-IMAGES = f"{RESULTS}/synthesise/images.zarr"
+CUT_IMAGES = f"{RESULTS}/synthesise/images.zarr"
+IMAGES = BUNDLES if CONFIG.synthesise.source == "bundles" else CUT_IMAGES
 SCORE_MODEL = f"{RESULTS}/synthesise/score_model.zarr"
 SYNTHESIS = f"{RESULTS}/synthesise/samples.zarr"
 FIGURE_SYNTHESIS = f"{RESULTS}/figures/synthesis.png"
@@ -11,7 +12,7 @@ rule make_images:
         substrates=SUBSTRATES,
         signals=SIGNALS,
     output:
-        images=directory(IMAGES),
+        images=directory(CUT_IMAGES),
     log:
         f"{LOGS}/make_images.log",
     benchmark:

@@ -1,6 +1,7 @@
 """The Bloch-Torrey signal."""
 
 from spinmesh.bloch_torrey.basis import Basis, Reduction, reduce_mesh
+from spinmesh.bloch_torrey.plane import plane_attenuation
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
     check_device,
@@ -17,6 +18,7 @@ __all__ = [
     "Signals",
     "check_device",
     "interleave",
+    "plane_attenuation",
     "reduce_mesh",
     "signals_of",
     "simulate",

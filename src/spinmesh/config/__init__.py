@@ -5,7 +5,8 @@ scientific packages are imported only by the methods that build their nouns, so 
 starts without loading them.
 """
 
-from spinmesh.config.inference import Reconstruct, Synthesise
+from spinmesh.config.imaging import PhantomSection
+from spinmesh.config.inference import Bundles, Images, Reconstruct, Synthesise
 from spinmesh.config.inputs import check_inputs
 from spinmesh.config.loading import (
     Config,
@@ -20,8 +21,11 @@ from spinmesh.config.shapes import Mesh
 
 __all__ = [
     "AcquisitionSection",
+    "Bundles",
     "Config",
+    "Images",
     "Mesh",
+    "PhantomSection",
     "Reconstruct",
     "Simulate",
     "Synthesise",

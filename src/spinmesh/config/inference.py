@@ -19,7 +19,8 @@ from spinmesh.config.shapes import Range
 
 if TYPE_CHECKING:
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
-    from spinmesh.synthesis import ImageSpec, SampleSpec, ScoreSpec
+    from spinmesh.sequence import Acquisition
+    from spinmesh.synthesis import BundleSpec, ImageSpec, SampleSpec, ScoreSpec
 
 
 class ShapeModelSection(Section):
@@ -172,6 +173,53 @@ class Images(Section):
         return ImageSpec(field_of_view=values.pop("field_of_view_um"), **values)
 
 
+class Bundles(Section):
+    """Packed bundles of straight axons, simulated inside and between; sizes as in `images`."""
+
+    radius_um: Range = (0.8, 2.0)
+    """[low, high] of an image's mean radius; below a quarter of the field of view."""
+    variation: PositiveFloat = 0.3
+    """Standard deviation of the radii over their mean (gamma law)."""
+    gap_um: PositiveFloat = 0.1
+    """Least distance between axons."""
+    diffusivity_um2_per_ms: PositiveFloat = 2.0
+    """Inside and between."""
+    mesh_size_um: PositiveFloat = 0.8
+    """Of the triangles between axons; 0.8 leaves errors of some 2e-3 of S0."""
+    b_s_per_mm2: tuple[PositiveFloat, ...] = Field((1000.0, 2500.0, 5000.0), min_length=1)
+    """Measured at each Delta across (x and y) and along (z) the axons."""
+    delta_ms: PositiveFloat = 10.0
+    """Pulse duration."""
+    Delta_ms: tuple[PositiveFloat, ...] = Field((20.0, 50.0), min_length=1)
+    """Pulse separations, onset to onset."""
+    snr: PositiveFloat = 50.0
+    """Of the unweighted signal (Rician noise); .inf for none."""
+    shards: PositiveInt = 2
+    """Jobs the images are divided among."""
+
+    def spec(self, images: Images) -> BundleSpec:
+        """What `spinmesh.synthesis.simulate_bundles` asks for."""
+        from spinmesh.synthesis import BundleSpec
+
+        return BundleSpec(
+            images.spec(),
+            self.radius_um,
+            self.variation,
+            self.gap_um,
+            self.diffusivity_um2_per_ms,
+            self.mesh_size_um,
+            self.snr,
+        )
+
+    def acquisition(self) -> Acquisition:
+        """The measurements in the order of the images' features."""
+        from spinmesh.synthesis import bundle_acquisition
+        from spinmesh.units import b_from_s_per_mm2
+
+        b = tuple(b_from_s_per_mm2(value) for value in self.b_s_per_mm2)
+        return bundle_acquisition(b, self.delta_ms, self.Delta_ms)
+
+
 class ScoreModelSection(Section):
     """The network that learns the score, and the SDE it learns it for."""
 
@@ -229,8 +277,12 @@ class Samples(Section):
 class Synthesise(Section):
     """Stage 4: images."""
 
+    source: Literal["substrates", "bundles"] = "substrates"
+    """Images of cut substrates with their axons' signals, or of packed bundles with all water's."""
     images: Images = Images()
     """The training and test set."""
+    bundles: Bundles = Bundles()
+    """Of `source: bundles`."""
     score_model: ScoreModelSection = ScoreModelSection()
     """The network and its training."""
     samples: Samples = Samples()

@@ -14,6 +14,8 @@ def check_inputs(config: Config) -> None:
     acquisition = read_acquisition(**config.acquisition.model_dump())
     if config.mesh.user_mesh is not None:
         read_mesh(**config.mesh.user_mesh.model_dump())
+    if config.phantom.acquisition is not None:
+        read_acquisition(**config.phantom.acquisition.model_dump())
     signal = config.reconstruct.signal
     if signal is not None:
         if signal.acquisition is not None:

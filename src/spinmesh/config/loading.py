@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError
 from pydantic_core import ErrorDetails
 
+from spinmesh.config.imaging import PhantomSection
 from spinmesh.config.inference import Reconstruct, Synthesise
 from spinmesh.config.physics import AcquisitionSection, Simulate, TissueSection
 from spinmesh.config.section import Section
@@ -40,6 +41,8 @@ class Config(Section):
     """Stage 3."""
     synthesise: Synthesise = Synthesise()
     """Stage 4."""
+    phantom: PhantomSection = PhantomSection()
+    """Diffusion images, made on demand: `snakemake phantom`."""
 
     def plain(self) -> dict[str, Any]:
         """Every option, defaults included, as dicts, lists, numbers and words."""
@@ -53,6 +56,9 @@ class Config(Section):
         if self.reconstruct.signal is not None:
             named = self.reconstruct.signal.files()
             found |= {f"reconstruct.signal.{key}": path for key, path in named.items()}
+        if self.phantom.acquisition is not None:
+            named = self.phantom.acquisition.files()
+            found |= {f"phantom.acquisition.{key}": path for key, path in named.items()}
         return found
 
 

@@ -2,14 +2,17 @@
 
 from spinmesh.fem.assembly import CellMatrices, Matrices, assemble, cell_matrices, check_tissue
 from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass
+from spinmesh.fem.plane import PlaneMatrices, assemble_plane
 from spinmesh.fem.space import Space, function_space
 
 __all__ = [
     "CellMatrices",
     "ElementMatrices",
     "Matrices",
+    "PlaneMatrices",
     "Space",
     "assemble",
+    "assemble_plane",
     "cell_matrices",
     "check_tissue",
     "element_matrices",

@@ -17,7 +17,6 @@ from spinmesh.inversion.metrics import (
     profile,
     shape_errors,
 )
-from spinmesh.inversion.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
 from spinmesh.inversion.protocol import difference, refuse_other_protocol
 from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction, Samples
 from spinmesh.inversion.search import reconstruct
@@ -27,6 +26,7 @@ from spinmesh.inversion.starts import nearest_training_shapes
 from spinmesh.inversion.target import Target, simulate_target
 from spinmesh.inversion.unknowns import Free
 from spinmesh.inversion.voxels import Grid, VoxelTargets
+from spinmesh.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
 
 __all__ = [
     "DESCRIPTION",

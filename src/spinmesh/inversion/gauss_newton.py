@@ -13,12 +13,12 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey import Basis
 from spinmesh.errors import ConfigError
-from spinmesh.inversion.noise import MagnitudeNoise
 from spinmesh.inversion.sensitivity import Prediction, jacobian, predict
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Free, Point, Unknowns
 from spinmesh.mesh import jacobian_determinants
+from spinmesh.noise import MagnitudeNoise
 from spinmesh.tissue import Tissue
 
 # A damping this large means that even a tiny step is refused.

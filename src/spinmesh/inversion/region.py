@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.inversion.noise import rician_mean
+from spinmesh.noise import rician_mean
 
 # Halvings of an interval of a few sigma: what is left is rounding.
 HALVINGS = 60

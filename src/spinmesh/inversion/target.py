@@ -11,8 +11,8 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey import Basis, simulate_mesh
 from spinmesh.errors import SequenceError
-from spinmesh.inversion.noise import add_rician
 from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.noise import add_rician
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 

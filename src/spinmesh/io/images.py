@@ -18,6 +18,8 @@ _PIXELS = ("image", "pixel_y", "pixel_x")
 # Weights keep their names inside the store behind this prefix.
 _WEIGHT = "weight."
 _SCALING = "scaling."
+# What is known of images of disks, and its unit.
+_KNOWN = {"effective_radius": "um", "surface_to_volume": "1/um"}
 
 
 def _tensor(variable: xr.DataArray) -> Tensor:
@@ -37,6 +39,9 @@ def _encode_images(images: ImageSet) -> xr.Dataset:
         "volume_fraction": _variable(("image",), images.volume_fraction),
         "split": text_codes("image", images.split),
     }
+    for name, units in _KNOWN.items():
+        if getattr(images, name) is not None:
+            variables[name] = _variable(("image",), getattr(images, name), units)
     return xr.Dataset(variables, attrs={"field_of_view_um": images.field_of_view})
 
 
@@ -48,6 +53,7 @@ def _decode_images(dataset: xr.Dataset) -> ImageSet:
         text_from(dataset["split"]),
         dataset.attrs["field_of_view_um"],
         tuple(dataset["condition"].attrs["features"]),
+        **{name: _tensor(dataset[name]) for name in _KNOWN if name in dataset},
     )
 
 

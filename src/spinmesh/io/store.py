@@ -49,6 +49,7 @@ CODECS = {
     "ImageSet": "spinmesh.io.images",
     "ScoreModel": "spinmesh.io.images",
     "Synthesis": "spinmesh.io.images",
+    "Phantom": "spinmesh.io.phantoms",
 }
 
 

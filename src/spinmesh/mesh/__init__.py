@@ -12,6 +12,8 @@ from spinmesh.mesh.families import (
     single_substrate,
 )
 from spinmesh.mesh.orientation import oriented
+from spinmesh.mesh.packing import Disks, gamma_radii, pack_disks
+from spinmesh.mesh.plane import PeriodicPlane, mesh_plane
 from spinmesh.mesh.solids import ball, nested_cylinder
 from spinmesh.mesh.template import SweptDisk, swept_disk
 from spinmesh.mesh.tetmesh import (
@@ -30,6 +32,8 @@ __all__ = [
     "PARAMETER_TABLE",
     "TET_EDGES",
     "TET_FACES",
+    "Disks",
+    "PeriodicPlane",
     "Substrates",
     "SweptDisk",
     "TetMesh",
@@ -37,10 +41,13 @@ __all__ = [
     "check_quality",
     "corner_volumes",
     "deform",
+    "gamma_radii",
     "jacobian_determinants",
+    "mesh_plane",
     "nested_cylinder",
     "neutral_parameters",
     "oriented",
+    "pack_disks",
     "rotation_matrix",
     "sample_substrates",
     "shape_gradients",

@@ -43,7 +43,7 @@ def swept_disk(spec: SweptDisk) -> TetMesh:
     points = np.concatenate(
         [np.column_stack([disk, np.full(len(disk), height)]) for height in heights]
     )
-    tets = turned_positive(points, _prisms_to_tets(triangles, len(disk), spec.layers))
+    tets = turned_positive(points, prisms_to_tets(triangles, len(disk), spec.layers))
     if spec.order == 2:
         points, tets = with_mid_edge_nodes(points, tets)
         points = _onto_rings(points, tets)
@@ -78,7 +78,7 @@ def _disk(rings: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(points), np.array(triangles)
 
 
-def _prisms_to_tets(triangles: np.ndarray, stride: int, layers: int) -> np.ndarray:
+def prisms_to_tets(triangles: np.ndarray, stride: int, layers: int) -> np.ndarray:
     """Three tets per prism; the diagonals follow the vertex numbers, so neighbours agree."""
     a, b, c = np.sort(triangles, axis=1).T
     A, B, C = a + stride, b + stride, c + stride

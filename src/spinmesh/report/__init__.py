@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spinmesh.report.meshes import plot_meshes
+    from spinmesh.report.phantom import plot_phantom
     from spinmesh.report.reconstruction import plot_reconstruction
     from spinmesh.report.signals import plot_signals
     from spinmesh.report.summary import stage_times, summary_text
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "plot_meshes",
+    "plot_phantom",
     "plot_reconstruction",
     "plot_signals",
     "plot_synthesis",
@@ -24,6 +26,7 @@ __all__ = [
 
 _MODULES = {
     "plot_meshes": "meshes",
+    "plot_phantom": "phantom",
     "plot_reconstruction": "reconstruction",
     "plot_signals": "signals",
     "plot_synthesis": "synthesis",

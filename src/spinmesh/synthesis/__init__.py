@@ -1,5 +1,11 @@
 """Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
 
+from spinmesh.synthesis.bundles import (
+    BundleSpec,
+    bundle_acquisition,
+    joined_images,
+    simulate_bundles,
+)
 from spinmesh.synthesis.chains import (
     bismut_chain,
     forward_chain,
@@ -60,6 +66,7 @@ __all__ = [
     "VE",
     "VP",
     "AllenCahn",
+    "BundleSpec",
     "ChainSDE",
     "CoupledDrift",
     "Denoiser",
@@ -90,6 +97,7 @@ __all__ = [
     "WeightRegression",
     "bismut_chain",
     "bismut_step",
+    "bundle_acquisition",
     "compare",
     "dpm_solver_2m",
     "draw_images",
@@ -99,6 +107,7 @@ __all__ = [
     "forward_chain",
     "guided",
     "heun",
+    "joined_images",
     "linear_weight",
     "local_gains",
     "log_likelihood",
@@ -112,6 +121,7 @@ __all__ = [
     "rational_drift",
     "reverse_fractional",
     "seeded_unet",
+    "simulate_bundles",
     "simulate_weight",
     "sliced_w2",
     "synthesise",

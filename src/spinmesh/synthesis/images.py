@@ -68,7 +68,9 @@ class ImageSet:
     """Periodic two-phase images, +1 inside axons and -1 outside, grey where a pixel holds both.
 
     `condition` is the logarithm of the direction-averaged attenuation of the axons in the image,
-    one feature per shell; `features` says which. `volume_fraction` is exact, not counted in pixels.
+    one feature per shell, or per measurement of packed bundles; `features` says which.
+    `volume_fraction` is exact, not counted in pixels. Of disks `effective_radius` (um), that is
+    (<r^6>/<r^2>)^(1/4), and `surface_to_volume` (1/um) are known as well.
     """
 
     images: Float[Tensor, "image pixel_y pixel_x"]
@@ -77,10 +79,14 @@ class ImageSet:
     split: tuple[str, ...]  # train or test
     field_of_view: float  # um
     features: tuple[str, ...] = ()
+    effective_radius: Float[Tensor, " image"] | None = None
+    surface_to_volume: Float[Tensor, " image"] | None = None
 
     def __post_init__(self) -> None:
-        columns = (self.images, self.condition, self.volume_fraction, self.split)
-        lengths = {len(column) for column in columns}
+        lengths = {len(self.images), len(self.condition), len(self.volume_fraction)}
+        lengths.add(len(self.split))
+        known = (self.effective_radius, self.surface_to_volume)
+        lengths |= {len(column) for column in known if column is not None}
         if len(lengths) != 1 or 0 in lengths:
             raise ConfigError(f"image set: columns of lengths {sorted(lengths)}; one per image.")
 
@@ -99,6 +105,8 @@ class ImageSet:
             tuple(self.split[i] for i in index),
             self.field_of_view,
             self.features,
+            None if self.effective_radius is None else self.effective_radius[index],
+            None if self.surface_to_volume is None else self.surface_to_volume[index],
         )
 
 

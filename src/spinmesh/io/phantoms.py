@@ -1,0 +1,167 @@
+"""Phantoms: their store, and a BIDS folder (NIfTI, bval, bvec, JSON) for any dMRI tool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from numpy import ndarray
+
+from spinmesh.errors import StoreError
+from spinmesh.io.sequences import acquisition_from, acquisition_variables
+from spinmesh.io.store import Codec
+from spinmesh.phantom import Field, Phantom
+from spinmesh.provenance import package_version
+from spinmesh.sequence import Acquisition
+from spinmesh.units import b_to_s_per_mm2, s_from_ms
+from spinmesh.writing import complete_or_absent
+
+_VOXELS = ("x", "y", "z")
+BIDS_VERSION = "1.10.0"
+
+
+def write_bids(phantom: Phantom, folder: str | Path, label: str = "phantom") -> None:
+    """A BIDS dataset: sub-<label>/dwi/sub-<label>_dwi.nii.gz, .bval, .bvec and .json.
+
+    The truth (noise-free series, volume fractions, directions in world axes) is a derivative
+    dataset inside. The folder is complete or absent. Raises StoreError if the label is not a word
+    of letters and digits.
+    """
+    if not (label.isascii() and label.isalnum()):
+        raise StoreError(f"BIDS: label {label!r}; give letters and digits only.")
+    with complete_or_absent(Path(folder)) as partial:
+        stem = partial / f"sub-{label}/dwi/sub-{label}_dwi"
+        stem.parent.mkdir(parents=True)
+        _write_image(phantom.series, phantom, stem)
+        b, vectors = fsl_gradients(phantom.acquisition, phantom.field.affine.numpy())
+        stem.with_suffix(".bval").write_text(" ".join(f"{x:.6g}" for x in b) + "\n")
+        rows = [" ".join(f"{x:.8f}" for x in row + 0.0) for row in vectors.T]
+        stem.with_suffix(".bvec").write_text("\n".join(rows) + "\n")
+        _write_json(stem.with_suffix(".json"), sidecar(phantom))
+        _write_json(partial / "dataset_description.json", _description("raw"))
+        (partial / "README").write_text(_README)
+        _write_truth(phantom, partial / "derivatives/truth", label)
+
+
+def fsl_gradients(
+    acquisition: Acquisition, affine: Float[ndarray, "4 4"]
+) -> tuple[Float[ndarray, " measurement"], Float[ndarray, "measurement 3"]]:
+    """b-values (s/mm^2) and directions as FSL wants them: along the image's own axes.
+
+    World directions are turned into those of the voxel grid, and x changes its sign where the
+    affine's determinant is positive, since FSL counts that axis from the other end.
+    """
+    world = acquisition.direction.numpy()
+    # Of a sheared affine the nearest rotation; of all others the axes themselves.
+    left, _, right = np.linalg.svd(affine[:3, :3])
+    grid = world @ (left @ right)
+    if np.linalg.det(affine[:3, :3]) > 0:
+        grid = grid * np.array([-1.0, 1.0, 1.0])
+    return b_to_s_per_mm2(acquisition.b_value.numpy()), grid
+
+
+def sidecar(phantom: Phantom) -> dict[str, Any]:
+    """The JSON beside the series: BIDS names where there are some, times in seconds."""
+    acquisition = phantom.acquisition
+    echo = acquisition.durations("echo_time").tolist()
+    return {
+        "Manufacturer": "spinmesh",
+        "ManufacturersModelName": "finite-element simulation",
+        "SoftwareVersions": package_version(),
+        "EchoTime": s_from_ms(max(echo)),
+        "EchoTimePerVolume": [s_from_ms(x) for x in echo],
+        "SmallDelta": _times(acquisition, "delta"),
+        "LargeDelta": _times(acquisition, "Delta"),
+        "NumberOfVolumes": len(acquisition),
+        "NoiseStandardDeviation": phantom.sigma,
+        "Units": "arbitrary",
+    }
+
+
+def _times(acquisition: Acquisition, name: str) -> list[float | None]:
+    """Seconds of each volume, null for a sequence that has no such time."""
+    times = acquisition.durations(name).tolist()
+    return [s_from_ms(x) if x == x else None for x in times]
+
+
+def _write_truth(phantom: Phantom, folder: Path, label: str) -> None:
+    field = phantom.field
+    stem = folder / f"sub-{label}/dwi/sub-{label}_desc"
+    stem.parent.mkdir(parents=True)
+    _write_json(folder / "dataset_description.json", _description("derivative"))
+    direction = field.direction.flatten(3)
+    for name, values in {
+        "noisefree_dwi": phantom.noise_free,
+        "fractions_probseg": field.fractions,
+        "directions_dwimap": direction,
+    }.items():
+        _write_image(values, phantom, stem.with_name(f"{stem.name}-{name}"))
+    labels = {"LabelMap": list(field.materials)}
+    _write_json(stem.with_name(f"{stem.name}-fractions_probseg.json"), labels)
+
+
+def _write_image(values, phantom: Phantom, stem: Path) -> None:
+    """A float32 NIfTI whose qform and sform are the field's affine, in mm and seconds."""
+    affine = phantom.field.affine.numpy()
+    image = nib.Nifti1Image(values.numpy().astype(np.float32), affine)
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm", "sec")
+    # Without a name and a time in the gzip header equal values are equal bytes.
+    image.to_filename(stem.with_name(stem.name + ".nii.gz"))
+
+
+def _description(kind: str) -> dict[str, Any]:
+    return {
+        "Name": "spinmesh phantom",
+        "BIDSVersion": BIDS_VERSION,
+        "DatasetType": kind,
+        "GeneratedBy": [{"Name": "spinmesh", "Version": package_version()}],
+    }
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+_README = """A simulated diffusion series of spinmesh.
+
+Bvecs follow FSL: along the image's axes, x reversed where the affine's determinant is positive.
+derivatives/truth holds the series without noise, volume fractions, and the bundles' directions in
+world axes (RAS), three numbers for each bundle.
+"""
+
+
+def _encode(phantom: Phantom) -> xr.Dataset:
+    field = phantom.field
+    variables = acquisition_variables(phantom.acquisition) | {
+        "fractions": xr.Variable((*_VOXELS, "material"), field.fractions.numpy(), {"units": "1"}),
+        "direction": xr.Variable(
+            (*_VOXELS, "bundle", "axis"), field.direction.numpy(), {"units": "1"}
+        ),
+        "affine": xr.Variable(
+            ("affine_row", "affine_column"), field.affine.numpy(), {"units": "mm"}
+        ),
+    }
+    for name in ("noise_free", "series"):
+        values = getattr(phantom, name).numpy()
+        variables[name] = xr.Variable((*_VOXELS, "measurement"), values, {"units": "1"})
+    return xr.Dataset(variables, attrs={"materials": list(field.materials), "sigma": phantom.sigma})
+
+
+def _decode(dataset: xr.Dataset) -> Phantom:
+    fractions, direction, affine, clean, series = (
+        torch.from_numpy(np.array(dataset[name]))
+        for name in ("fractions", "direction", "affine", "noise_free", "series")
+    )
+    field = Field(fractions, direction, affine, tuple(dataset.attrs["materials"]))
+    return Phantom(acquisition_from(dataset), field, clean, series, dataset.attrs["sigma"])
+
+
+CODECS = (Codec(Phantom, "spinmesh/phantom", 1, "phantom", _encode, _decode),)

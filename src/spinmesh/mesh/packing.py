@@ -1,0 +1,115 @@
+"""Disks packed in a periodic square: the cross-section of a bundle of straight axons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from spinmesh.errors import MeshError
+
+# Positions tried at once for a disk, and batches of them before the packing is given up. The first
+# batch is small: most disks of a loose packing find room at once.
+TRIES = (100, 1000, 4000)
+
+
+@dataclass(frozen=True, eq=False)
+class Disks:
+    """Disks in a periodic square of side `cell` (um); none overlaps another or its own image."""
+
+    centres: Float[ndarray, "disk 2"]  # um, in [0, cell)
+    radii: Float[ndarray, " disk"]  # um
+    cell: float  # um
+
+    def __post_init__(self) -> None:
+        if len(self.centres) != len(self.radii) or not (self.radii > 0).all():
+            raise MeshError(f"disks: {len(self.centres)} centres for radii {self.radii}, all > 0.")
+        apart = self.offsets(self.centres)
+        gap = np.hypot(apart[..., 0], apart[..., 1]) - self.radii - self.radii[:, None]
+        np.fill_diagonal(gap, self.cell - 2 * self.radii)
+        if len(gap) and gap.min() <= 0:
+            raise MeshError(
+                f"disks: two overlap by {-gap.min():.3g} um in a cell of {self.cell:g} um. Move "
+                "them apart or enlarge the cell."
+            )
+
+    def offsets(self, points: Float[ndarray, "point 2"]) -> Float[ndarray, "point disk 2"]:
+        """From every centre to every point, by the shortest way around the cell (um)."""
+        apart = points[:, None] - self.centres
+        return np.asarray(apart - self.cell * np.round(apart / self.cell))
+
+    @property
+    def volume_fraction(self) -> float:
+        """Part of the cell inside disks."""
+        return float(np.pi * (self.radii**2).sum() / self.cell**2)
+
+    @property
+    def effective_radius(self) -> float:
+        """(<r^6>/<r^2>)^(1/4) (um): what the signal at strong gradients sees (Burcaw 2015)."""
+        return float(((self.radii**6).mean() / (self.radii**2).mean()) ** 0.25)
+
+    @property
+    def surface_to_volume(self) -> float:
+        """Surface of the axons per volume of the cell (1/um)."""
+        return float(2 * np.pi * self.radii.sum() / self.cell**2)
+
+
+def gamma_radii(
+    mean: float, variation: float, largest: float, area: float, rng: np.random.Generator
+) -> Float[ndarray, " disk"]:
+    """Gamma-distributed radii (um) until their disks cover `area` (um^2).
+
+    `variation` is the standard deviation over the mean (Assaf et al. 2008 fit gamma laws to axons);
+    a radius above `largest` is drawn again. The last disk is shrunk to meet the area exactly, or
+    left out if less than a tenth of it fits.
+    """
+    if not (0 < mean < largest and variation > 0 and area > 0):
+        raise MeshError(
+            f"radii: mean {mean}, largest {largest}, variation {variation}, area {area}. All must "
+            "be > 0, and the mean below the largest."
+        )
+    shape, radii, left = 1 / variation**2, [], area
+    while left > 0:
+        radius = largest + 1
+        while radius > largest:
+            radius = float(rng.gamma(shape, mean / shape))
+        left -= np.pi * radius**2
+        radii.append(radius)
+    fitting = np.pi * radii[-1] ** 2 + left
+    if fitting > 0.1 * np.pi * radii[-1] ** 2 or len(radii) == 1:
+        radii[-1] = float(np.sqrt(fitting / np.pi))
+    else:
+        radii.pop()
+    return np.array(radii)
+
+
+def pack_disks(
+    radii: Float[ndarray, " disk"], cell: float, gap: float, rng: np.random.Generator
+) -> Disks | None:
+    """Random sequential addition, largest first, at least `gap` (um) apart; None where it jams."""
+    radii = np.sort(radii)[::-1]
+    if len(radii) and 2 * radii[0] + gap > cell:
+        return None
+    centres = np.zeros((len(radii), 2))
+    for number, radius in enumerate(radii):
+        position = _free_position(centres[:number], radii[:number], radius + gap, cell, rng)
+        if position is None:
+            return None
+        centres[number] = position
+    return Disks(centres, radii, cell)
+
+
+def _free_position(
+    centres: ndarray, radii: ndarray, reach: float, cell: float, rng: np.random.Generator
+) -> ndarray | None:
+    """A position uniform among those `reach` beyond every disk's edge, by rejection."""
+    for tries in TRIES:
+        points = cell * rng.random((tries, 2))
+        apart = np.abs(points[:, None] - centres)
+        apart = np.minimum(apart, cell - apart)
+        free = ((apart**2).sum(-1) >= (radii + reach) ** 2).all(1)
+        if free.any():
+            return np.asarray(points[free.argmax()])
+    return None

@@ -1,0 +1,201 @@
+"""Curved six-node triangles between (or inside) packed disks, periodic in both directions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from scipy.spatial import Delaunay
+
+from spinmesh.errors import MeshError
+from spinmesh.mesh.packing import Disks
+
+# Sides of a triangle by their corners; mid-side nodes 3, 4, 5 follow this order.
+SIDES = np.array([[0, 1], [1, 2], [2, 0]])
+# A circle has at least so many nodes; where a side of it is missing it gets a quarter more.
+FEWEST, MORE = 10, 1.25
+ATTEMPTS = 8
+# Lattice points stay this far from circles, in units of the size, and are shaken by a little, since
+# points on common circles have no unique Delaunay triangulation and images would disagree.
+CLEARANCE, SHAKEN = 0.6, 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class PeriodicPlane:
+    """Six-node triangles that tile a part of a periodic square.
+
+    A triangle's `corners` lie together even where it crosses the cell's edge; `nodes` are equal
+    where points are images of each other. Nodes 0-2 are vertices, 3-5 the middles of `SIDES`.
+    """
+
+    points: Float[ndarray, "triangle 6 2"]  # um
+    nodes: Int[ndarray, "triangle 6"]
+    cell: float  # um
+
+    def opened(self) -> PeriodicPlane:
+        """The same triangles with nodes told apart by position: a bounded plane, walls all round.
+
+        What crosses no edge of the cell stays connected; the rest ends in reflecting walls.
+        """
+        # Equal positions are equal to the last bit: all stem from one sum of point and shift.
+        key = np.column_stack([self.nodes.ravel(), self.points.reshape(-1, 2)])
+        _, nodes = np.unique(key, axis=0, return_inverse=True)
+        return PeriodicPlane(self.points, nodes.reshape(self.nodes.shape), self.cell)
+
+
+def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) -> PeriodicPlane:
+    """Triangles of about `size` um outside all disks, or inside them; curved along the circles.
+
+    Delaunay triangles of nodes on the circles and of a triangular lattice, on the periodic plane. A
+    circle with a side that is not among them, or that folds one, gets more nodes. Raises MeshError
+    if the size is not small beside the cell, or circles are too close to be told apart.
+    """
+    if not 0 < 4 * size <= disks.cell:
+        raise MeshError(f"plane: size {size} um in a cell of {disks.cell:g} um. Give 0 to cell/4.")
+    rng = np.random.default_rng(seed)
+    count = np.maximum(FEWEST, np.ceil(2 * np.pi * disks.radii / size)).astype(int)
+    turn = rng.random(len(count))
+    lattice = _lattice(disks, size, inside, rng)
+    for _ in range(ATTEMPTS):
+        circles, owner, following = _circles(disks, count, turn)
+        points = np.concatenate([circles, lattice[0]]) % disks.cell
+        owners = np.concatenate([owner, lattice[1]])
+        corners, nodes = _periodic_delaunay(points, disks.cell, size)
+        own = owners[nodes]
+        within = (own[:, 0] >= 0) & (own == own[:, :1]).all(1)
+        kept = within if inside else ~within
+        corners, nodes = corners[kept], nodes[kept]
+        missing = _missing_sides(nodes, following)
+        spoilt = owner[missing]
+        if len(missing) == 0:
+            plane = _curved(corners, nodes, disks)
+            spoilt = own[kept][_folded(plane.points)].ravel()
+            if len(spoilt) == 0:
+                return plane
+        spoilt = np.unique(spoilt[spoilt >= 0])
+        count[spoilt] = np.ceil(MORE * count[spoilt]).astype(int)
+    raise MeshError(
+        f"plane: {len(spoilt)} circles touch their neighbours at a resolution of {size:g} um "
+        f"(first: radius {disks.radii[spoilt[0]]:.3g} um). Widen the gap between disks or lower "
+        "the size."
+    )
+
+
+def _circles(
+    disks: Disks, count: Int[ndarray, " disk"], turn: Float[ndarray, " disk"]
+) -> tuple[ndarray, ndarray, ndarray]:
+    """Nodes on all circles, the disk of each, and the node that follows it around."""
+    owner = np.repeat(np.arange(len(count)), count)
+    start = np.repeat(np.cumsum(count) - count, count)
+    place = np.arange(len(owner)) - start
+    angle = 2 * np.pi * (place + turn[owner]) / count[owner]
+    around = np.column_stack([np.cos(angle), np.sin(angle)])
+    points = disks.centres[owner] + disks.radii[owner, None] * around
+    return points, owner, start + (place + 1) % count[owner]
+
+
+def _lattice(
+    disks: Disks, size: float, inside: bool, rng: np.random.Generator
+) -> tuple[ndarray, ndarray]:
+    """Points of a shaken triangular lattice clear of all circles, and the disk each lies in.
+
+    Centres of disks are always among them: an empty circle has no unique triangulation.
+    """
+    columns = max(4, round(disks.cell / size))
+    rows = 2 * max(2, round(disks.cell / (size * 3**0.5)))
+    i, j = np.divmod(np.arange(columns * rows), rows)
+    grid = np.column_stack([(i + 0.5 * (j % 2)) / columns, j / rows]) * disks.cell
+    grid += SHAKEN * size * rng.standard_normal(grid.shape)
+    if len(disks.radii) == 0:
+        return grid, np.full(len(grid), -1)
+    distance = np.linalg.norm(disks.offsets(grid), axis=-1)
+    depth, nearest = (distance - disks.radii).min(1), (distance - disks.radii).argmin(1)
+    clear = depth > CLEARANCE * size
+    if inside:
+        clear = (np.abs(depth) > CLEARANCE * size) & (distance.min(1) > CLEARANCE * size)
+    owner = np.where(depth < 0, nearest, -1)[clear]
+    centre = np.arange(len(disks.radii))
+    return np.concatenate([disks.centres, grid[clear]]), np.concatenate([centre, owner])
+
+
+def _periodic_delaunay(
+    points: Float[ndarray, "point 2"], cell: float, size: float
+) -> tuple[Float[ndarray, "triangle 3 2"], Int[ndarray, "triangle 3"]]:
+    """Triangles with their centre in the cell, of the points and their images nearby.
+
+    Raises MeshError unless they tile the cell. Triangles inside disks reach far; where a margin of
+    images is too narrow for them all images are taken.
+    """
+    shifts = cell * np.array([(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)])
+    images = (points + shifts[:, None]).reshape(-1, 2)
+    number = np.tile(np.arange(len(points)), len(shifts))
+    for margin in (4 * size + 0.1 * cell, cell):
+        near = ((images > -margin) & (images < cell + margin)).all(1)
+        place, which = images[near], number[near]
+        triangles = Delaunay(place).simplices
+        corners = place[triangles]
+        centre = corners.mean(1)
+        kept = ((centre >= 0) & (centre < cell)).all(1)
+        corners, nodes = corners[kept], which[triangles[kept]]
+        # Euler on a torus: twice as many triangles as points; and they fill the cell.
+        area = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1])).sum() / 2
+        if len(nodes) == 2 * len(points) and abs(area / cell**2 - 1) < 1e-9:
+            return corners, nodes
+    raise MeshError(
+        f"plane: the triangles fill {area / cell**2:.6f} of the cell. Give another seed or size."
+    )
+
+
+def _missing_sides(nodes: ndarray, following: ndarray) -> Int[ndarray, " side"]:
+    """Circle sides (named by their first node) that no triangle has as an outer side."""
+    first = np.arange(len(following))
+    wanted = np.sort(np.column_stack([first, following]), axis=1)
+    sides, count = np.unique(
+        np.sort(nodes[:, SIDES], -1).reshape(-1, 2), axis=0, return_counts=True
+    )
+    outer = sides[count == 1]
+    stride = int(nodes.max(initial=0)) + len(following) + 1
+    return first[~np.isin(wanted @ [stride, 1], outer @ [stride, 1])]
+
+
+def _curved(corners: ndarray, nodes: ndarray, disks: Disks) -> PeriodicPlane:
+    """With mid-side nodes, those of outer sides moved onto their circle."""
+    ends = np.sort(nodes[:, SIDES], -1).reshape(-1, 2)
+    _, side, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    side = side.reshape(len(nodes), 3)
+    middle = corners[:, SIDES].mean(2)
+    outer = count[side] == 1
+    if len(disks.radii):
+        chosen = middle[outer]
+        offset = disks.offsets(chosen)
+        length = np.linalg.norm(offset, axis=-1)
+        nearest = np.abs(length - disks.radii).argmin(1)
+        row = np.arange(len(chosen))
+        stretch = disks.radii[nearest] / length[row, nearest] - 1
+        middle[outer] = chosen + stretch[:, None] * offset[row, nearest]
+    numbers = np.concatenate([nodes, nodes.max() + 1 + side], 1)
+    _, numbers = np.unique(numbers, return_inverse=True)
+    points = np.concatenate([corners, middle], 1)
+    return PeriodicPlane(points, numbers.reshape(-1, 6), disks.cell)
+
+
+def triangle_shapes(xi: Float[ndarray, "sample 2"]) -> tuple[ndarray, ndarray]:
+    """Quadratic shape functions (sample, node) and reference gradients (sample, node, 2)."""
+    bary = np.column_stack([1 - xi.sum(1), xi])
+    slope = np.array([[-1.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
+    i, j = np.array([0, 1, 2]), np.array([1, 2, 0])
+    value = np.hstack([bary * (2 * bary - 1), 4 * bary[:, i] * bary[:, j]])
+    corner = (4 * bary - 1)[..., None] * slope
+    side = 4 * (bary[:, i, None] * slope[j] + bary[:, j, None] * slope[i])
+    return value, np.concatenate([corner, side], 1)
+
+
+def _folded(points: Float[ndarray, "triangle 6 2"]) -> Int[ndarray, " folded"]:
+    """Triangles whose map turns over at one of their nodes, where a curved side folds first."""
+    corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    places = np.concatenate([corner, corner[SIDES].mean(1)])
+    jacobian = np.einsum("tna,qnb->tqab", points, triangle_shapes(places)[1], optimize=True)
+    determinant = np.linalg.det(jacobian)
+    return np.flatnonzero((determinant * np.sign(determinant.sum(1))[:, None] <= 0).any(1))

@@ -1,0 +1,85 @@
+"""Figure of a phantom: two of its images, and the maps of a diffusion tensor fitted by dipy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy import ndarray
+
+from spinmesh.phantom import Phantom
+from spinmesh.report.style import blank, picture
+from spinmesh.units import b_to_s_per_mm2
+
+# A tensor describes the signal up to about this b (ms/um^2); beyond it the kurtosis shows.
+MOST = 1.6
+# Measurements below this (ms/um^2) are unweighted.
+LEAST = 0.05
+# Voxels with this part of tissue are fitted; the rest is mostly noise.
+TISSUE = 0.5
+
+
+def plot_phantom(phantom: Phantom, path: str | Path) -> Figure:
+    """An unweighted and a weighted image, FA, MD and coloured directions of the middle slice."""
+    section = phantom.series.shape[2] // 2
+    fa, md, direction = tensor_maps(phantom, section)
+    b = phantom.acquisition.b_value.numpy()
+    series = phantom.series[:, :, section].numpy()
+    strongest = int(b.argmax())
+    plain = series[..., b <= LEAST].mean(-1) if (b <= LEAST).any() else series[..., b.argmin()]
+    panels: list[tuple[str, ndarray, float | None]] = [
+        ("Unweighted", plain, None),
+        (f"b = {b_to_s_per_mm2(b[strongest]):.0f} s/mm²", series[..., strongest], None),
+        ("FA", fa, 1.0),
+        ("MD (µm²/ms)", md, 3.2),
+        ("Direction, FA-weighted", np.abs(direction) * fa[..., None], 1.0),
+    ]
+    with picture(path, 3.1 * len(panels), 3.4) as figure:
+        for axes, (title, values, top) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            _draw(figure, axes, phantom, values, top)
+            axes.set_title(title)
+    return figure
+
+
+def tensor_maps(phantom: Phantom, section: int) -> tuple[ndarray, ndarray, ndarray]:
+    """FA, MD (um^2/ms) and principal direction (world axes) of one slice; zero outside tissue.
+
+    Weighted least squares (dipy) on the measurements up to b = 1.6 ms/um^2 of one timing, that with
+    most of them: unweighted signals of different echo times differ by T2.
+    """
+    from dipy.core.gradients import gradient_table
+    from dipy.reconst.dti import TensorModel
+
+    acquisition = phantom.acquisition
+    low = acquisition.b_value <= MOST
+    chosen = (low & (acquisition.timing == acquisition.timing[low].mode().values)).numpy()
+    table = gradient_table(
+        b_to_s_per_mm2(acquisition.b_value.numpy()[chosen]),
+        bvecs=acquisition.direction.numpy()[chosen],
+        b0_threshold=b_to_s_per_mm2(LEAST),
+    )
+    held = (phantom.field.fractions[:, :, section].sum(-1) >= TISSUE).numpy()
+    series = phantom.series[:, :, section].numpy()[..., chosen]
+    fit = TensorModel(table, fit_method="WLS").fit(series[held])
+    fa, md, direction = np.zeros(held.shape), np.zeros(held.shape), np.zeros((*held.shape, 3))
+    fa[held], md[held] = fit.fa, 1e3 * fit.md
+    direction[held] = fit.evecs[..., 0]
+    return fa, md, direction
+
+
+def _draw(figure: Figure, axes: Axes, phantom: Phantom, values: ndarray, top: float | None) -> None:
+    """One slice with right on the right and front up, whatever the grid's orientation."""
+    linear = phantom.field.affine[:3, :3].numpy()
+    if linear[0, 0] < 0:
+        values = values[::-1]
+    if linear[1, 1] < 0:
+        values = values[:, ::-1]
+    shown = np.swapaxes(values, 0, 1)
+    height = abs(linear[1, 1] / linear[0, 0])
+    image = blank(axes).imshow(
+        shown.clip(0, top), origin="lower", cmap="gray", vmin=0, vmax=top, aspect=height
+    )
+    if shown.ndim == 2:
+        figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)

@@ -1,0 +1,114 @@
+"""Packed bundles: pictures hold their areas, signals their parts, and shards do not matter."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spinmesh.analytic import cylinder
+from spinmesh.bloch_torrey import plane_attenuation
+from spinmesh.errors import ConfigError
+from spinmesh.fem import assemble_plane
+from spinmesh.io import load, save
+from spinmesh.mesh import Disks, mesh_plane
+from spinmesh.synthesis import (
+    BundleSpec,
+    ImageSet,
+    ImageSpec,
+    bundle_acquisition,
+    joined_images,
+    simulate_bundles,
+)
+from spinmesh.synthesis.bundles import (
+    bundle_attenuation,
+    cylinder_table,
+    packed_bundle,
+    rasterised,
+)
+
+ACQUISITION = bundle_acquisition((1.0, 5.0), 10.0, (20.0,))
+SPEC = BundleSpec(
+    ImageSpec(count=6, pixels=16, field_of_view=12.0, volume_fraction=(0.3, 0.4)), radius=(1.0, 1.5)
+)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return cylinder_table(ACQUISITION, SPEC)
+
+
+def test_the_radius_series_is_the_exact_cylinder(table):
+    radii = np.array([0.02, 0.37, 1.234, 2.9])
+    exact = [cylinder(ACQUISITION, r, 2.0, (0.0, 0.0, 1.0)).numpy() for r in radii]
+    # Analytic in the radius: 32 terms leave what the cylinder's own tolerance of 1e-9 does.
+    np.testing.assert_allclose(table.at(radii), exact, rtol=0, atol=1e-8)
+
+
+def test_pictures_hold_the_area_wherever_the_disks_lie():
+    for seed in range(5):
+        disks = packed_bundle(SPEC, np.random.default_rng(seed))
+        picture = rasterised(disks, 16)
+        # A circle is taken as straight within a fine cell of 0.19 um: below 1e-2 of a small disk.
+        np.testing.assert_allclose((picture.mean() + 1) / 2, disks.volume_fraction, rtol=5e-3)
+        assert picture.min() >= -1 and picture.max() <= 1
+
+
+def test_a_disk_is_drawn_where_it_is_with_x_along_the_columns():
+    disks = Disks(np.array([[9.0, 3.0]]), np.array([2.0]), 12.0)
+    inside = (rasterised(disks, 24) + 1) / 2
+    place = (np.arange(24) + 0.5) * 0.5
+    centre = np.array([inside.sum(0) @ place, inside.sum(1) @ place]) / inside.sum()
+    np.testing.assert_allclose(centre, [9.0, 3.0], atol=1e-6)  # by symmetry of the pixels
+
+
+def test_the_signal_is_the_sum_of_its_parts_by_area(table):
+    """The other road: each axon's exact signal, and the plane between them on a finer mesh."""
+    disks = packed_bundle(SPEC, np.random.default_rng(3))
+    found = bundle_attenuation(disks, ACQUISITION, SPEC, table, seed=0)
+    plane = assemble_plane(mesh_plane(disks, 0.3, 5), 2.0)
+    expected = (1 - disks.volume_fraction) * plane_attenuation(plane, ACQUISITION, 4, 24)
+    for radius in disks.radii:
+        exact = cylinder(ACQUISITION, float(radius), 2.0, (0.0, 0.0, 1.0))
+        expected = expected + np.pi * radius**2 / disks.cell**2 * exact
+    # The default mesh of 0.8 um leaves up to 2e-3 (docs/synthesis.md).
+    torch.testing.assert_close(found, expected, rtol=0, atol=3e-3)
+    # Along the axons everything is free.
+    along = ACQUISITION.direction[:, 2] == 1
+    free = torch.exp(-2.0 * ACQUISITION.b_value[along])
+    torch.testing.assert_close(found[along], free, rtol=1e-7, atol=0)
+
+
+def test_shards_put_together_are_the_whole_set(tmp_path):
+    whole = simulate_bundles(SPEC, ACQUISITION, seed=4)
+    parts = [simulate_bundles(SPEC, ACQUISITION, 4, i, 3) for i in range(3)]
+    joined = joined_images(parts)
+    for name in ("images", "condition", "volume_fraction", "effective_radius"):
+        assert torch.equal(getattr(joined, name), getattr(whole, name)), name
+    assert joined.split == whole.split == ("train",) * 4 + ("test",) * 2
+    save(joined, tmp_path / "images.zarr")
+    back = load(ImageSet, tmp_path / "images.zarr")
+    assert torch.equal(back.surface_to_volume, whole.surface_to_volume)
+    assert back.select("test").effective_radius.tolist() == whole.effective_radius[4:].tolist()
+    other = simulate_bundles(SPEC, ACQUISITION, seed=5)
+    assert not torch.equal(other.images, whole.images)
+
+
+def test_noise_is_on_the_attenuation_at_the_snr_asked_for():
+    clean, noisy = (
+        simulate_bundles(replace(SPEC, snr=snr), ACQUISITION, seed=1).condition.double().exp()
+        for snr in (float("inf"), 50.0)
+    )
+    difference = (noisy - clean)[:, ACQUISITION.direction[:, 2] == 0]
+    # 24 numbers well above the noise: the spread is known to 15 %, three of which are allowed.
+    np.testing.assert_allclose(difference.std().item(), 1 / 50, rtol=0.45)
+
+
+def test_impossible_bundles_say_what_to_change():
+    with pytest.raises(ConfigError, match="radius"):
+        replace(SPEC, radius=(1.0, 4.0))
+    dense = replace(SPEC.images, volume_fraction=(0.85, 0.9), attempts=2)
+    with pytest.raises(ConfigError, match="Lower `volume_fraction`"):
+        simulate_bundles(replace(SPEC, images=dense), ACQUISITION, 0)
+    with pytest.raises(ConfigError, match="shard 3 of 3"):
+        simulate_bundles(SPEC, ACQUISITION, 0, 3, 3)

@@ -1,0 +1,19 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.config import Bundles, Images
+from spinmesh.io import save
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+from spinmesh.synthesis import simulate_bundles
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+bundles = Bundles(**snakemake.params.bundles)
+images = simulate_bundles(
+    bundles.spec(Images(**snakemake.params.images)),
+    bundles.acquisition(),
+    snakemake.params.seed,
+    int(snakemake.wildcards.shard),
+    bundles.shards,
+)
+save(images, snakemake.output.images, Provenance(**snakemake.params.provenance))
