@@ -6,15 +6,15 @@ python examples/5_permeable_axon.py
 import torch
 
 import spinmesh
-from spinmesh.inversion import Free
-from spinmesh.mesh import jacobian_determinants, nested_cylinder
 
 
 def main() -> tuple[float, float]:
     """Relative error of the axon's volume, and error of the permeability in its own spread."""
     # An axon (compartment 1) in its surrounding (2); both are deformed together.
     size = {"radius": 6.0, "length": 16.0}
-    template = nested_cylinder(spinmesh.SweptDisk(rings=2, layers=4, **size), inner_rings=1)
+    template = spinmesh.nested_cylinder(
+        spinmesh.SweptDisk(rings=2, layers=4, **size), inner_rings=1
+    )
     ranges = {
         "radius": (4.0, 8.0),
         "bend": (0.0, 0.15),
@@ -39,7 +39,7 @@ def main() -> tuple[float, float]:
     b = torch.tensor([1.0, 3.0]).repeat_interleave(15).repeat(2)
     Delta = torch.tensor([12.0, 50.0]).repeat_interleave(30)
     acquisition = spinmesh.Acquisition.pgse(b, direction.repeat(4, 1), delta=6.0, Delta=Delta)
-    fine = nested_cylinder(spinmesh.SweptDisk(rings=4, layers=6, **size), inner_rings=2)
+    fine = spinmesh.nested_cylinder(spinmesh.SweptDisk(rings=4, layers=6, **size), inner_rings=2)
     truth = spinmesh.single_substrate(fine, {"radius": 5.2, "bend": 0.08})
     target = spinmesh.simulate_target(
         truth, water(0.05), acquisition, spinmesh.Basis(tolerance=1e-4), snr=100.0, seed=1
@@ -47,7 +47,7 @@ def main() -> tuple[float, float]:
 
     # A priori the permeability is 0.1 um/ms to within a factor of two.
     how = spinmesh.ReconstructionSpec(
-        free=(Free("permeability", (1, 2), spread=0.7),), iterations=12, starts=1
+        free=(spinmesh.Free("permeability", (1, 2), spread=0.7),), iterations=12, starts=1
     )
     result = spinmesh.reconstruct(target, model, water(0.1), how, seed=1)
     found, spread = (result.metrics[f"permeability 1-2{word}"] for word in ("", " spread"))
@@ -59,7 +59,7 @@ def main() -> tuple[float, float]:
 def _axon_volume(mesh: spinmesh.TetMesh) -> float:
     """Of compartment 1 (um^3); the element map's mean determinant over nodes is its volume."""
     inside = mesh.compartment == 1
-    return float(jacobian_determinants(mesh.points, mesh.tets)[inside].mean(1).sum() / 6)
+    return float(spinmesh.jacobian_determinants(mesh.points, mesh.tets)[inside].mean(1).sum() / 6)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ _HOME = {
         "ball",
         "check_quality",
         "deform",
+        "jacobian_determinants",
         "nested_cylinder",
         "sample_substrates",
         "single_substrate",
@@ -31,7 +32,7 @@ _HOME = {
         "TrapezoidalOGSE",
     ),
     "spinmesh.fem": ("assemble",),
-    "spinmesh.reduction": ("krylov_span", "laplace_span", "project"),
+    "spinmesh.reduction": ("krylov_span", "laplace_span", "project", "reduce_shapes"),
     "spinmesh.bloch_torrey": (
         "Basis",
         "Signals",
@@ -40,6 +41,7 @@ _HOME = {
         "simulate_substrates",
     ),
     "spinmesh.inversion": (
+        "Free",
         "Reconstruction",
         "ReconstructionSpec",
         "ShapeModel",

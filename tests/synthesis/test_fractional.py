@@ -106,8 +106,10 @@ def test_the_reverse_equation_shares_its_noise():
     G = sde.gain(t)
     torch.testing.assert_close(drift, sde.drift(z, t) - torch.outer(G, G) @ z)
     back = euler_maruyama(sde, lambda z, t: 0 * z, z, torch.stack([t, t - 1e-6]), seeded(5))
-    # The noise is parallel to G, but for a drift a thousand times smaller.
-    assert torch.linalg.matrix_rank(back - z, atol=1e-4) == 1
+    # The noise is parallel to G; the drift of the fastest Y (rate 100) adds 6 per cent. Noises of
+    # their own would give singular values of one size.
+    first, second, _ = torch.linalg.svdvals(back - z)
+    assert second < 0.1 * first
 
 
 def test_impossible_noise_is_refused():
