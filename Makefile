@@ -1,4 +1,5 @@
 # make run      sets itself up, then runs all four stages      CONFIG=config/config.yaml CORES=2
+# make paper    the published experiment (config/paper.yaml), its table and figures
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -17,10 +18,10 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run unlock report test check schema clean
+.PHONY: help setup run paper unlock report test check schema clean
 
 help:
-	@echo "make run | unlock | report | test | check | schema | setup | clean"
+	@echo "make run | paper | unlock | report | test | check | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -44,6 +45,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: $(STAMP)
 	@$(SNAKEMAKE)
+
+paper: CONFIG = config/paper.yaml
+paper: $(STAMP)
+	@$(SNAKEMAKE) paper
 
 # A killed run leaves its lock behind. Only when no other run is at work in this folder.
 unlock: $(STAMP)

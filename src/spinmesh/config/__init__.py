@@ -5,6 +5,7 @@ scientific packages are imported only by the methods that build their nouns, so 
 starts without loading them.
 """
 
+from spinmesh.config.experiment import Experiment
 from spinmesh.config.inference import Reconstruct, Synthesise
 from spinmesh.config.inputs import check_inputs
 from spinmesh.config.loading import (
@@ -21,6 +22,7 @@ from spinmesh.config.shapes import Mesh
 __all__ = [
     "AcquisitionSection",
     "Config",
+    "Experiment",
     "Mesh",
     "Reconstruct",
     "Simulate",

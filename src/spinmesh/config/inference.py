@@ -30,7 +30,9 @@ class ShapeModelSection(Section):
     latent: PositiveInt = 16
     """Numbers that describe a shape."""
     modes: PositiveInt = 256
-    """Eigenfunctions of the template that shapes are expanded in, ascending."""
+    """Functions that shapes are expanded in: polynomials, then eigenfunctions of the template."""
+    degree: NonNegativeInt = 3
+    """Of the polynomials that come before the eigenfunctions."""
     scores: PositiveInt = 64
     """Principal components of the expansion that the network works with."""
     width: PositiveInt = 128

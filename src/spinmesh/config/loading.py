@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError
 from pydantic_core import ErrorDetails
 
+from spinmesh.config.experiment import Experiment
 from spinmesh.config.inference import Reconstruct, Synthesise
 from spinmesh.config.physics import AcquisitionSection, Simulate, TissueSection
 from spinmesh.config.section import Section
@@ -40,6 +41,8 @@ class Config(Section):
     """Stage 3."""
     synthesise: Synthesise = Synthesise()
     """Stage 4."""
+    experiment: Experiment = Experiment()
+    """The target `paper`: the published experiment."""
 
     def plain(self) -> dict[str, Any]:
         """Every option, defaults included, as dicts, lists, numbers and words."""

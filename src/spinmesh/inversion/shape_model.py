@@ -30,6 +30,7 @@ INPUT_SCALE = 0.3
 class ShapeModelSpec:
     """How a shape model is trained.
 
+    Shapes are expanded in `modes` functions: polynomials up to `degree`, then Laplacian modes.
     `scores` principal components are kept for the network to predict; `kind` "best" keeps
     whichever of autoencoder and PCA has the lower validation error.
     """
@@ -37,6 +38,7 @@ class ShapeModelSpec:
     kind: Literal["autoencoder", "pca", "best"] = "autoencoder"
     latent: int = 16
     modes: int = 256
+    degree: int = 3
     scores: int = 64
     width: int = 128
     epochs: int = 1500
@@ -114,7 +116,7 @@ def train_shape_model(substrates: Substrates, spec: ShapeModelSpec, seed: int) -
     training, validation, held_out = _split(substrates, seed)
     points = substrates.points
     modes = min(spec.modes, len(substrates.template.points))
-    basis = spectral_basis(substrates.template, modes)
+    basis = spectral_basis(substrates.template, modes, spec.degree)
     state = _principal_components(basis, points[training], spec)
     generator = torch.Generator().manual_seed(seed)
     state |= _network(len(state["spread"]), spec.latent, spec, generator)

@@ -45,6 +45,7 @@ CODECS = {
     "Target": "spinmesh.io.reconstructions",
     "ShapeModel": "spinmesh.io.reconstructions",
     "Reconstruction": "spinmesh.io.reconstructions",
+    "Estimates": "spinmesh.io.estimates",
     "ImageSet": "spinmesh.io.images",
     "ScoreModel": "spinmesh.io.images",
     "Synthesis": "spinmesh.io.images",

@@ -35,3 +35,14 @@ def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -
     )
     with complete_or_absent(Path(path)) as partial:
         table.to_csv(partial, index=False, float_format="%.12g")
+
+
+def write_scores(scores: pd.DataFrame, path: str | Path) -> None:
+    """A table of scores, complete or not at all."""
+    with complete_or_absent(Path(path)) as partial:
+        scores.to_csv(partial, index=False, float_format="%.6g")
+
+
+def read_scores(path: str | Path) -> pd.DataFrame:
+    """The table that `write_scores` wrote."""
+    return pd.read_csv(path)

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spinmesh.report.meshes import plot_meshes
+    from spinmesh.report.paper import plot_ablations, plot_paper
     from spinmesh.report.reconstruction import plot_reconstruction
     from spinmesh.report.signals import plot_signals
     from spinmesh.report.summary import stage_times, summary_text
     from spinmesh.report.synthesis import plot_synthesis
 
 __all__ = [
+    "plot_ablations",
     "plot_meshes",
+    "plot_paper",
     "plot_reconstruction",
     "plot_signals",
     "plot_synthesis",
@@ -23,7 +26,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "plot_ablations": "paper",
     "plot_meshes": "meshes",
+    "plot_paper": "paper",
     "plot_reconstruction": "reconstruction",
     "plot_signals": "signals",
     "plot_synthesis": "synthesis",
