@@ -1,6 +1,6 @@
 # The published experiment: every held-out shape by every method, and the five ablations.
 PAPER = f"{RESULTS}/paper"
-SMALL_MODEL = f"{PAPER}/small_model.zarr"
+COMPARED_MODEL = f"{PAPER}/compared_model.zarr"
 HELD_OUT_SIGNALS = f"{PAPER}/held_out.zarr"
 ESTIMATES = [f"{PAPER}/estimates/{job}.zarr" for job in CONFIG.experiment.jobs()]
 ABLATIONS = [f"{PAPER}/ablations/{name}.zarr" for name in CONFIG.experiment.ablations]
@@ -11,15 +11,15 @@ FIGURE_ABLATIONS = f"{RESULTS}/figures/ablations.png"
 PAPER_RESULTS = [PAPER_TABLE, FIGURE_PAPER, FIGURE_ABLATIONS]
 
 
-rule train_small_model:
+rule train_compared_model:
     input:
         substrates=SUBSTRATES,
     output:
-        model=directory(SMALL_MODEL),
+        model=directory(COMPARED_MODEL),
     log:
-        f"{LOGS}/train_small_model.log",
+        f"{LOGS}/train_compared_model.log",
     benchmark:
-        f"{TIMES}/paper-train_small_model.tsv"
+        f"{TIMES}/paper-train_compared_model.tsv"
     conda:
         "../../envs/spinmesh.yaml"
     threads: 1
@@ -79,7 +79,7 @@ rule reconstruct_held_out:
         signals=SIGNALS,
         held_out=HELD_OUT_SIGNALS,
         model=SHAPE_MODEL,
-        small=SMALL_MODEL,
+        compared=COMPARED_MODEL,
     output:
         estimates=directory(f"{PAPER}/estimates/{{arm}}/{{chunk}}-of-{{chunks}}.zarr"),
     log:

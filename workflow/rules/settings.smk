@@ -82,14 +82,16 @@ USER = part("mesh", "user_mesh")
 FILLED = part("tissue") | part("acquisition")
 SIMULATED = FILLED | part("simulate", "basis", "shards", "device")
 TARGET_SIMULATED = FILLED | part("simulate", "target_basis", "snr", seed=CONFIG.seed)
-LEARNED = {"shape_model": CONFIG.reconstruct.shape_model.model_dump(), "seed": CONFIG.seed}
+LEARNED = part("mesh", "template", "published", seed=CONFIG.seed) | {
+    "shape_model": CONFIG.reconstruct.shape_model.model_dump()
+}
 RECONSTRUCTED = part("tissue") | {
     "reconstruct": CONFIG.reconstruct.model_dump(exclude={"shape_model", "signal"}),
     "seed": CONFIG.seed,
 }
 EXPERIMENT = CONFIG.experiment.model_dump()
 HELD_OUT = FILLED | {"experiment": {key: EXPERIMENT[key] for key in ("refine", "basis")}}
-COMPARED = {"shape_model": EXPERIMENT["small_model"], "seed": CONFIG.seed}
+COMPARED = LEARNED | {"shape_model": EXPERIMENT["compared_model"]}
 IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
 SCORED = {"score_model": CONFIG.synthesise.score_model.model_dump(), "seed": CONFIG.seed}
 DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}

@@ -14,7 +14,7 @@ given, params = snakemake.input, snakemake.params
 shapes = load(Substrates, given.substrates)
 bench = Bench(
     load(ShapeModel, given.model),
-    load(ShapeModel, given.small),
+    load(ShapeModel, given.compared),
     *(shapes, load(Signals, given.signals), TissueSection(**params.tissue).tissue()),
     *(Reconstruct(**params.reconstruct).spec(), params.descents, params.seed),
 )

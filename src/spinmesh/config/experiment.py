@@ -12,11 +12,11 @@ from spinmesh.config.physics import BasisSection
 from spinmesh.config.section import Section
 
 # Methods that read no signal: what any reconstruction has to beat, and what a decoder can do.
-Blind = Literal["template", "mean_shape", "decoder", "decoder_16", "decoder_16_pca"]
+Blind = Literal["template", "mean_shape", "decoder", "decoder_autoencoder", "decoder_pca"]
 # Methods that are quick enough for every held-out shape beside Gauss-Newton.
 Quick = Literal["nearest", "network"]
 # The rest is shown on a few shapes of each family.
-Slow = Literal["gauss_newton_16", "gauss_newton_16_pca", "from_truth", "adamw"]
+Slow = Literal["gauss_newton_autoencoder", "gauss_newton_pca", "from_truth", "adamw"]
 Method = Blind | Quick | Slow | Literal["gauss_newton"]
 Ablation = Literal["bend_twist", "beads", "fans", "directions", "times"]
 BLIND: tuple[Blind, ...] = get_args(Blind)
@@ -42,8 +42,8 @@ class Experiment(Section):
     """AdamW iterations of the published inversion."""
     chunks: PositiveInt = 10
     """Into how many jobs a method that searches is divided."""
-    small_model: ShapeModelSection = ShapeModelSection(latent=16)
-    """The publication's latent size, for comparison."""
+    compared_model: ShapeModelSection = ShapeModelSection()
+    """An autoencoder, for comparison; as PCA as well."""
     methods: tuple[Method, ...] = (*BLIND, "gauss_newton", *QUICK, *SLOW)
     """Which are compared; the mean shape is needed for the ratios."""
     ablations: tuple[Ablation, ...] = ABLATIONS

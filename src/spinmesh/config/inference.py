@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class ShapeModelSection(Section):
     """The latent space of shapes."""
 
-    kind: Literal["autoencoder", "pca", "best"] = "autoencoder"
-    """best: whichever of the two has the lower validation error."""
+    kind: Literal["autoencoder", "pca", "best", "variational"] = "autoencoder"
+    """best: autoencoder or PCA, by validation error; variational: wants thousands of shapes."""
     latent: PositiveInt = 16
     """Numbers that describe a shape."""
     modes: PositiveInt = 256

@@ -20,6 +20,8 @@ from pydantic import (
 from spinmesh.config.section import Section
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from spinmesh.mesh import Substrates, SweptDisk
 
 Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
@@ -124,7 +126,7 @@ class Template(Section):
 
     def spec(self, refine: int = 1) -> SweptDisk:
         """The template with `refine` times as many rings and layers."""
-        from spinmesh.mesh import Substrates, SweptDisk
+        from spinmesh.mesh import SweptDisk
 
         return SweptDisk(
             self.rings * refine, self.layers * refine, self.radius_um, self.length_um, self.order
@@ -169,6 +171,8 @@ class Published(Section):
     """Of the published counts, turns of one shape not counted; 1 is the full experiment."""
     steps: Literal["published", "between"] = "between"
     """Training shapes on the published odd steps only, or anywhere in their range."""
+    further: NonNegativeInt = 0
+    """Shapes of each family, without signals, that a variational shape model also learns from."""
 
 
 class UserMesh(Section):
@@ -229,6 +233,15 @@ class Mesh(Section):
             return published_substrates(template, counts, self.published.steps, seed)
         ranges, split = self.parameter_ranges(), self.split.model_dump()
         return sample_substrates(template, dict(self.families), ranges, split, seed)
+
+    def further_parameters(self, seed: int) -> Tensor | None:
+        """Parameters of the shapes that only the shape model sees, or None."""
+        if self.published is None or self.published.further == 0:
+            return None
+        from spinmesh.mesh import further_parameters, swept_disk
+
+        template = swept_disk(self.template.spec())
+        return further_parameters(template, self.published.further, self.published.steps, seed)
 
     def parameter_ranges(self) -> dict[str, tuple[float, float]]:
         """`ranges` under the names and in the units of `spinmesh.mesh.PARAMETERS`."""

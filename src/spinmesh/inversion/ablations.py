@@ -53,9 +53,7 @@ def cases(name: str, acquisition: Acquisition) -> list[Case]:
             for b in BENDS
         ]
     if name == "beads":
-        return [
-            Case("beading", f"{n} beads", _beads(n), acquisition) for n in BEADS
-        ]
+        return [Case("beading", f"{n} beads", _beads(n), acquisition) for n in BEADS]
     if name == "fans":
         return [
             Case("fanning", f"{a} degrees", {"fan_angle": math.radians(a)}, acquisition)

@@ -1,4 +1,4 @@
-"""Which training shape, turned how, gives a measured signal: starts for a search of unknown pose."""
+"""Which training shape, turned how, gives a measured signal."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -77,7 +78,7 @@ def train_signal_network(
 def _trained(x: Tensor, goal: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
     sizes = (x.shape[1], WIDTH, WIDTH, goal.shape[1])
     weights = []
-    for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+    for before, after in pairwise(sizes):
         start = torch.randn((before, after), generator=generator, dtype=x.dtype)
         weights += [start / before**0.5, torch.zeros(after, dtype=x.dtype)]
     for weight in weights:

@@ -30,7 +30,7 @@ SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True)
 class Arm:
-    """One method at one SNR on the first `per_family` held-out shapes of each family (None: all)."""
+    """One method at one SNR on the first `per_family` held-out shapes of a family (None: all)."""
 
     method: str
     snr: float
@@ -75,12 +75,12 @@ def chosen(shapes: Substrates, per_family: int | None) -> list[int]:
 class Bench:
     """What every method may use: the models, the training signals, the tissue and the settings.
 
-    `small` is the shape model with the publication's 16 numbers. `signals` are those of the whole
-    table that the models were trained from.
+    `compared` is a shape model that can decode as an autoencoder and as PCA. `signals` are those of
+    the whole table that the models were trained from.
     """
 
     model: ShapeModel
-    small: ShapeModel
+    compared: ShapeModel
     substrates: Substrates
     signals: Signals
     tissue: Tissue
@@ -154,17 +154,18 @@ def _method(bench: Bench, name: str) -> Method:
         return lambda target, truth: _descend(bench, target)
     if name == "from_truth":
         return lambda target, truth: _from_truth(bench, target, truth)
-    if name in ("gauss_newton", "gauss_newton_16", "gauss_newton_16_pca"):
+    if name in ("gauss_newton", "gauss_newton_autoencoder", "gauss_newton_pca"):
         model = _model(bench, name)
         return lambda target, truth: _gauss_newton(bench, target, model, bench.signals)
     raise ConfigError(f"experiment: unknown method {name!r}.")
 
 
 def _model(bench: Bench, method: str) -> ShapeModel:
-    """Our shape model, or the one with 16 numbers as an autoencoder or as PCA."""
-    if "_16" not in method:
-        return bench.model
-    return replace(bench.small, kind="pca" if method.endswith("pca") else "autoencoder")
+    """Our shape model, or the compared one as an autoencoder or as PCA."""
+    kind = method.rpartition("_")[2]
+    if kind in ("autoencoder", "pca"):
+        return replace(bench.compared, kind=kind)
+    return bench.model
 
 
 def _gauss_newton(bench: Bench, target: Target, model: ShapeModel, signals: Signals) -> Found:

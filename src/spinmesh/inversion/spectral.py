@@ -76,8 +76,9 @@ def spectral_basis(
 
     With `degree`, the polynomials up to it take the first places and the modes, made orthogonal to
     them, the rest. A bent or scaled shape's displacement is nearly a polynomial, and modes, which
-    have no slope at the ends, approach it slowly: 300 functions left 0.076 um RMS of published
-    bent and twisted shapes without polynomials, 0.006 um with those of degree 3 (docs/decisions/0005).
+    have no slope at the ends, approach it slowly: 300 functions left 0.076 um RMS of bent
+    and twisted shapes without polynomials, 0.006 um with those of degree 3 (docs/decisions/0005).
+
     Raises ReductionError if the template has fewer points than `count`, or an eigenvalue is
     negative beyond rounding.
     """
@@ -119,7 +120,7 @@ def spectral_basis(
 def _after_polynomials(
     template: TetMesh, degree: int, modes: np.ndarray, mass: csc_array
 ) -> np.ndarray:
-    """As many functions as there are modes: polynomials, then modes, M-orthonormal in that order."""
+    """Polynomials, then modes, M-orthonormal in that order; as many as there are modes."""
     low, high = (corner.numpy() for corner in template.bounding_box)
     x, y, z = ((2 * template.points.numpy() - low - high) / (high - low)).T
     powers = [

@@ -12,7 +12,11 @@ from spinmesh.mesh.families import (
     single_substrate,
 )
 from spinmesh.mesh.orientation import oriented
-from spinmesh.mesh.published import distinct_counts, published_substrates
+from spinmesh.mesh.published import (
+    distinct_counts,
+    further_parameters,
+    published_substrates,
+)
 from spinmesh.mesh.solids import ball, nested_cylinder
 from spinmesh.mesh.template import SweptDisk, swept_disk
 from spinmesh.mesh.tetmesh import (
@@ -39,6 +43,7 @@ __all__ = [
     "corner_volumes",
     "deform",
     "distinct_counts",
+    "further_parameters",
     "jacobian_determinants",
     "nested_cylinder",
     "neutral_parameters",

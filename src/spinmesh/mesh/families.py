@@ -73,9 +73,9 @@ def deform(
     Parameters in the order of `PARAMETERS`. With t = z/L of the template: cross-sections are scaled
     to `radius`, squeezed by exp(+-ellipticity/2), beaded by 1 + a sin(2 pi n t + phase), sheared
     along the bend by 10 r beta t^2 and along y by the undulation A sin(2 pi n t), turned by
-    twist t about z, and finally swept along a centre line that turns by `fan_angle` around
-    `fan_height`; at last the three axes are scaled. The bend, twist, beading and fan follow ReMiDi (arXiv 2502.01988), the fan with a
-    smooth turn.
+    twist t about z, swept along a centre line that turns by `fan_angle` around `fan_height`, and
+    finally scaled along the three axes. The bend, twist, beading and fan follow ReMiDi (arXiv
+    2502.01988), the fan with a smooth turn.
     """
     p = {name: parameters[..., i, None] for i, name in enumerate(PARAMETERS)}
     radius0, length0 = _template_size(template)
@@ -245,7 +245,7 @@ def _splits(split: Mapping[str, float], count: int, rng: np.random.Generator) ->
     return tuple(str(label) for label in rng.permutation(labels))
 
 
-def rotation_matrix(vector: Float[Tensor, 3]) -> Float[Tensor, "3 3"]:
+def rotation_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation by |vector| rad about `vector` (exponential map); smooth at zero."""
     zero = torch.zeros_like(vector[..., 0])
     x, y, z = vector.unbind(-1)

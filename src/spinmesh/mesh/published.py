@@ -74,6 +74,15 @@ def published_substrates(
     return table
 
 
+def further_parameters(
+    template: TetMesh, count: int, steps: Steps, seed: int
+) -> Float[Tensor, "shape parameter"]:
+    """Parameters of `count` more training shapes of each family: for a decoder, without signals."""
+    rng = np.random.default_rng([seed, 1])
+    rows = [_draw(template, family, count, "train", steps, rng) for family in COUNTS]
+    return torch.cat(rows)
+
+
 def _draw(
     template: TetMesh, family: str, count: int, part: str, steps: Steps, rng: np.random.Generator
 ) -> Float[Tensor, "count parameter"]:

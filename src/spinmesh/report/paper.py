@@ -17,8 +17,8 @@ PUBLISHED = {"bend_twist": 1.709, "beading": 0.568, "fanning": 7.433}
 GOALS = {"bend_twist": (0.10, 0.30), "beading": (0.08, 0.25), "fanning": (0.10, 0.30)}
 METHODS = {
     "gauss_newton": "Gauss-Newton",
-    "gauss_newton_16": "... 16 numbers",
-    "gauss_newton_16_pca": "... 16 of PCA",
+    "gauss_newton_autoencoder": "... autoencoder",
+    "gauss_newton_pca": "... PCA",
     "from_truth": "... from the truth",
     "adamw": "AdamW",
     "network": "network on the signal",
@@ -26,8 +26,8 @@ METHODS = {
     "mean_shape": "mean shape",
     "template": "template",
     "decoder": "decoder alone",
-    "decoder_16": "... 16 numbers",
-    "decoder_16_pca": "... 16 of PCA",
+    "decoder_autoencoder": "... autoencoder",
+    "decoder_pca": "... PCA",
 }
 ABLATIONS = {
     "bend_twist": "bend and twist",
@@ -61,7 +61,9 @@ def _methods(axes: Axes, scores: pd.DataFrame, family: str) -> None:
     for x, (_, snr, rows) in enumerate(columns):
         error = rows.aligned_um.clip(lower=LEAST)
         colour = BLUE if np.isinf(snr) else VERMILLION
-        axes.plot(x + rng.uniform(-0.25, 0.25, len(rows)), error, ".", color=colour, ms=3, alpha=0.5)
+        axes.plot(
+            x + rng.uniform(-0.25, 0.25, len(rows)), error, ".", color=colour, ms=3, alpha=0.5
+        )
         axes.plot([x - 0.35, x + 0.35], [error.median()] * 2, color=INK, lw=2)
     axes.axhline(PUBLISHED[family], color=GREY, ls="--", lw=1)
     for goal, colour in zip(GOALS[family], (BLUE, VERMILLION), strict=True):
