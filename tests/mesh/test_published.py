@@ -57,7 +57,7 @@ def test_every_shape_has_one_axis_scaled_within_the_published_factors():
     first = PARAMETERS.index("scale_x")
     scaling = table.parameters[:, first : first + 3]
     assert bool(((scaling != 1).sum(1) == 1).all())
-    assert 0.5 <= float(scaling.min()) and float(scaling.max()) <= 1.5
+    assert float(scaling.min()) >= 0.5 and float(scaling.max()) <= 1.5
 
 
 def test_scaling_an_axis_scales_the_deformed_shape():

@@ -5,6 +5,7 @@ from spinmesh.inversion.alignment import nearest_poses
 from spinmesh.inversion.baselines import descend, train_signal_network
 from spinmesh.inversion.estimates import (
     Estimates,
+    Score,
     joined_scores,
     score,
     summarise_scores,
@@ -38,6 +39,7 @@ __all__ = [
     "Posterior",
     "Reconstruction",
     "ReconstructionSpec",
+    "Score",
     "ShapeModel",
     "ShapeModelSpec",
     "SpectralBasis",

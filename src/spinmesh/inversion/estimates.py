@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import pandas as pd
+import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,18 +17,24 @@ from spinmesh.inversion.metrics import (
 )
 from spinmesh.mesh import TetMesh
 
-# Columns of a score table: one row per shape found.
-SCORES = (
-    "method",
-    "snr",
-    "family",
-    "label",
-    "published_um",
-    "aligned_um",
-    "volume_error",
-    "chi2_per_measurement",
-    "cpu_s",
-)
+
+@dataclass(frozen=True)
+class Score:
+    """How far one shape that a method found is from the true one.
+
+    `published` and `aligned` are modified Chamfer distances (um): as published, and minimised over
+    every rotation. `volume` is relative, `chi2` per measurement, `seconds` of CPU.
+    """
+
+    method: str
+    snr: float
+    family: str
+    label: str
+    published: float
+    aligned: float
+    volume: float
+    chi2: float
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,54 +64,51 @@ class Estimates:
             )
 
 
-def score(estimates: Estimates, template: TetMesh) -> pd.DataFrame:
-    """One row per shape, columns `SCORES`: the published metric, the aligned one, volume."""
+def score(estimates: Estimates, template: TetMesh) -> list[Score]:
+    """One row per shape."""
     rows = []
     for i, (family, label) in enumerate(zip(estimates.family, estimates.label, strict=True)):
         found = template.with_points(estimates.points[i])
         truth = template.with_points(estimates.truth[i])
         published = modified_chamfer_distance(found, truth)
         aligned = min(published, aligned_chamfer_distance(found, truth))
-        values = (
-            abs(volume(found) / volume(truth) - 1),
-            float(estimates.chi2[i]),
-            float(estimates.seconds[i]),
+        size = abs(volume(found) / volume(truth) - 1)
+        fit = (float(estimates.chi2[i]), float(estimates.seconds[i]))
+        rows.append(
+            Score(estimates.method, estimates.snr, family, label, published, aligned, size, *fit)
         )
-        rows.append((estimates.method, estimates.snr, family, label, published, aligned, *values))
-    return pd.DataFrame(rows, columns=list(SCORES))
+    return rows
 
 
-def summarise_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """Median, mean and spread per method, SNR and family, and the ratio to the mean shape's error.
-
-    The ratio is of medians over the same shapes. Methods that know no signal count at every SNR.
-    """
-    keys = ["method", "snr", "family"]
-    table = scores.groupby(keys, sort=False).agg(
-        count=("aligned_um", "size"),
-        published_median_um=("published_um", "median"),
-        published_mean_um=("published_um", "mean"),
-        published_std_um=("published_um", "std"),
-        aligned_median_um=("aligned_um", "median"),
-        aligned_mean_um=("aligned_um", "mean"),
-        aligned_std_um=("aligned_um", "std"),
-        volume_error_median=("volume_error", "median"),
-        chi2_median=("chi2_per_measurement", "median"),
-        cpu_s_median=("cpu_s", "median"),
-    )
-    mean_shape = scores[scores.method == "mean_shape"].set_index(["family", "label"])
-    ratios = [
-        _ratio(group, mean_shape.loc[[family]])
-        for (_, _, family), group in scores.groupby(keys, sort=False)
-    ]
-    return table.assign(ratio_to_mean_shape=ratios).reset_index()
-
-
-def _ratio(group: pd.DataFrame, mean_shape: pd.DataFrame) -> float:
-    same = mean_shape.reset_index().label.isin(group.label)
-    return float(group.aligned_um.median() / mean_shape.aligned_um[same.to_numpy()].median())
-
-
-def joined_scores(parts: Iterable[Estimates], template: TetMesh) -> pd.DataFrame:
+def joined_scores(parts: Iterable[Estimates], template: TetMesh) -> list[Score]:
     """The scores of several methods, one below the other."""
-    return pd.concat([score(part, template) for part in parts], ignore_index=True)
+    return [row for part in parts for row in score(part, template)]
+
+
+def summarise_scores(scores: list[Score]) -> list[dict[str, str | float]]:
+    """One row per method, SNR and family: median, mean and spread, ratio to the mean shape's error.
+
+    The ratio is of aligned medians over the same shapes; NaN where the mean shape was not scored.
+    """
+    groups: dict[tuple[str, float, str], list[Score]] = {}
+    for row in scores:
+        groups.setdefault((row.method, row.snr, row.family), []).append(row)
+    mean_shape = {(r.family, r.label): r.aligned for r in scores if r.method == "mean_shape"}
+    return [_summary(key, rows, mean_shape) for key, rows in groups.items()]
+
+
+def _summary(
+    key: tuple[str, float, str], rows: list[Score], mean_shape: Mapping[tuple[str, str], float]
+) -> dict[str, str | float]:
+    summary: dict[str, str | float] = dict(zip(("method", "snr", "family"), key, strict=True))
+    summary["count"] = len(rows)
+    for name in ("published", "aligned"):
+        values = np.array([getattr(row, name) for row in rows])
+        summary[f"{name}_median_um"] = float(np.median(values))
+        summary[f"{name}_mean_um"] = float(values.mean())
+        summary[f"{name}_std_um"] = float(values.std(ddof=len(values) > 1))
+    same = [mean_shape.get((row.family, row.label), np.nan) for row in rows]
+    summary["ratio_to_mean_shape"] = summary["aligned_median_um"] / float(np.median(same))  # type: ignore[operator]
+    for name in ("volume", "chi2", "seconds"):
+        summary[f"{name}_median"] = float(np.median([getattr(row, name) for row in rows]))
+    return summary

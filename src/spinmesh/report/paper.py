@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 
+from spinmesh.inversion import Score
 from spinmesh.report.style import BLUE, FAMILY_COLOURS, GREY, INK, VERMILLION, picture
 
 FAMILIES = ("bend_twist", "beading", "fanning")
@@ -40,31 +40,31 @@ ABLATIONS = {
 LEAST = 1e-4
 
 
-def plot_paper(scores: pd.DataFrame, path: str | Path) -> None:
+def plot_paper(scores: list[Score], path: str | Path) -> None:
     """Errors (um) by method for each family, and against the SNR."""
     with picture(path, 13, 9.5) as figure:
         grid = figure.subplots(2, 3, sharey="row", height_ratios=(2, 1))
         for axes, below, family in zip(*grid, FAMILIES, strict=True):
-            own = scores[scores.family == family]
+            own = [row for row in scores if row.family == family]
             _methods(axes, own, family)
             _noise(below, own, family)
         grid[0, 0].set_ylabel("modified Chamfer distance, aligned (um)")
         grid[1, 0].set_ylabel("error (um)")
 
 
-def _methods(axes: Axes, scores: pd.DataFrame, family: str) -> None:
+def _methods(axes: Axes, scores: list[Score], family: str) -> None:
     columns = []
     for method in METHODS:
-        own = scores[scores.method == method]
-        columns += [(method, snr, own[own.snr == snr]) for snr in sorted(own.snr.unique())[::-1]]
+        own = [row for row in scores if row.method == method]
+        levels = sorted({row.snr for row in own}, reverse=True)
+        columns += [(method, snr, _errors(own, snr)) for snr in levels]
     rng = np.random.default_rng(0)
-    for x, (_, snr, rows) in enumerate(columns):
-        error = rows.aligned_um.clip(lower=LEAST)
+    for x, (_, snr, error) in enumerate(columns):
         colour = BLUE if np.isinf(snr) else VERMILLION
         axes.plot(
-            x + rng.uniform(-0.25, 0.25, len(rows)), error, ".", color=colour, ms=3, alpha=0.5
+            x + rng.uniform(-0.25, 0.25, len(error)), error, ".", color=colour, ms=3, alpha=0.5
         )
-        axes.plot([x - 0.35, x + 0.35], [error.median()] * 2, color=INK, lw=2)
+        axes.plot([x - 0.35, x + 0.35], [np.median(error)] * 2, color=INK, lw=2)
     axes.axhline(PUBLISHED[family], color=GREY, ls="--", lw=1)
     for goal, colour in zip(GOALS[family], (BLUE, VERMILLION), strict=True):
         axes.axhline(goal, color=colour, ls=":", lw=1.2)
@@ -74,19 +74,22 @@ def _methods(axes: Axes, scores: pd.DataFrame, family: str) -> None:
     axes.set_title(family.replace("_", " + "))
 
 
-def _noise(axes: Axes, scores: pd.DataFrame, family: str) -> None:
+def _errors(scores: list[Score], snr: float) -> np.ndarray:
+    """Aligned distances at one SNR, um."""
+    return np.maximum([row.aligned for row in scores if row.snr == snr], LEAST)
+
+
+def _noise(axes: Axes, scores: list[Score], family: str) -> None:
     """Median and quartiles against the SNR; infinity is the last place."""
-    own = scores[scores.method == "gauss_newton"]
-    levels = sorted(own.snr.unique())
-    errors = [own[own.snr == level].aligned_um for level in levels]
-    low, middle, high = (
-        np.array([error.quantile(q) for error in errors]) for q in (0.25, 0.5, 0.75)
-    )
+    own = [row for row in scores if row.method == "gauss_newton"]
+    levels = sorted({row.snr for row in own})
+    quartiles = [np.percentile(_errors(own, level), (25, 50, 75)) for level in levels]
+    low, middle, high = np.array(quartiles).reshape(-1, 3).T
     place = range(len(levels))
     axes.fill_between(place, low, high, color=FAMILY_COLOURS[family], alpha=0.25, lw=0)
     axes.plot(place, middle, "o-", color=FAMILY_COLOURS[family])
-    mean_shape = scores[scores.method == "mean_shape"].aligned_um.median()
-    axes.axhline(mean_shape, color=GREY, ls="--", lw=1, label="mean shape")
+    mean_shape = [row.aligned for row in scores if row.method == "mean_shape"]
+    axes.axhline(float(np.median(mean_shape)), color=GREY, ls="--", lw=1, label="mean shape")
     names = ["no noise" if np.isinf(v) else f"{v:g}" for v in levels]
     axes.set_xticks(place, names)
     axes.set_yscale("log")
@@ -94,23 +97,26 @@ def _noise(axes: Axes, scores: pd.DataFrame, family: str) -> None:
     axes.legend(loc="upper right")
 
 
-def plot_ablations(scores: pd.DataFrame, path: str | Path) -> None:
+def plot_ablations(scores: list[Score], path: str | Path) -> None:
     """Error (um) of every case of the ablations that were made."""
-    made = [name for name in ABLATIONS if (scores.method == f"ablation_{name}").any()]
+    found = {name: [r for r in scores if r.method == f"ablation_{name}"] for name in ABLATIONS}
+    made = [name for name, rows in found.items() if rows]
     with picture(path, 3.2 * max(len(made), 2), 4.2) as figure:
         panels = figure.subplots(1, max(len(made), 1), squeeze=False, sharey=True)[0]
         for axes, name in zip(panels, made, strict=False):
-            _ablation(axes, scores[scores.method == f"ablation_{name}"])
+            _ablation(axes, found[name])
             axes.set_title(ABLATIONS[name])
         panels[0].set_ylabel("modified Chamfer distance, aligned (um)")
 
 
-def _ablation(axes: Axes, scores: pd.DataFrame) -> None:
-    labels = list(dict.fromkeys(scores.label))
-    for family, rows in scores.groupby("family", sort=False):
-        place = [labels.index(label) for label in rows.label]
-        style = {"color": FAMILY_COLOURS[str(family)], "label": str(family).replace("_", " + ")}
-        axes.plot(place, rows.aligned_um.clip(lower=LEAST), "o-", **style)
+def _ablation(axes: Axes, scores: list[Score]) -> None:
+    labels = list(dict.fromkeys(row.label for row in scores))
+    for family in dict.fromkeys(row.family for row in scores):
+        rows = [row for row in scores if row.family == family]
+        place = [labels.index(row.label) for row in rows]
+        error = np.maximum([row.aligned for row in rows], LEAST)
+        colour = FAMILY_COLOURS[family]
+        axes.plot(place, error, "o-", color=colour, label=family.replace("_", " + "))
     axes.set_xticks(range(len(labels)), labels, rotation=60, ha="right", fontsize=8)
     axes.set_yscale("log")
     axes.legend()
