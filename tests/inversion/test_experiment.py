@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate_substrates
-from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.errors import ConfigError, MeshError, SequenceError
 from spinmesh.inversion import (
     Estimates,
     Score,
@@ -183,7 +183,7 @@ def test_nearest_signal_to_a_training_shape_is_its_own(
     table: Substrates, acquisition: Acquisition, signals: Signals
 ):
     """The held-out table is the training table: nearest must return each shape itself."""
-    spec = ShapeModelSpec(kind="pca", latent=3, modes=40, scores=6, width=8, epochs=20)
+    spec = ShapeModelSpec(kind="pca", latent=3, modes=40, scores=6, width=8, epochs=40)
     model = train_shape_model(table, spec, 0)
     bench = Bench(model, model, table, signals, Tissue.uniform(2.0), None, 1, 0)  # type: ignore[arg-type]
     index = model.training.nonzero()[:2, 0].tolist()
@@ -215,10 +215,9 @@ def test_summary_relates_each_method_to_the_mean_shape_of_the_same_shapes():
 
 
 def test_estimates_refuse_columns_of_different_length():
-    points = torch.zeros(2, 4, 3, dtype=torch.float64)
-    one = torch.zeros(1, dtype=torch.float64)
-    with pytest.raises(Exception, match="columns of lengths"):
-        Estimates("x", math.inf, ("beading",), ("a",), points, points, one, one)
+    points, two = torch.zeros(2, 4, 3).double(), torch.zeros(2).double()
+    with pytest.raises(MeshError, match="columns of lengths"):
+        Estimates("x", math.inf, ("beading",), ("a", "b"), points, points, two, two)
 
 
 @pytest.mark.parametrize("count", [3, 15, 30, 60])

@@ -116,9 +116,7 @@ rule ablate:
         "../../envs/spinmesh.yaml"
     threads: 1
     params:
-        **RECONSTRUCTED,
-        **HELD_OUT,
-        **part("mesh", "template"),
+        **(RECONSTRUCTED | HELD_OUT | part("mesh", "template")),
         provenance=provenance(SAMPLED, SIMULATED, HELD_OUT, LEARNED, RECONSTRUCTED),
         code=DIGEST["paper"],
     script:
