@@ -9,6 +9,7 @@ from spinmesh.bloch_torrey import Basis, Signals, simulate_substrates
 from spinmesh.errors import ConfigError, MeshError, SequenceError
 from spinmesh.inversion import (
     Estimates,
+    ReconstructionSpec,
     Score,
     ShapeModelSpec,
     Target,
@@ -183,9 +184,10 @@ def test_nearest_signal_to_a_training_shape_is_its_own(
     table: Substrates, acquisition: Acquisition, signals: Signals
 ):
     """The held-out table is the training table: nearest must return each shape itself."""
-    spec = ShapeModelSpec(kind="pca", latent=3, modes=40, scores=6, width=8, epochs=40)
-    model = train_shape_model(table, spec, 0)
-    bench = Bench(model, model, table, signals, Tissue.uniform(2.0), None, 1, 0)  # type: ignore[arg-type]
+    pca = ShapeModelSpec(kind="pca", latent=3, modes=40, scores=6, width=8, epochs=40)
+    model = train_shape_model(table, pca, 0)
+    spec = ReconstructionSpec(pose="unknown")
+    bench = Bench(model, model, table, signals, Tissue.uniform(2.0), spec, 1, 0)
     index = model.training.nonzero()[:2, 0].tolist()
     own = Signals(acquisition, signals.signal[index], signals.unweighted[index])
     found = estimate(bench, Arm("nearest", math.inf), table.take(index), own, 0, 1)

@@ -55,8 +55,7 @@ class Experiment(Section):
         Every held-out shape at the SNRs of the table; a few at those of the figure, and by the slow
         methods, which run at the first SNR.
         """
-        found: list[tuple[Method, float, int | None]]
-        found = [(method, math.inf, None) for method in BLIND]
+        found: list[tuple[str, float, int | None]] = [(method, math.inf, None) for method in BLIND]
         for snr in self.snr:
             found += [(method, snr, None) for method in ("gauss_newton", *QUICK)]
         found += [("gauss_newton", snr, self.few) for snr in self.more_snr]

@@ -232,7 +232,8 @@ class Mesh(Section):
             counts = distinct_counts(self.published.fraction)
             return published_substrates(template, counts, self.published.steps, seed)
         ranges, split = self.parameter_ranges(), self.split.model_dump()
-        return sample_substrates(template, dict(self.families), ranges, split, seed)
+        families = {str(family): count for family, count in self.families.items()}
+        return sample_substrates(template, families, ranges, split, seed)
 
     def further_parameters(self, seed: int) -> Tensor | None:
         """Parameters of the shapes that only the shape model sees, or None."""
