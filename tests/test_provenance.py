@@ -105,7 +105,7 @@ def test_a_statement_changes_the_stages_that_use_its_file(
     [
         ("report/style.py", FIGURES),
         ("report/meshes.py", {"plot_meshes", "plot_signals"}),
-        ("synthesis/training.py", {"plot_synthesis", "summarise", "bundles"}),
+        ("synthesis/training.py", {"plot_synthesis", "summarise", "bundles", "voxels"}),
         ("inversion/metrics.py", {"plot_reconstruction", "voxels"}),
     ],
 )

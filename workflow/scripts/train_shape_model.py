@@ -1,5 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh.config import Mesh
 from spinmesh.config.inference import ShapeModelSection
 from spinmesh.inversion import train_shape_model
 from spinmesh.io import load, save
@@ -13,5 +14,6 @@ model = train_shape_model(
     load(Substrates, snakemake.input.substrates),
     ShapeModelSection(**snakemake.params.shape_model).spec(),
     snakemake.params.seed,
+    Mesh(**snakemake.params.mesh).further_parameters(snakemake.params.seed),
 )
 save(model, snakemake.output.model, Provenance(**snakemake.params.provenance))

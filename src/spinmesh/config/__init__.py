@@ -5,6 +5,7 @@ scientific packages are imported only by the methods that build their nouns, so 
 starts without loading them.
 """
 
+from spinmesh.config.experiment import Experiment
 from spinmesh.config.imaging import PhantomSection
 from spinmesh.config.inference import Bundles, Images, Reconstruct, Synthesise
 from spinmesh.config.inputs import check_inputs
@@ -23,6 +24,7 @@ __all__ = [
     "AcquisitionSection",
     "Bundles",
     "Config",
+    "Experiment",
     "Images",
     "Mesh",
     "PhantomSection",

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 class ShapeModelSection(Section):
     """The latent space of shapes."""
 
-    kind: Literal["autoencoder", "pca", "best"] = "autoencoder"
-    """best: whichever of the two has the lower validation error."""
+    kind: Literal["autoencoder", "pca", "best", "variational"] = "autoencoder"
+    """best: autoencoder or PCA, by validation error; variational: wants thousands of shapes."""
     latent: PositiveInt = 16
     """Numbers that describe a shape."""
     modes: PositiveInt = 256
-    """Eigenfunctions of the template that shapes are expanded in, ascending."""
+    """Functions that shapes are expanded in: polynomials, then eigenfunctions of the template."""
+    degree: NonNegativeInt = 3
+    """Of the polynomials that come before the eigenfunctions."""
     scores: PositiveInt = 64
     """Principal components of the expansion that the network works with."""
     width: PositiveInt = 128

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError
 from pydantic_core import ErrorDetails
 
+from spinmesh.config.experiment import Experiment
 from spinmesh.config.imaging import PhantomSection
 from spinmesh.config.inference import Reconstruct, Synthesise
 from spinmesh.config.physics import AcquisitionSection, Simulate, TissueSection
@@ -43,6 +44,8 @@ class Config(Section):
     """Stage 4."""
     phantom: PhantomSection = PhantomSection()
     """Diffusion images, made on demand: `snakemake phantom`."""
+    experiment: Experiment = Experiment()
+    """The target `paper`: the published experiment."""
 
     def plain(self) -> dict[str, Any]:
         """Every option, defaults included, as dicts, lists, numbers and words."""

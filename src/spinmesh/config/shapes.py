@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import (
     AfterValidator,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -19,7 +20,9 @@ from pydantic import (
 from spinmesh.config.section import Section
 
 if TYPE_CHECKING:
-    from spinmesh.mesh import SweptDisk
+    from torch import Tensor
+
+    from spinmesh.mesh import Substrates, SweptDisk
 
 Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
 ShapeKey = Literal[
@@ -37,6 +40,9 @@ ShapeKey = Literal[
     "fan_direction_rad",
     "undulation_amplitude_um",
     "undulation_count",
+    "scale_x",
+    "scale_y",
+    "scale_z",
 ]
 # Bounds outside which a shape folds or means nothing; None is no bound.
 SHAPE_BOUNDS: dict[str, tuple[float | None, float | None]] = {
@@ -50,6 +56,9 @@ SHAPE_BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "fan_height": (0, 1),
     "undulation_amplitude_um": (0, None),
     "undulation_count": (0, None),
+    "scale_x": (0.01, None),
+    "scale_y": (0.01, None),
+    "scale_z": (0.01, None),
 }
 
 
@@ -155,6 +164,17 @@ class TargetShape(Section):
         return internal_shape(self.shape)
 
 
+class Published(Section):
+    """The shapes of ReMiDi (arXiv 2502.01988): three families with their splits."""
+
+    fraction: float = Field(1 / 15, gt=0, le=1)
+    """Of the published counts, turns of one shape not counted; 1 is the full experiment."""
+    steps: Literal["published", "between"] = "between"
+    """Training shapes on the published odd steps only, or anywhere in their range."""
+    further: NonNegativeInt = 0
+    """Shapes of each family, without signals, that a variational shape model also learns from."""
+
+
 class UserMesh(Section):
     """A mesh of your own; it is simulated beside the substrates."""
 
@@ -177,6 +197,8 @@ class Mesh(Section):
     """[low, high] of each parameter; those left out stay at the template's value."""
     split: Split = Split()
     """Who sees which substrates."""
+    published: Published | None = None
+    """Published shapes in place of `families`, `ranges` and `split`; null: those."""
     target: TargetShape = TargetShape()
     """What is reconstructed unless `reconstruct.signal` is given."""
     user_mesh: UserMesh | None = None
@@ -195,6 +217,32 @@ class Mesh(Section):
                     f"{where}.{key} is {value:g}; give {low} to {'...' if high is None else high}"
                 )
         return self
+
+    def substrates(self, seed: int) -> Substrates:
+        """The table of shapes that the section asks for."""
+        from spinmesh.mesh import (
+            distinct_counts,
+            published_substrates,
+            sample_substrates,
+            swept_disk,
+        )
+
+        template = swept_disk(self.template.spec())
+        if self.published is not None:
+            counts = distinct_counts(self.published.fraction)
+            return published_substrates(template, counts, self.published.steps, seed)
+        ranges, split = self.parameter_ranges(), self.split.model_dump()
+        families = {str(family): count for family, count in self.families.items()}
+        return sample_substrates(template, families, ranges, split, seed)
+
+    def further_parameters(self, seed: int) -> Tensor | None:
+        """Parameters of the shapes that only the shape model sees, or None."""
+        if self.published is None or self.published.further == 0:
+            return None
+        from spinmesh.mesh import further_parameters, swept_disk
+
+        template = swept_disk(self.template.spec())
+        return further_parameters(template, self.published.further, self.published.steps, seed)
 
     def parameter_ranges(self) -> dict[str, tuple[float, float]]:
         """`ranges` under the names and in the units of `spinmesh.mesh.PARAMETERS`."""

@@ -1,5 +1,8 @@
 """From signal back to mesh: spectral shapes, a latent space, and Gauss-Newton in it."""
 
+from spinmesh.inversion.ablations import ablate
+from spinmesh.inversion.alignment import nearest_poses
+from spinmesh.inversion.baselines import descend, train_signal_network
 from spinmesh.inversion.calibration import Calibration, calibrate
 from spinmesh.inversion.credibility import Credibility, credibility
 from spinmesh.inversion.description import (
@@ -8,9 +11,18 @@ from spinmesh.inversion.description import (
     describe_posterior,
     posterior_shapes,
 )
+from spinmesh.inversion.estimates import (
+    Estimates,
+    Score,
+    joined_scores,
+    score,
+    summarise_scores,
+)
+from spinmesh.inversion.experiment import Arm, Bench, estimate, simulate_held_out
 from spinmesh.inversion.gauss_newton import ReconstructionSpec
 from spinmesh.inversion.maps import VOXEL_NUMBERS, ShapeMaps, gather_voxels, reconstruct_voxels
 from spinmesh.inversion.metrics import (
+    aligned_chamfer_distance,
     chamfer_distance,
     compare_with_mean_shape,
     modified_chamfer_distance,
@@ -32,8 +44,11 @@ __all__ = [
     "DESCRIPTION",
     "HISTORY",
     "VOXEL_NUMBERS",
+    "Arm",
+    "Bench",
     "Calibration",
     "Credibility",
+    "Estimates",
     "Free",
     "Gaussian",
     "Grid",
@@ -42,22 +57,29 @@ __all__ = [
     "Reconstruction",
     "ReconstructionSpec",
     "Samples",
+    "Score",
     "ShapeMaps",
     "ShapeModel",
     "ShapeModelSpec",
     "SpectralBasis",
     "Target",
     "VoxelTargets",
+    "ablate",
     "add_rician",
+    "aligned_chamfer_distance",
     "calibrate",
     "chamfer_distance",
     "compare_with_mean_shape",
     "credibility",
+    "descend",
     "describe",
     "describe_posterior",
     "difference",
+    "estimate",
     "gather_voxels",
+    "joined_scores",
     "modified_chamfer_distance",
+    "nearest_poses",
     "nearest_training_shapes",
     "posterior_shapes",
     "profile",
@@ -66,8 +88,12 @@ __all__ = [
     "refuse_other_protocol",
     "rician_mean",
     "rician_std",
+    "score",
     "shape_errors",
+    "simulate_held_out",
     "simulate_target",
     "spectral_basis",
+    "summarise_scores",
     "train_shape_model",
+    "train_signal_network",
 ]

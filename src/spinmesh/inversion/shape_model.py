@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from spinmesh.errors import ConfigError, MeshError
-from spinmesh.inversion.spectral import SpectralBasis, spectral_basis
-from spinmesh.mesh import Substrates
+from spinmesh.inversion import variational
+from spinmesh.inversion.spectral import SpectralBasis, point_matrices, spectral_basis
+from spinmesh.mesh import Substrates, deform
 from spinmesh.progress import progress
 
 # A component whose spread is below this fraction of the first one's is rounding, not shape.
@@ -21,6 +22,8 @@ NEGLIGIBLE_SPREAD = 1e-8
 # Fraction of the training shapes that choose the epoch when the table has no validation split.
 VALIDATION_FRACTION = 0.15
 REPORT_EVERY = 10
+# Further shapes are deformed this many at a time.
+CHUNK = 256
 # The network's input layer starts with weights this much smaller than usual, so that it begins as a
 # slowly varying function of z; with the usual ones it fits the training shapes and no others.
 INPUT_SCALE = 0.3
@@ -30,13 +33,17 @@ INPUT_SCALE = 0.3
 class ShapeModelSpec:
     """How a shape model is trained.
 
+    Shapes are expanded in `modes` functions: polynomials up to `degree`, then Laplacian modes.
     `scores` principal components are kept for the network to predict; `kind` "best" keeps
-    whichever of autoencoder and PCA has the lower validation error.
+    whichever of autoencoder and PCA has the lower validation error. "variational" learns the
+    encoder as well (variational.py) and wants thousands of shapes; `weight_decay` and
+    `latent_noise` are not for it.
     """
 
-    kind: Literal["autoencoder", "pca", "best"] = "autoencoder"
+    kind: Literal["autoencoder", "pca", "best", "variational"] = "autoencoder"
     latent: int = 16
     modes: int = 256
+    degree: int = 3
     scores: int = 64
     width: int = 128
     epochs: int = 1500
@@ -50,8 +57,10 @@ class ShapeModelSpec:
         ]
         if wrong:
             raise ConfigError(f"shape model: {wrong} must be at least 1.")
-        if self.kind not in ("autoencoder", "pca", "best"):
-            raise ConfigError(f"shape model: kind {self.kind!r}; give autoencoder, pca or best.")
+        if self.kind not in ("autoencoder", "pca", "best", "variational"):
+            raise ConfigError(
+                f"shape model: kind {self.kind!r}; give autoencoder, pca, best or variational."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +91,11 @@ class ShapeModel:
 
     @property
     def prior(self) -> Gaussian:
-        """Mean and covariance of the training latents."""
+        """Mean and covariance of the training latents; a standard normal if trained towards it."""
+        if self.kind == "variational":
+            size = self.latents.shape[1]
+            zero = torch.zeros(size, dtype=torch.float64)
+            return Gaussian(zero, torch.eye(size, dtype=torch.float64))
         latents = self.latents[self.training]
         return Gaussian(latents.mean(0), torch.atleast_2d(torch.cov(latents.T)))
 
@@ -97,10 +110,15 @@ class ShapeModel:
 
     def encode(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch latent"]:
         """Latent numbers of shapes on the template."""
-        return _encode(self.state, _scores(self.basis, self.state, points))
+        return _encode(self.state, _scores(self.basis, self.state, points), self.kind)
 
 
-def train_shape_model(substrates: Substrates, spec: ShapeModelSpec, seed: int) -> ShapeModel:
+def train_shape_model(
+    substrates: Substrates,
+    spec: ShapeModelSpec,
+    seed: int,
+    further: Float[Tensor, "further parameter"] | None = None,
+) -> ShapeModel:
     """Fit PCA and the autoencoder on split `train`; choose the epoch on `validation`.
 
     Without a validation split a seeded 15% of the training shapes choose. Errors are measured on
@@ -110,18 +128,28 @@ def train_shape_model(substrates: Substrates, spec: ShapeModelSpec, seed: int) -
     training shapes ten times better and validation shapes worse: there are hundreds of shapes, not
     the publication's 26,000.) Loss: volume-weighted squared displacement as a fraction of the
     shapes' variance. All in float64.
+
+    `further` are parameters (`deform`) of more training shapes for the variational kind, which cost
+    no signal.
     """
     training, validation, held_out = _split(substrates, seed)
     points = substrates.points
     modes = min(spec.modes, len(substrates.template.points))
-    basis = spectral_basis(substrates.template, modes)
+    basis = spectral_basis(substrates.template, modes, spec.degree)
     state = _principal_components(basis, points[training], spec)
     generator = torch.Generator().manual_seed(seed)
-    state |= _network(len(state["spread"]), spec.latent, spec, generator)
     scores = _scores(basis, state, points)
-    state, history = _train(state, scores[training], scores[validation], spec, generator)
-
     kinds = ("autoencoder", "pca")
+    if spec.kind == "variational":
+        kinds = ("variational", "pca")
+        more = _further_scores(basis, state, further)
+        seen = torch.cat([scores[training], more])
+        own, history = _train_variational(basis, seen, scores[validation], spec, generator)
+        state |= own
+    else:
+        state |= _network(len(state["spread"]), spec.latent, spec, generator)
+        state, history = _train(state, scores[training], scores[validation], spec, generator)
+
     errors = {k: _held_out_error(basis, state, k, points[held_out]) for k in kinds}
     mean = basis.decode(state["mean"].unflatten(-1, (-1, 3)))
     errors["mean_shape"] = _rms(mean - points[held_out])
@@ -131,7 +159,7 @@ def train_shape_model(substrates: Substrates, spec: ShapeModelSpec, seed: int) -
         kind = min(chosen, key=lambda k: chosen[k])
     known = torch.zeros(len(substrates), dtype=torch.bool)
     known[training] = True
-    latents = _encode(state, scores)
+    latents = _encode(state, scores, kind)
     return ShapeModel(basis, kind, state, latents, known, errors, history)
 
 
@@ -209,14 +237,47 @@ def _points(basis: SpectralBasis, state: Mapping[str, Tensor], scores: Tensor) -
     return basis.decode(flat.unflatten(-1, (-1, 3)))
 
 
-def _encode(state: Mapping[str, Tensor], scores: Tensor) -> Tensor:
-    """The leading scores in units of their spread."""
+def _further_scores(
+    basis: SpectralBasis, state: Mapping[str, Tensor], parameters: Tensor | None
+) -> Tensor:
+    """Scores of closed-form shapes; encoding and projection are one linear map."""
+    if parameters is None:
+        return state["components"].new_zeros(0, len(state["components"]))
+    components = state["components"].unflatten(-1, (-1, 3))
+    onto = torch.einsum("pm,kma->pak", basis.dual, components).flatten(0, 1)
+    mean = state["components"] @ state["mean"]
+    return torch.cat(
+        [
+            (deform(basis.template, some) - basis.template.points).flatten(-2) @ onto - mean
+            for some in progress(parameters.split(CHUNK), "further shapes")
+        ]
+    )
+
+
+def _train_variational(
+    basis: SpectralBasis,
+    scores: Tensor,
+    validation: Tensor,
+    spec: ShapeModelSpec,
+    generator: torch.Generator,
+) -> tuple[dict[str, Tensor], Tensor]:
+    unit = float(point_matrices(basis.template)[1].sum()) ** 0.5
+    settings = (spec.latent, spec.width, spec.epochs, spec.learning_rate)
+    return variational.train_variational(scores, validation, unit, *settings, generator)
+
+
+def _encode(state: Mapping[str, Tensor], scores: Tensor, kind: str = "autoencoder") -> Tensor:
+    """The leading scores in units of their spread, or what the variational encoder gives."""
+    if kind == "variational":
+        return variational.encode(state, scores)
     spread = state["latent_spread"]
     return scores[..., : len(spread)] / spread
 
 
 def _decode(state: Mapping[str, Tensor], z: Tensor, kind: str) -> Tensor:
     """Principal scores; the network's output is in units of the first component's spread."""
+    if kind == "variational":
+        return variational.decode(state, z)
     spread = state["latent_spread"]
     rest = len(state["spread"]) - len(spread)
     linear = torch.cat([z * spread, z.new_zeros(*z.shape[:-1], rest)], -1)
@@ -279,7 +340,7 @@ def _loss(
 def _held_out_error(
     basis: SpectralBasis, state: Mapping[str, Tensor], kind: str, points: Tensor
 ) -> float:
-    z = _encode(state, _scores(basis, state, points))
+    z = _encode(state, _scores(basis, state, points), kind)
     return _rms(_points(basis, state, _decode(state, z, kind)) - points)
 
 

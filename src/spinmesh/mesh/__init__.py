@@ -14,6 +14,11 @@ from spinmesh.mesh.families import (
 from spinmesh.mesh.orientation import oriented
 from spinmesh.mesh.packing import Disks, gamma_radii, pack_disks
 from spinmesh.mesh.plane import PeriodicPlane, mesh_plane
+from spinmesh.mesh.published import (
+    distinct_counts,
+    further_parameters,
+    published_substrates,
+)
 from spinmesh.mesh.solids import ball, nested_cylinder
 from spinmesh.mesh.template import SweptDisk, swept_disk
 from spinmesh.mesh.tetmesh import (
@@ -41,6 +46,8 @@ __all__ = [
     "check_quality",
     "corner_volumes",
     "deform",
+    "distinct_counts",
+    "further_parameters",
     "gamma_radii",
     "jacobian_determinants",
     "mesh_plane",
@@ -48,6 +55,7 @@ __all__ = [
     "neutral_parameters",
     "oriented",
     "pack_disks",
+    "published_substrates",
     "rotation_matrix",
     "sample_substrates",
     "shape_gradients",

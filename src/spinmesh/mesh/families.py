@@ -30,17 +30,23 @@ PARAMETER_TABLE: dict[str, tuple[str, float | None]] = {
     "fan_direction": ("rad", 0.0),
     "undulation_amplitude": ("um", 0.0),
     "undulation_count": ("1", 1.0),
+    "scale_x": ("1", 1.0),
+    "scale_y": ("1", 1.0),
+    "scale_z": ("1", 1.0),
 }
 PARAMETERS = tuple(PARAMETER_TABLE)
 
 _SIZE = ("radius", "length", "ellipticity")
+# Axis scalings are the publication's way of varying size (published.py); own families draw sizes.
+_SCALING = ("scale_x", "scale_y", "scale_z")
+_OWN = tuple(name for name in PARAMETERS if name not in _SCALING)
 FAMILIES: dict[str, tuple[str, ...]] = {
     "straight": _SIZE,
     "bend_twist": (*_SIZE, "bend", "bend_direction", "twist"),
     "beading": (*_SIZE, "bead_amplitude", "bead_count", "bead_phase"),
     "fanning": (*_SIZE, "fan_angle", "fan_height", "fan_direction"),
     "undulating": (*_SIZE, "undulation_amplitude", "undulation_count"),
-    "combined": PARAMETERS,
+    "combined": _OWN,
 }
 
 # A full bend (beta = 1) displaces the tip by this many template radii (ReMiDi uses "order ten").
@@ -67,9 +73,9 @@ def deform(
     Parameters in the order of `PARAMETERS`. With t = z/L of the template: cross-sections are scaled
     to `radius`, squeezed by exp(+-ellipticity/2), beaded by 1 + a sin(2 pi n t + phase), sheared
     along the bend by 10 r beta t^2 and along y by the undulation A sin(2 pi n t), turned by
-    twist t about z, and finally swept along a centre line that turns by `fan_angle` around
-    `fan_height`. The bend, twist, beading and fan follow ReMiDi (arXiv 2502.01988), the fan with a
-    smooth turn.
+    twist t about z, swept along a centre line that turns by `fan_angle` around `fan_height`, and
+    finally scaled along the three axes. The bend, twist, beading and fan follow ReMiDi (arXiv
+    2502.01988), the fan with a smooth turn.
     """
     p = {name: parameters[..., i, None] for i, name in enumerate(PARAMETERS)}
     radius0, length0 = _template_size(template)
@@ -90,7 +96,8 @@ def deform(
     z = p["length"] * centre_z - along * torch.sin(angle)
     along = p["length"] * centre_x + along * torch.cos(angle)
     x, y = _rotate(along, across, p["fan_direction"])
-    return torch.stack([x, y, z.expand_as(x)], -1)
+    scaled = [p["scale_x"] * x, p["scale_y"] * y, p["scale_z"] * z.expand_as(x)]
+    return torch.stack(scaled, -1)
 
 
 def _rotate(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,9 +230,9 @@ def _sample_family(
     # scipy.stats takes two seconds to import, and most users of this module never sample.
     from scipy.stats import qmc
 
-    unit = torch.from_numpy(qmc.LatinHypercube(len(PARAMETERS), rng=rng).random(count))
+    unit = torch.from_numpy(qmc.LatinHypercube(len(_OWN), rng=rng).random(count))
     values = neutral_parameters(template).repeat(count, 1)
-    for i, name in enumerate(PARAMETERS):
+    for i, name in enumerate(_OWN):
         if name in free and name in ranges:
             low, high = ranges[name]
             values[:, i] = low + (high - low) * unit[:, i]
@@ -238,7 +245,7 @@ def _splits(split: Mapping[str, float], count: int, rng: np.random.Generator) ->
     return tuple(str(label) for label in rng.permutation(labels))
 
 
-def rotation_matrix(vector: Float[Tensor, 3]) -> Float[Tensor, "3 3"]:
+def rotation_matrix(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     """Rotation by |vector| rad about `vector` (exponential map); smooth at zero."""
     zero = torch.zeros_like(vector[..., 0])
     x, y, z = vector.unbind(-1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spinmesh.report.meshes import plot_meshes
+    from spinmesh.report.paper import plot_ablations, plot_paper
     from spinmesh.report.phantom import plot_phantom
     from spinmesh.report.reconstruction import plot_reconstruction
     from spinmesh.report.signals import plot_signals
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from spinmesh.report.synthesis import plot_synthesis
 
 __all__ = [
+    "plot_ablations",
     "plot_meshes",
+    "plot_paper",
     "plot_phantom",
     "plot_reconstruction",
     "plot_signals",
@@ -25,8 +28,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "plot_ablations": "paper",
     "plot_meshes": "meshes",
     "plot_phantom": "phantom",
+    "plot_paper": "paper",
     "plot_reconstruction": "reconstruction",
     "plot_signals": "signals",
     "plot_synthesis": "synthesis",

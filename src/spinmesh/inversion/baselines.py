@@ -1,0 +1,142 @@
+"""What a reconstruction has to beat: a network on the signal, the nearest signal, plain descent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import silu
+
+from spinmesh.bloch_torrey import Basis, Signals, simulate, unweighted
+from spinmesh.inversion.alignment import Pose, fit_harmonics
+from spinmesh.inversion.shape_model import ShapeModel
+from spinmesh.inversion.spectral import SpectralBasis
+from spinmesh.inversion.target import Target
+from spinmesh.mesh import Substrates, rotation_matrix
+from spinmesh.noise import add_rician
+from spinmesh.progress import progress
+from spinmesh.reduction import project
+from spinmesh.tissue import Tissue
+
+# The network: units of its two hidden layers, passes, step; settings were not searched for.
+WIDTH, EPOCHS, LEARNING_RATE = 256, 400, 1e-3
+# The training signals are seen without noise and at these SNR.
+TRAINING_SNR = (50.0, 20.0)
+# Directions of the features' space that vary by less than this part of the largest are left out.
+SMALLEST_FEATURE = 1e-4
+# Step of the published descent on the latent numbers (in units of their spread) and the turn (rad).
+DESCENT_RATE = 2e-2
+
+
+@dataclass(frozen=True, eq=False)
+class SignalNetwork:
+    """The publication's baseline: a network from the signal to spectral coefficients.
+
+    It sees rotation invariants of the signal (the power of each spherical-harmonic order on each
+    shell), since the pose is unknown, and answers in the template's frame.
+    """
+
+    basis: SpectralBasis
+    centre: Float[Tensor, " feature"]
+    whitening: Float[Tensor, "feature input"]
+    weights: tuple[Tensor, ...]
+    mean: Float[Tensor, " coefficient"]
+    scale: float
+
+    def points(self, target: Target) -> Float[Tensor, "point 3"]:
+        """The shape (um) it answers with."""
+        known = fit_harmonics(target.acquisition, target.attenuation[None])
+        x = (known.invariants - self.centre) @ self.whitening
+        flat = self.mean + self.scale * _network(self.weights, x)[0]
+        return self.basis.decode(flat.unflatten(-1, (-1, 3)))
+
+
+def train_signal_network(
+    substrates: Substrates, signals: Signals, basis: SpectralBasis, seed: int
+) -> SignalNetwork:
+    """Adam on the mean squared coefficient error of split `train`; `signals` are of all shapes."""
+    index = [i for i, split in enumerate(substrates.split) if split == "train"]
+    generator = torch.Generator().manual_seed(seed)
+    clean = signals.attenuation[index]
+    seen = torch.cat([clean, *(add_rician(clean, snr, generator) for snr in TRAINING_SNR)])
+    features = fit_harmonics(signals.acquisition, seen).invariants
+    centre = features.mean(0)
+    _, singular, directions = torch.linalg.svd(features - centre, full_matrices=False)
+    kept = singular > SMALLEST_FEATURE * singular[0]
+    whitening = directions[kept].T / singular[kept] * len(features) ** 0.5
+    answer = basis.encode(substrates.points[index]).flatten(-2)
+    mean = answer.mean(0)
+    scale = float((answer - mean).square().mean().sqrt())
+    goal = ((answer - mean) / scale).repeat(1 + len(TRAINING_SNR), 1)
+    weights = _trained((features - centre) @ whitening, goal, generator)
+    return SignalNetwork(basis, centre, whitening, weights, mean, scale)
+
+
+def _trained(x: Tensor, goal: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    sizes = (x.shape[1], WIDTH, WIDTH, goal.shape[1])
+    weights = []
+    for before, after in pairwise(sizes):
+        start = torch.randn((before, after), generator=generator, dtype=x.dtype)
+        weights += [start / before**0.5, torch.zeros(after, dtype=x.dtype)]
+    for weight in weights:
+        weight.requires_grad_()
+    optimiser = torch.optim.Adam(weights, lr=LEARNING_RATE)
+    for _ in progress(range(EPOCHS), "training the signal network"):
+        for batch in torch.randperm(len(x), generator=generator).split(256):
+            optimiser.zero_grad()
+            (_network(weights, x[batch]) - goal[batch]).square().mean().backward()
+            optimiser.step()
+    return tuple(weight.detach() for weight in weights)
+
+
+def _network(weights, x: Tensor) -> Tensor:
+    for layer in range(0, len(weights), 2):
+        x = x @ weights[layer] + weights[layer + 1]
+        x = silu(x) if layer < len(weights) - 2 else x
+    return x
+
+
+def descend(
+    target: Target, model: ShapeModel, tissue: Tissue, basis: Basis, start: Pose, iterations: int
+) -> tuple[Float[Tensor, "point 3"], float]:
+    """The published inversion: AdamW on a latent offset, and on a turn; the best iterate's points.
+
+    The loss is the mean squared attenuation difference; also returns the lowest. The gradient runs
+    back through the frozen span of each iterate. Starts from a training shape's latent numbers.
+    """
+    origin = model.latents[start.substrate]
+    spread = model.prior.covariance.diagonal().sqrt()
+    offset = torch.zeros(len(origin), dtype=torch.float64, requires_grad=True)
+    turn = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.AdamW([offset, turn], lr=DESCENT_RATE, weight_decay=0.0)
+    best, lowest = model.decode(origin), [float("inf")]
+
+    for _ in progress(range(iterations), "AdamW", note=lambda: f"loss {lowest[-1]:.3g}"):
+        optimiser.zero_grad()
+        points = model.decode(origin + spread * offset)
+        rotation = start.rotation @ rotation_matrix(turn)
+        loss = _loss(target, model, tissue, basis, points, rotation)
+        if float(loss) < lowest[-1]:
+            lowest.append(float(loss))
+            best = (points @ rotation.T).detach()
+        loss.backward()
+        optimiser.step()
+    return best, lowest[-1]
+
+
+def _loss(
+    target: Target,
+    model: ShapeModel,
+    tissue: Tissue,
+    basis: Basis,
+    points: Tensor,
+    rotation: Tensor,
+) -> Tensor:
+    mesh = model.basis.template.with_points(points.detach(), "iterate")
+    reduced = project(basis.span(mesh, tissue), points, tissue)
+    acquisition = target.acquisition.rotated(rotation.T)
+    attenuation = simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
+    return (attenuation - target.attenuation).square().mean()

@@ -1,0 +1,114 @@
+"""What a method found for some known shapes, and how it scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import MeshError
+from spinmesh.inversion.metrics import (
+    aligned_chamfer_distance,
+    modified_chamfer_distance,
+    volume,
+)
+from spinmesh.mesh import TetMesh
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far one shape that a method found is from the true one.
+
+    `published` and `aligned` are modified Chamfer distances (um): as published, and minimised over
+    every rotation. `volume` is relative, `chi2` per measurement, `seconds` of CPU.
+    """
+
+    method: str
+    snr: float
+    family: str
+    label: str
+    published: float
+    aligned: float
+    volume: float
+    chi2: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Shapes found by one method from signals of one SNR (inf: none added).
+
+    `truth` are the template's points under the true deformation, whatever mesh gave the signal, so
+    that vertices of one template are compared. `chi2` is per measurement, NaN without a fit.
+    """
+
+    method: str
+    snr: float
+    family: tuple[str, ...]
+    label: tuple[str, ...]
+    truth: Float[Tensor, "estimate point 3"]
+    points: Float[Tensor, "estimate point 3"]
+    chi2: Float[Tensor, " estimate"]
+    seconds: Float[Tensor, " estimate"]  # CPU
+
+    def __post_init__(self) -> None:
+        columns = (self.family, self.label, self.truth, self.points, self.chi2, self.seconds)
+        lengths = {len(column) for column in columns}
+        if len(lengths) != 1 or self.truth.shape != self.points.shape:
+            raise MeshError(
+                f"estimates of {self.method}: columns of lengths {sorted(lengths)}, points of "
+                f"shapes {tuple(self.truth.shape)} and {tuple(self.points.shape)}."
+            )
+
+
+def score(estimates: Estimates, template: TetMesh) -> list[Score]:
+    """One row per shape."""
+    rows = []
+    for i, (family, label) in enumerate(zip(estimates.family, estimates.label, strict=True)):
+        found = template.with_points(estimates.points[i])
+        truth = template.with_points(estimates.truth[i])
+        published = modified_chamfer_distance(found, truth)
+        aligned = min(published, aligned_chamfer_distance(found, truth))
+        size = abs(volume(found) / volume(truth) - 1)
+        fit = (float(estimates.chi2[i]), float(estimates.seconds[i]))
+        rows.append(
+            Score(estimates.method, estimates.snr, family, label, published, aligned, size, *fit)
+        )
+    return rows
+
+
+def joined_scores(parts: Iterable[Estimates], template: TetMesh) -> list[Score]:
+    """The scores of several methods, one below the other."""
+    return [row for part in parts for row in score(part, template)]
+
+
+def summarise_scores(scores: list[Score]) -> list[dict[str, str | float]]:
+    """One row per method, SNR and family: median, mean and spread, ratio to the mean shape's error.
+
+    The ratio is of aligned medians over the same shapes; NaN where the mean shape was not scored.
+    """
+    groups: dict[tuple[str, float, str], list[Score]] = {}
+    for row in scores:
+        groups.setdefault((row.method, row.snr, row.family), []).append(row)
+    mean_shape = {(r.family, r.label): r.aligned for r in scores if r.method == "mean_shape"}
+    return [_summary(key, rows, mean_shape) for key, rows in groups.items()]
+
+
+def _summary(
+    key: tuple[str, float, str], rows: list[Score], mean_shape: Mapping[tuple[str, str], float]
+) -> dict[str, str | float]:
+    summary: dict[str, str | float] = dict(zip(("method", "snr", "family"), key, strict=True))
+    summary["count"] = len(rows)
+    for name in ("published", "aligned"):
+        values = np.array([getattr(row, name) for row in rows])
+        summary[f"{name}_median_um"] = float(np.median(values))
+        summary[f"{name}_mean_um"] = float(values.mean())
+        summary[f"{name}_std_um"] = float(values.std(ddof=len(values) > 1))
+    same = [mean_shape.get((row.family, row.label), np.nan) for row in rows]
+    summary["ratio_to_mean_shape"] = summary["aligned_median_um"] / float(np.median(same))  # type: ignore[operator]
+    for name in ("volume", "chi2", "seconds"):
+        summary[f"{name}_median"] = float(np.median([getattr(row, name) for row in rows]))
+    return summary

@@ -1,0 +1,21 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.config import Experiment, Mesh, Reconstruct, TissueSection
+from spinmesh.inversion import Bench, ShapeModel, ablate
+from spinmesh.io import load, save
+from spinmesh.mesh import Substrates, swept_disk
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+given, params = snakemake.input, snakemake.params
+model, experiment = load(ShapeModel, given.model), Experiment(**params.experiment)
+tissue = TissueSection(**params.tissue).tissue()
+spec = Reconstruct(**params.reconstruct).spec()
+tables = (load(Substrates, given.substrates), load(Signals, given.signals))
+bench = Bench(model, model, *tables, tissue, spec, experiment.descents, params.seed)
+fine = swept_disk(Mesh(**params.mesh).template.spec(experiment.refine))
+found = ablate(bench, snakemake.wildcards.name, fine, experiment.basis.spec())
+save(found, snakemake.output.estimates, Provenance(**params.provenance))

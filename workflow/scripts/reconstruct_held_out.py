@@ -1,0 +1,23 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.bloch_torrey import Signals
+from spinmesh.config import Reconstruct, TissueSection
+from spinmesh.inversion import Arm, Bench, ShapeModel, estimate
+from spinmesh.io import load, save
+from spinmesh.mesh import Substrates
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+given, params = snakemake.input, snakemake.params
+shapes = load(Substrates, given.substrates)
+bench = Bench(
+    load(ShapeModel, given.model),
+    load(ShapeModel, given.compared),
+    *(shapes, load(Signals, given.signals), TissueSection(**params.tissue).tissue()),
+    *(Reconstruct(**params.reconstruct).spec(), params.descents, params.seed),
+)
+held_out = (shapes.select("test"), load(Signals, given.held_out))
+found = estimate(bench, Arm(**params.arm), *held_out, params.chunk, params.chunks)
+save(found, snakemake.output.estimates, Provenance(**params.provenance))

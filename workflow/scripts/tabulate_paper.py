@@ -1,0 +1,14 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.inversion import Estimates, ShapeModel, joined_scores, summarise_scores
+from spinmesh.io import load
+from spinmesh.io.tables import write_rows, write_scores
+from spinmesh.progress import log_to
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+stores = [*snakemake.input.estimates, *snakemake.input.ablations]
+template = load(ShapeModel, snakemake.input.model).basis.template
+scores = joined_scores((load(Estimates, store) for store in stores), template)
+write_scores(scores, snakemake.output.scores)
+write_rows(summarise_scores(scores), snakemake.output.table)
