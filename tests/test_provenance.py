@@ -58,7 +58,16 @@ def test_comments_docstrings_and_layout_do_not_count(source: Path) -> None:
 
 
 STAGES = {"mesh", "simulate", "target", "reconstruct", "synthesise"}
-FIGURES = {"plot_meshes", "plot_signals", "plot_reconstruction", "plot_synthesis", "plot_phantom"}
+# Asked for by name, on demand: their own stages and figures.
+ON_DEMAND = {"voxels", "bundles", "phantom", "held_out", "paper"}
+FIGURES = {
+    "plot_meshes",
+    "plot_signals",
+    "plot_reconstruction",
+    "plot_synthesis",
+    "plot_phantom",
+    "plot_paper",
+}
 
 
 @pytest.mark.parametrize(
@@ -105,14 +114,14 @@ def test_a_statement_changes_the_stages_that_use_its_file(
     [
         ("report/style.py", FIGURES),
         ("report/meshes.py", {"plot_meshes", "plot_signals"}),
-        ("synthesis/training.py", {"plot_synthesis", "summarise", "bundles", "voxels"}),
-        ("inversion/metrics.py", {"plot_reconstruction", "voxels"}),
+        ("synthesis/training.py", {"plot_synthesis", "summarise"}),
+        ("inversion/metrics.py", {"plot_reconstruction", "plot_paper"}),
     ],
 )
 def test_a_figure_follows_what_it_draws(source: Path, file: str, figures: set[str]) -> None:
     before = digests()
     append(source / file, "\nEXTRA = 1\n")
-    assert changed(before) - STAGES == figures
+    assert changed(before) - STAGES - ON_DEMAND == figures
 
 
 def test_changing_a_number_inside_a_function_is_noticed(source: Path) -> None:

@@ -69,7 +69,12 @@ CODE = {
         "spinmesh.config.physics",
     ),
     "held_out": ("spinmesh.inversion.experiment", "spinmesh.io.signals", "spinmesh.config.physics"),
-    "paper": ("spinmesh.inversion", "spinmesh.io.estimates", "spinmesh.config.experiment"),
+    "paper": (
+        "spinmesh.inversion",
+        "spinmesh.io.estimates",
+        "spinmesh.io.scores",
+        "spinmesh.config.experiment",
+    ),
     "plot_paper": ("spinmesh.report.paper",),
     "plot_meshes": ("spinmesh.report.meshes",),
     "plot_signals": ("spinmesh.report.signals",),

@@ -1,6 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.io.tables import read_scores
+from spinmesh.io.scores import read_scores
 from spinmesh.progress import log_to
 from spinmesh.report import plot_ablations, plot_paper
 

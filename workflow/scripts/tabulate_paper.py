@@ -2,7 +2,8 @@ from snakemake.iocontainers import Snakemake
 
 from spinmesh.inversion import Estimates, ShapeModel, joined_scores, summarise_scores
 from spinmesh.io import load
-from spinmesh.io.tables import write_rows, write_scores
+from spinmesh.io.scores import write_scores
+from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
 
 snakemake: Snakemake

@@ -1,16 +1,14 @@
-"""Signals and scores as csv tables."""
+"""Signals and other rows as csv tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.inversion import Score
 from spinmesh.io.signals import refuse_non_finite
 from spinmesh.units import b_to_s_per_mm2
 from spinmesh.writing import complete_or_absent
@@ -47,14 +45,3 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """A table with one row per mapping, complete or not at all."""
     with complete_or_absent(Path(path)) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
-
-
-def write_scores(scores: Sequence[Score], path: str | Path) -> None:
-    """A table of scores: lengths in um, seconds of CPU."""
-    write_rows([asdict(score) for score in scores], path)
-
-
-def read_scores(path: str | Path) -> list[Score]:
-    """The table that `write_scores` wrote."""
-    table = pd.read_csv(path, dtype={"label": str})
-    return [Score(**{str(k): v for k, v in row.items()}) for row in table.to_dict("records")]
