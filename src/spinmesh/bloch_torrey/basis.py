@@ -130,7 +130,7 @@ def reduce_mesh(
     on the returned span is.
     """
     basis = basis or Basis()
-    check_memory(mesh, acquisition, basis.kind)
+    check_memory(mesh, basis.kind)
     matrices = assemble(mesh, tissue)
     # The slowest rate that matters: of the longest mode, or of what diffuses within the echo time.
     longest = max(sequence.echo_time for sequence in acquisition.sequences)

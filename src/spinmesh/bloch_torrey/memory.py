@@ -7,7 +7,6 @@ from pathlib import Path
 
 from spinmesh.errors import ReductionError
 from spinmesh.mesh import TetMesh
-from spinmesh.sequence import Acquisition
 
 # Bytes at the peak, for each tet of 4 or 10 nodes: assembly, matrices and the preconditioner.
 # Measured on balls of 4,096 to 262,144 tets: 2.4 to 2.5 kB and 13.5 to 18.5 kB (decision 0004).
@@ -25,18 +24,16 @@ LIMITS = (
 )
 
 
-def needed_memory(mesh: TetMesh, acquisition: Acquisition, kind: str = "krylov") -> int:
-    """Bytes at the peak of reducing a mesh and simulating an acquisition, to a factor of two.
+def needed_memory(mesh: TetMesh, kind: str = "krylov") -> int:
+    """Bytes at the peak of reducing a mesh, to a factor of two.
 
     Laplace eigenfunctions factorise the matrix whatever its size; Krylov does not beyond 5,000
-    unknowns. Phase matrices are k x k for each measurement and axis.
+    unknowns. Signals take no more, however many: measurements are worked on in chunks.
     """
     dofs, tets = len(mesh.points), len(mesh.tets)
-    axes = max(sequence.axes for sequence in acquisition.sequences)
-    phases = 2 * 8 * len(acquisition) * axes * USUAL_MODES**2
     factors = PER_FACTOR * dofs ** (4 / 3) if kind == "laplace" else 0.0
     own = PER_TET[mesh.tets.shape[1]] * tets + ARRAYS * 8 * dofs * USUAL_MODES
-    return int(own + factors + phases)
+    return int(own + factors)
 
 
 def available_memory() -> int:
@@ -62,15 +59,14 @@ def _machine() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_memory(mesh: TetMesh, acquisition: Acquisition, kind: str = "krylov") -> None:
+def check_memory(mesh: TetMesh, kind: str = "krylov") -> None:
     """ReductionError if a simulation would need more memory than there is."""
-    needed, available = needed_memory(mesh, acquisition, kind), available_memory()
+    needed, available = needed_memory(mesh, kind), available_memory()
     if needed > available:
         raise ReductionError(
-            f"{mesh.name}: {len(mesh.tets):,} tets, {len(mesh.points):,} points and "
-            f"{len(acquisition):,} measurements need about {_gigabytes(needed)} of memory; "
-            f"{_gigabytes(available)} are free. Coarsen the mesh or cut it into pieces, simulate "
-            "fewer measurements at a time, or go to a larger machine."
+            f"{mesh.name}: {len(mesh.tets):,} tets with {len(mesh.points):,} points need about "
+            f"{_gigabytes(needed)} of memory; {_gigabytes(available)} are free. Coarsen the mesh, "
+            "cut it into pieces, or go to a larger machine."
         )
 
 
