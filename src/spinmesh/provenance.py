@@ -43,8 +43,9 @@ def code_digest(modules: Iterable[str], packages: Iterable[str] = ()) -> str:
     `packages` are distributions whose version changes results.
     """
     digest = hashlib.sha256()
+    texts = _texts(_stamp())
     for name in sorted(modules_behind(modules)):
-        digest.update(f"{name}\n{_dump(_text(name))}\n".encode())
+        digest.update(f"{name}\n{_dump(texts[name])}\n".encode())
     for package in sorted(packages):
         digest.update(f"{package} {version(package)}\n".encode())
     return digest.hexdigest()[:16]
@@ -52,29 +53,36 @@ def code_digest(modules: Iterable[str], packages: Iterable[str] = ()) -> str:
 
 def modules_behind(modules: Iterable[str]) -> set[str]:
     """`modules` and every module of spinmesh that they need, directly or not."""
+    stamp = _stamp()
     pending, seen = list(modules), set[str]()
     while pending:
         name = pending.pop()
         if name not in seen:
             seen.add(name)
-            pending += _imports(name)
+            pending += _imports(stamp, name)
     return seen
 
 
-def _source(name: str) -> Path | None:
-    root = Path(__file__).parent
-    path = root.joinpath(*name.split(".")[1:])
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+# Path, time of change and size of every file of the package: what else is kept is kept under it.
+_Stamp = tuple[tuple[str, int, int], ...]
 
 
-def _text(name: str) -> str:
-    source = _source(name)
-    if source is None:
-        raise ModuleNotFoundError(f"no source of {name} below {Path(__file__).parent}")
-    return source.read_text()
+def _stamp() -> _Stamp:
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    status = [(path, path.stat()) for path in files]
+    return tuple((str(path), s.st_mtime_ns, s.st_size) for path, s in status)
+
+
+@cache
+def _texts(stamp: _Stamp) -> dict[str, str]:
+    """The source of every module, by its name."""
+    root = Path(__file__).parent.parent
+    files = [Path(name) for name, _, _ in stamp]
+    names = [".".join(path.relative_to(root).with_suffix("").parts) for path in files]
+    return {
+        name.removesuffix(".__init__"): path.read_text()
+        for name, path in zip(names, files, strict=True)
+    }
 
 
 _WITH_BODY = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -101,29 +109,52 @@ def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _imports(name: str) -> list[str]:
+@cache
+def _imports(stamp: _Stamp, name: str) -> list[str]:
     """Modules of spinmesh whose code `name` imports, wherever in it the import stands."""
-    found = []
-    for node in ast.walk(_tree(_text(name))):
+    texts = _texts(stamp)
+    if name not in texts:
+        raise ModuleNotFoundError(f"no source of {name} below {Path(__file__).parent}")
+    found = [
+        module if imported is None else _home(texts, module, imported)
+        for module, imported in _import_statements(texts[name])
+    ]
+    return [m for m in found if m.startswith("spinmesh.") and m in texts]
+
+
+@cache
+def _import_statements(text: str) -> tuple[tuple[str, str | None], ...]:
+    """(module, None) of `import module`, (module, name) of `from module import name`."""
+    found: list[tuple[str, str | None]] = []
+    for node in ast.walk(_tree(text)):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found += [_home(node.module, alias.name) for alias in node.names]
-    return [m for m in found if m.startswith("spinmesh.") and _source(m) is not None]
+            found += [(node.module, alias.name) for alias in node.names]
+    return tuple(found)
 
 
-def _home(module: str, name: str) -> str:
+@cache
+def _passed_on(text: str) -> dict[str, tuple[str, str]]:
+    """What a package imports at its top, by the name it gives it: the module and its name there."""
+    return {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in reversed(_tree(text).body)
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module
+        for alias in node.names
+    }
+
+
+def _home(texts: dict[str, str], module: str, name: str) -> str:
     """The module behind `from module import name`, followed through packages that pass it on.
 
     So whoever imports one noun of a package depends on the file that defines it, not on them all.
     """
-    if not module.startswith("spinmesh.") or _source(f"{module}.{name}") is not None:
+    if not module.startswith("spinmesh.") or f"{module}.{name}" in texts:
         return f"{module}.{name}"
-    source = _source(module)
-    if source is not None and source.name == "__init__.py":
-        for node in _tree(source.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-                for alias in node.names:
-                    if name == (alias.asname or alias.name):
-                        return _home(node.module, alias.name)
+    package = any(other.startswith(f"{module}.") for other in texts)
+    if module in texts and package:
+        passed = _passed_on(texts[module]).get(name)
+        if passed is not None:
+            return _home(texts, *passed)
     return module

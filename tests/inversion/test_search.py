@@ -47,6 +47,7 @@ def killed_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_module, "improve", improve)
 
 
+@pytest.mark.slow
 def test_resumed_run_is_the_uninterrupted_one(target, model, tmp_path, monkeypatch):
     """Killed once while scouting and once later; compared digit by digit."""
     whole = reconstruct(target, model, TISSUE, SPEC, seed=3)
