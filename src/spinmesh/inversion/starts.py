@@ -10,6 +10,7 @@ from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError, SequenceError
 from spinmesh.inversion.gauss_newton import Problem, State
 from spinmesh.inversion.pose import principal_rotation, quarter_turns
+from spinmesh.inversion.protocol import refuse_other_protocol
 from spinmesh.inversion.sensitivity import Prediction, attenuation, predict
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.target import Target
@@ -98,11 +99,7 @@ def nearest_training_shapes(
             f"reconstruct: {len(signals)} training signals, but the shape model knows "
             f"{len(model.latents)} shapes ({len(index)} for training). Simulate the same table."
         )
-    if known.shape[1] != len(target.acquisition):
-        raise SequenceError(
-            f"reconstruct: training signals have {known.shape[1]} measurements, the target "
-            f"{len(target.acquisition)}. Simulate both with one acquisition."
-        )
+    refuse_other_protocol(signals, target.acquisition)
     measured = target.attenuation
     if any_pose:
         known, measured = (_by_shell(x, target) for x in (known, measured[None]))
