@@ -8,7 +8,7 @@ SCORE_TABLE = f"{PAPER}/scores.csv"
 PAPER_TABLE = f"{PAPER}/table.csv"
 FIGURE_PAPER = f"{RESULTS}/figures/paper.png"
 FIGURE_ABLATIONS = f"{RESULTS}/figures/ablations.png"
-PAPER_RESULTS = [PAPER_TABLE, FIGURE_PAPER, FIGURE_ABLATIONS]
+PAPER_RESULTS = [SCORE_TABLE, PAPER_TABLE, FIGURE_PAPER, FIGURE_ABLATIONS]
 
 
 rule train_compared_model:
