@@ -19,6 +19,7 @@ def test_what_the_theory_page_names_exists(name):
     for depth, word in enumerate(words[1:], 2):
         if not hasattr(found, word):
             importlib.import_module(".".join(["spinmesh", *words[:depth]]))
+        assert hasattr(found, word), f"docs/theory.md names {name}, which has no {word}"
         found = getattr(found, word)
 
 
