@@ -169,6 +169,8 @@ class Published(Section):
 
     fraction: float = Field(1 / 15, gt=0, le=1)
     """Of the published counts, turns of one shape not counted; 1 is the full experiment."""
+    training: float | None = Field(None, gt=0, le=1)
+    """Of the published training shapes alone; null: `fraction`. Their signals are the starts."""
     steps: Literal["published", "between"] = "between"
     """Training shapes on the published odd steps only, or anywhere in their range."""
     further: NonNegativeInt = 0
@@ -229,7 +231,7 @@ class Mesh(Section):
 
         template = swept_disk(self.template.spec())
         if self.published is not None:
-            counts = distinct_counts(self.published.fraction)
+            counts = distinct_counts(self.published.fraction, self.published.training)
             return published_substrates(template, counts, self.published.steps, seed)
         ranges, split = self.parameter_ranges(), self.split.model_dump()
         families = {str(family): count for family, count in self.families.items()}

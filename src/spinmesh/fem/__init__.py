@@ -1,6 +1,14 @@
 """Finite elements for Bloch-Torrey: straight P1 and curved P2 tets, one assembly."""
 
-from spinmesh.fem.assembly import CellMatrices, Matrices, assemble, cell_matrices, check_tissue
+from spinmesh.fem.assembly import (
+    CellMatrices,
+    Matrices,
+    Pattern,
+    assemble,
+    cell_matrices,
+    check_tissue,
+    jumps,
+)
 from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass
 from spinmesh.fem.plane import PlaneMatrices, assemble_plane
 from spinmesh.fem.space import Space, function_space
@@ -9,6 +17,7 @@ __all__ = [
     "CellMatrices",
     "ElementMatrices",
     "Matrices",
+    "Pattern",
     "PlaneMatrices",
     "Space",
     "assemble",
@@ -18,4 +27,5 @@ __all__ = [
     "element_matrices",
     "face_mass",
     "function_space",
+    "jumps",
 ]

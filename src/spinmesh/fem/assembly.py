@@ -93,7 +93,7 @@ def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
     with torch.no_grad():
         cells = cell_matrices(mesh, space, tissue)
     relaxed = cells.relaxation[:, None, None] * cells.elements.mass
-    pattern = _Pattern.of(space.tet_dofs.numpy(), len(space))
+    pattern = Pattern.of(space.tet_dofs.numpy(), len(space))
     x, y, z = (pattern.filled(cells.elements.moments[:, axis]) for axis in range(3))
     return Matrices(
         space,
@@ -107,25 +107,23 @@ def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
 
 def _flux(space: Space, cells: CellMatrices) -> sp.csr_matrix:
     """Q: kappa (w_c - w_c') tested on either side, plus the wall's loss."""
-    inner, outer = space.interface_dofs.unbind(1)
-    both = torch.cat([inner, outer], 1).numpy()
-    membrane = torch.cat(
-        [
-            torch.cat([cells.membrane, -cells.membrane], 2),
-            torch.cat([-cells.membrane, cells.membrane], 2),
-        ],
-        1,
-    )
+    both = space.interface_dofs.flatten(1).numpy()
     count = len(space)
-    return _sparse(membrane, both, count) + _sparse(cells.wall, space.wall_dofs.numpy(), count)
+    membrane = _sparse(jumps(cells.membrane), both, count)
+    return membrane + _sparse(cells.wall, space.wall_dofs.numpy(), count)
+
+
+def jumps(membrane: Float[Tensor, "face node node"]) -> Float[Tensor, "face twice twice"]:
+    """kappa (w_c - w_c') tested on either side, over the dofs of one side, then the other's."""
+    return torch.cat([torch.cat([membrane, -membrane], 2), torch.cat([-membrane, membrane], 2)], 1)
 
 
 def _sparse(blocks: Tensor, dofs: np.ndarray, count: int) -> sp.csr_matrix:
-    return _Pattern.of(dofs, count).filled(blocks)
+    return Pattern.of(dofs, count).filled(blocks)
 
 
 @dataclass(frozen=True, eq=False)
-class _Pattern:
+class Pattern:
     """Where the entries of cell matrices go in a sparse matrix; sorted once for all matrices."""
 
     entry: np.ndarray  # of each block's number: its place among the nonzeros
@@ -133,7 +131,7 @@ class _Pattern:
     row_start: np.ndarray
 
     @classmethod
-    def of(cls, dofs: np.ndarray, count: int) -> _Pattern:
+    def of(cls, dofs: np.ndarray, count: int) -> Pattern:
         key = (dofs[:, :, None] * count + dofs[:, None, :]).ravel()
         unique, entry = np.unique(key, return_inverse=True)
         row_start = np.searchsorted(unique // count, np.arange(count + 1))

@@ -45,20 +45,9 @@ def jacobian(
 ) -> Float[Tensor, "measurement unknown"]:
     """d(attenuation)/d(step) by forward mode through decode, project and simulate, span frozen.
 
-    `project` goes one direction at a time, which was measured eight times faster than all at once;
-    `simulate` takes all directions at once, so that its adjoint states are computed only once.
+    All directions at once, so that the adjoint states of `simulate` are computed only once.
     """
-    size = sum(unknowns.parts)
-    here = torch.zeros(size, dtype=torch.float64)
-
-    def operators(step: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return unknowns.operators(point, prediction.span, step)
-
-    columns = [
-        torch.func.jvp(operators, (here,), (direction,))[1]
-        for direction in torch.eye(size, dtype=torch.float64)
-    ]
-    tangents = [torch.stack(parts) for parts in zip(*columns, strict=True)]
+    tangents = unknowns.tangents(point, prediction.span)
     reduced = prediction.reduced
     at = (reduced.laplacian, reduced.moments, reduced.mean)
 
@@ -69,4 +58,4 @@ def jacobian(
         result: Tensor = torch.func.jvp(measured, at, direction)[1]
         return result
 
-    return torch.func.vmap(along)(*tangents).T
+    return torch.func.vmap(along)(tangents.laplacian, tangents.moments, tangents.mean).T

@@ -15,7 +15,7 @@ from torch import Tensor
 from spinmesh.errors import ConfigError
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.mesh import rotation_matrix
-from spinmesh.reduction import Span, project
+from spinmesh.reduction import ReducedModel, Span, project, push_forward
 from spinmesh.tissue import Tissue
 
 # A turn is known to within half a turn at any rate: the variance of a uniform angle is pi^2/3.
@@ -224,6 +224,34 @@ class Unknowns:
         reduced = project(span, self.shape(there), self.tissue_at(there))
         moments = torch.einsum("ab,bjk->ajk", there.rotation, reduced.moments)
         return reduced.laplacian, moments, reduced.mean
+
+    def tangents(self, point: Point, span: Span) -> ReducedModel:
+        """d(operators)/d(step) at zero along each component of a step, leading axis; span frozen.
+
+        A turn changes the moments alone: they turn like positions.
+        """
+        latent, turn, physics = self.parts
+        size = latent + turn + physics
+        rigid = set(range(latent, latent + turn))
+        moving = [i for i in range(size) if i not in rigid]
+        unit = torch.eye(size, dtype=torch.float64)
+
+        def where(step: Tensor) -> tuple[Tensor, Tissue]:
+            there = self.moved(point, step)
+            return self.shape(there), self.tissue_at(there)
+
+        own = push_forward(span, where, torch.zeros(size, dtype=torch.float64), unit[moving])
+        result = ReducedModel(*(x.new_zeros(size, *x.shape[1:]) for x in vars(own).values()))
+        for part, values in zip(vars(result).values(), vars(own).values(), strict=True):
+            part[moving] = values
+        if turn:
+            here = project(span, self.shape(point), self.tissue_at(point)).moments
+            e = torch.eye(3, dtype=torch.float64)
+            # d(Q exp([w]x) x)/dw_a = Q (e_a x x)
+            cross = torch.linalg.cross(e[:, None].expand(3, 3, 3), e.expand(3, 3, 3))
+            result.moments[latent : latent + turn] = torch.einsum("acb,cjk->abjk", cross, here)
+        moments = torch.einsum("ab,dbjk->dajk", point.rotation, result.moments)
+        return ReducedModel(result.laplacian, moments, result.mean)
 
 
 def _refuse_anisotropic(tissue: Tissue) -> None:

@@ -32,14 +32,23 @@ SCALING = (0.5, 1.5)
 MARGIN = 0.5
 
 
-def distinct_counts(fraction: float) -> dict[str, tuple[int, int, int]]:
+def distinct_counts(
+    fraction: float, training: float | None = None
+) -> dict[str, tuple[int, int, int]]:
     """Shapes per family and split (train, validation, test) at a fraction of the published sets.
 
-    Turns are not counted. Raises ConfigError unless 0 < fraction <= 1.
+    `training` is another fraction for split `train`. Turns are not counted. Raises ConfigError
+    unless both are in (0, 1].
     """
-    if not 0 < fraction <= 1:
-        raise ConfigError(f"published shapes: fraction {fraction}; give a number in (0, 1].")
-    sizes = {k: [max(1, round(fraction * n / TURNS)) for n in v] for k, v in COUNTS.items()}
+    training = fraction if training is None else training
+    for part in (fraction, training):
+        if not 0 < part <= 1:
+            raise ConfigError(f"published shapes: fraction {part}; give a number in (0, 1].")
+    parts = (training, fraction, fraction)
+    sizes = {
+        family: [max(1, round(part * n / TURNS)) for part, n in zip(parts, counts, strict=True)]
+        for family, counts in COUNTS.items()
+    }
     return {family: (n[0], n[1], n[2]) for family, n in sizes.items()}
 
 

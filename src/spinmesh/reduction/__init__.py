@@ -4,6 +4,7 @@ from spinmesh.reduction.batch import MOST_DENSE, reduce_shapes
 from spinmesh.reduction.krylov import krylov_projection, krylov_span
 from spinmesh.reduction.laplace import laplace_modes, laplace_span
 from spinmesh.reduction.projection import Projection
+from spinmesh.reduction.pushforward import push_forward
 from spinmesh.reduction.reduced import ReducedModel, project
 from spinmesh.reduction.shift_invert import shift_inverse
 from spinmesh.reduction.span import Span, factorise, slowest_rate
@@ -19,6 +20,7 @@ __all__ = [
     "laplace_modes",
     "laplace_span",
     "project",
+    "push_forward",
     "reduce_shapes",
     "shift_inverse",
     "slowest_rate",

@@ -68,7 +68,7 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     mass, laplacian, *xyz = (
         _symmetric(span.vectors.T @ product) for product in (massed, decay, *moments)
     )
-    return _whitened(mass, laplacian, torch.stack(xyz), inside @ massed)
+    return whitened(mass, laplacian, torch.stack(xyz), inside @ massed)
 
 
 def _gathered(images: Tensor, dofs: Tensor, count: int) -> Tensor:
@@ -86,7 +86,7 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-def _whitened(mass: Tensor, laplacian: Tensor, moments: Tensor, mean: Tensor) -> ReducedModel:
+def whitened(mass: Tensor, laplacian: Tensor, moments: Tensor, mean: Tensor) -> ReducedModel:
     """Cholesky-whiten: M_r is the identity where the span was built, but its derivative is not."""
     factor, info = torch.linalg.cholesky_ex(mass)
     if int(info.max()) != 0:
