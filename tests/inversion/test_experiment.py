@@ -22,7 +22,8 @@ from spinmesh.inversion import (
     train_signal_network,
 )
 from spinmesh.inversion.ablations import ABLATIONS, cases, with_directions, with_times
-from spinmesh.inversion.alignment import fit_harmonics, harmonics
+from spinmesh.inversion.alignment import Bank
+from spinmesh.inversion.harmonics import fit_harmonics, harmonics
 from spinmesh.inversion.experiment import Arm, Bench, chosen, estimate, random_rotation
 from spinmesh.mesh import (
     Substrates,
@@ -135,13 +136,13 @@ def test_nearest_pose_finds_the_turned_training_shape(
     turned = simulate_substrates(
         table.take([3]), Tissue.uniform(2.0), acquisition.rotated(rotation.T), BASIS
     )
-    pose = nearest_poses(Target(acquisition, turned.attenuation[0]), signals, 1)[0]
+    pose = nearest_poses(Target(acquisition, turned.attenuation[0]), Bank.of(signals), 1)[0]
     assert pose.substrate == 3
     assert pose.misfit < 0.01
     other = acquisition.select(torch.arange(32))
     shorter = Acquisition.pgse(torch.full((30,), 2.0), other.direction[2:], 5.0, 10.0)
     with pytest.raises(SequenceError, match="no training signal at b = 2000"):
-        nearest_poses(Target(shorter, torch.full((30,), 0.5).double()), signals, 1)
+        nearest_poses(Target(shorter, torch.full((30,), 0.5).double()), Bank.of(signals), 1)
 
 
 def test_signal_network_beats_the_mean_shape(table: Substrates, signals: Signals):

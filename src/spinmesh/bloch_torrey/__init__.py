@@ -1,6 +1,6 @@
 """The Bloch-Torrey signal."""
 
-from spinmesh.bloch_torrey.basis import Basis, Reduction, reduce_mesh
+from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Basis, Reduction, reduce_mesh
 from spinmesh.bloch_torrey.plane import plane_attenuation
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
@@ -13,6 +13,7 @@ from spinmesh.bloch_torrey.substrates import (
 from spinmesh.bloch_torrey.time_stepping import step_signal
 
 __all__ = [
+    "USUAL_BLOCKS",
     "Basis",
     "Reduction",
     "Signals",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
-from spinmesh.inversion.alignment import fit_harmonics, shell_keys
+from spinmesh.inversion.harmonics import fit_harmonics, shell_keys
 from spinmesh.inversion.estimates import Estimates
 from spinmesh.inversion.experiment import Bench
 from spinmesh.inversion.search import reconstruct

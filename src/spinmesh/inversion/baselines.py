@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate, unweighted
-from spinmesh.inversion.alignment import Pose, fit_harmonics
+from spinmesh.inversion.alignment import Pose
+from spinmesh.inversion.harmonics import fit_harmonics
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.spectral import SpectralBasis
 from spinmesh.inversion.target import Target

@@ -6,19 +6,21 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
 from spinmesh.errors import ConfigError
-from spinmesh.inversion.alignment import nearest_poses
+from spinmesh.inversion.alignment import Bank, nearest_poses
 from spinmesh.inversion.baselines import descend, train_signal_network
 from spinmesh.inversion.estimates import Estimates
 from spinmesh.inversion.gauss_newton import ReconstructionSpec
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import ShapeModel
+from spinmesh.inversion.starts import training_part
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import PARAMETER_TABLE, Substrates, TetMesh, deform, rotation_matrix
 from spinmesh.progress import progress
@@ -88,6 +90,16 @@ class Bench:
     spec: ReconstructionSpec
     descents: int
     seed: int
+
+    @cached_property
+    def training(self) -> Int[Tensor, " shape"]:
+        """Places in the table of the shapes that the model learned from."""
+        return self.model.training.nonzero()[:, 0]
+
+    @cached_property
+    def bank(self) -> Bank:
+        """Their signals, to be compared in any pose."""
+        return Bank.of(training_part(self.model, self.signals))
 
 
 Found = tuple[Tensor, float]
@@ -170,7 +182,8 @@ def _model(bench: Bench, method: str) -> ShapeModel:
 
 
 def _gauss_newton(bench: Bench, target: Target, model: ShapeModel, signals: Signals) -> Found:
-    result = reconstruct(target, model, bench.tissue, bench.spec, bench.seed, signals)
+    bank = bench.bank if signals is bench.signals else None
+    result = reconstruct(target, model, bench.tissue, bench.spec, bench.seed, signals, bank=bank)
     return result.mesh.points, float(result.chi2.mean())
 
 
@@ -193,24 +206,15 @@ def _from_truth(bench: Bench, target: Target, truth: Tensor) -> Found:
     return _gauss_newton(bench, target, model, signals)
 
 
-def _training(bench: Bench) -> tuple[Signals, Tensor]:
-    """Signals of the training shapes only, and their places in the table."""
-    index = bench.model.training.nonzero()[:, 0]
-    signals = bench.signals
-    return Signals(signals.acquisition, signals.signal[index], signals.unweighted[index]), index
-
-
 def _nearest(bench: Bench, target: Target) -> Tensor:
     """Points of the training shape with the nearest signal, in the pose in which it is nearest."""
-    signals, index = _training(bench)
-    pose = nearest_poses(target, signals, 1)[0]
-    return bench.substrates.points[int(index[pose.substrate])] @ pose.rotation.T
+    pose = nearest_poses(target, bench.bank, 1)[0]
+    return bench.substrates.points[bench.training[pose.substrate]] @ pose.rotation.T
 
 
 def _descend(bench: Bench, target: Target) -> Found:
-    signals, index = _training(bench)
-    pose = nearest_poses(target, signals, 1)[0]
-    start = replace(pose, substrate=int(index[pose.substrate]))
+    pose = nearest_poses(target, bench.bank, 1)[0]
+    start = replace(pose, substrate=int(bench.training[pose.substrate]))
     points, loss = descend(
         target, bench.model, bench.tissue, bench.spec.basis, start, bench.descents
     )

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Basis
+from spinmesh.bloch_torrey import USUAL_BLOCKS, Basis
 from spinmesh.errors import ConfigError
 from spinmesh.inversion.sensitivity import Prediction, jacobian, predict
 from spinmesh.inversion.shape_model import ShapeModel
@@ -25,9 +25,11 @@ from spinmesh.tissue import Tissue
 DAMPING_LIMIT = 1e8
 DAMPING_FLOOR = 1e-6
 # The first trust region, in units of the prior's spread: the first steps were the wild ones.
-FIRST_DAMPING = 1.0
+FIRST_DAMPING = 0.1
 # The minimum of a part of the measurements is only a start for that of all: this much tolerance.
 COARSE = 10.0
+# Largest length of a step's bend, as a part of the step's own.
+MOST_BENT = 0.75
 # Squared residual per measurement below which the fit is as good as the noise allows, or nearly.
 NEAR = 4.0
 
@@ -39,8 +41,8 @@ class ReconstructionSpec:
     `noise_floor` (attenuation units) is added in quadrature to the target's sigma: it stands for
     what the shape model and the mesh cannot represent, and keeps noise-free targets finite.
     `minimum_volume` is the smallest element Jacobian allowed, as a fraction of the template's.
-    Each of `starts` gets `scouts` iterations; the best `modes` go on for `iterations` at most, and
-    become modes of the posterior. `samples` are drawn from it: by annealed importance sampling with
+    Each of `starts` gets `scouts` iterations; the best `modes` and a spare one go on for
+    `iterations` at most; the best `modes` of them become modes of the posterior. `samples` are drawn from it: by annealed importance sampling with
     `moves` moves a temperature, or from the Laplace approximation if `moves` is 0. The basis leaves
     a tenth of the default floor.
     """
@@ -82,6 +84,43 @@ class State:
     converged: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """Half the cost to second order: Fisher information plus prior precision, and the slope."""
+
+    normal: Float[Tensor, "unknown unknown"]
+    slope: Float[Tensor, " unknown"]
+    jacobian: Float[Tensor, "measurement unknown"]
+    weighted: Float[Tensor, "measurement unknown"]  # the same times each signal's information
+
+    @property
+    def promise(self) -> float:
+        """By how much the full step would lower the cost, were it quadratic (Newton decrement)."""
+        return float(self.slope @ torch.linalg.solve(self.normal, self.slope))
+
+    def step(self, damping: float) -> Float[Tensor, " unknown"]:
+        """Marquardt's scaling: the trust region follows the curvature of each unknown."""
+        return -torch.linalg.solve(self._damped(damping), self.slope)
+
+    def bent(
+        self, step: Float[Tensor, " unknown"], change: Float[Tensor, " measurement"], damping: float
+    ) -> Float[Tensor, " unknown"]:
+        """The step with its geodesic acceleration (Transtrum & Sethna 2012, arXiv 1201.5885).
+
+        `change` is what the straight step did to the signals: what it did beyond the first order
+        is taken back to first order. Follows curved valleys that straight steps leave.
+        """
+        beyond = change - self.jacobian @ step
+        return step - torch.linalg.solve(self._damped(damping), self.weighted.T @ beyond)
+
+    def gain(self, step: Float[Tensor, " unknown"]) -> float:
+        """By how much the quadratic model says that a step lowers the cost."""
+        return float(-step @ (2 * self.slope + self.normal @ step))
+
+    def _damped(self, damping: float) -> Float[Tensor, "unknown unknown"]:
+        return self.normal + damping * self.normal.diagonal().diag()
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one trial step did; a row of the history."""
@@ -112,10 +151,14 @@ class Problem:
         return cls(target, unknowns, spec, spec.tolerance)
 
     def part(self, index: Tensor) -> Problem:
-        """The same problem with the measurements at `index` alone, to be solved less exactly."""
+        """The same problem with the measurements at `index` alone, to be solved less exactly.
+
+        Its basis has the usual size instead of what its tolerance asks for, in half the time.
+        """
         target = self.target
         fewer = Target(target.acquisition.select(index), target.attenuation[index], target.sigma)
-        return Problem(fewer, self.unknowns, self.spec, COARSE * self.tolerance)
+        spec = replace(self.spec, basis=replace(self.spec.basis, blocks=USUAL_BLOCKS))
+        return Problem(fewer, self.unknowns, spec, COARSE * self.tolerance)
 
     @cached_property
     def _reference(self) -> Float[Tensor, "tet sample"]:
@@ -158,16 +201,18 @@ class Problem:
         own = self.unknowns.gaussian_part(state.point)
         return float(deviance.sum() + own @ own)
 
-    def curvature(
-        self, state: State, noise: MagnitudeNoise
-    ) -> tuple[Float[Tensor, "unknown unknown"], Float[Tensor, " unknown"]]:
-        """Fisher information plus prior precision, and half the gradient of the cost."""
+    def curvature(self, state: State, noise: MagnitudeNoise) -> Curvature:
+        """The quadratic model of half the cost about a state."""
         signal = state.prediction.attenuation
         J = jacobian(self.unknowns, state.point, state.prediction, self.target.acquisition)
-        normal = J.T @ (noise.information(signal)[:, None] * J)
+        weighted = noise.information(signal)[:, None] * J
         slope = -J.T @ noise.score(self.target.attenuation, signal)
-        precision = self.unknowns.precision.diag()
-        return normal + precision, slope + self.unknowns.gaussian_part(state.point)
+        return Curvature(
+            J.T @ weighted + self.unknowns.precision.diag(),
+            slope + self.unknowns.gaussian_part(state.point),
+            J,
+            weighted,
+        )
 
     def trial(self, state: State, length: float, damping: float, accepted: bool) -> Trial:
         """The row of the history for a step that led to, or stayed at, `state`."""
@@ -176,27 +221,36 @@ class Problem:
 
 
 def improve(problem: Problem, state: State, log: Callable[[Trial], None]) -> State:
-    """One accepted step, or convergence when none is accepted."""
+    """One accepted step, or convergence when none is needed or accepted."""
     noise = problem.stage_noise(state)
     cost = problem.cost(state, noise)
-    normal, slope = problem.curvature(state, noise)
+    curvature = problem.curvature(state, noise)
+    # A cost below one per measurement is better than the noise asks for.
+    worth = problem.tolerance * max(cost, len(problem.target.attenuation))
+    if noise is problem.noise and curvature.promise < worth:
+        return replace(state, converged=True)
     damping = state.damping
-    while damping < DAMPING_LIMIT:
-        # Marquardt's scaling: the trust region follows the curvature of each unknown.
-        step = -torch.linalg.solve(normal + damping * normal.diagonal().diag(), slope)
-        length = float(step.norm())
+
+    def tried(step: Tensor) -> tuple[State | None, float]:
         trial = problem.state(problem.unknowns.moved(state.point, step), damping)
         gain = cost - problem.cost(trial, noise) if trial is not None else -1.0
         kept = trial if trial is not None and gain > 0 else state
-        log(problem.trial(kept, length, damping, gain > 0))
-        if kept is not state:
-            agreement = -gain / float(step @ (2 * slope + normal @ step))
-            damping *= 0.1 if agreement > 0.5 else (1.0 if agreement > 0.2 else 3.0)
-            # A cost below one per measurement is better than the noise asks for.
-            small = gain < problem.tolerance * max(cost, len(problem.target.attenuation))
-            small = small and problem.stage_noise(kept).floor > 0.9 * noise.floor
-            return replace(kept, damping=max(damping, DAMPING_FLOOR), converged=small)
-        if length < problem.tolerance:
+        log(problem.trial(kept, float(step.norm()), damping, gain > 0))
+        return trial, gain
+
+    while damping < DAMPING_LIMIT:
+        step = curvature.step(damping)
+        trial, gain = tried(step)
+        if trial is not None and gain <= 0:
+            change = trial.prediction.attenuation - state.prediction.attenuation
+            turned = curvature.bent(step, change, damping)
+            if float((turned - step).norm()) < MOST_BENT * float(step.norm()):
+                trial, gain = tried(turned)
+        if trial is not None and gain > 0:
+            agreement = gain / curvature.gain(step)
+            damping *= 0.2 if agreement > 0.5 else (1.0 if agreement > 0.2 else 3.0)
+            return replace(trial, damping=max(damping, DAMPING_FLOOR))
+        if float(step.norm()) < problem.tolerance:
             break
-        damping *= 5
+        damping *= 4
     return replace(state, damping=damping, converged=True)

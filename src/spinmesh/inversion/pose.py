@@ -31,7 +31,14 @@ def diffusion_tensor(
     all timings if that one has too few. Any waveform has a b-tensor, so free ones serve as well as
     PGSE. Raises SequenceError with too few measurements or directions.
     """
-    index = _lowest(acquisition, attenuation)
+    return _tensors(acquisition, attenuation[None])[0]
+
+
+def _tensors(
+    acquisition: Acquisition, attenuation: Float[Tensor, "shape measurement"]
+) -> Float[Tensor, "shape 3 3"]:
+    """`diffusion_tensor` of many shapes measured alike."""
+    index = _lowest(acquisition, attenuation.amin(0))
     B = acquisition.b_tensor[index]
     x, y, z = 0, 1, 2
     design = torch.stack(
@@ -43,15 +50,15 @@ def diffusion_tensor(
             "pose: the directions of the lowest b-values do not determine a diffusion tensor. "
             "Set `pose: known` or acquire directions all around."
         )
-    logarithm, weight = attenuation[index].log(), attenuation[index]
+    logarithm, weight = attenuation[:, index].log(), attenuation[:, index]
     for _ in range(ROUNDS):
         # A noise of sigma in A is sigma/A in log A.
-        values = torch.linalg.lstsq(-design * weight[:, None], (logarithm * weight)[:, None])
-        found = values.solution[:, 0]
-        weight = torch.exp(-design @ found).clamp(1e-3, 1.0)
+        weighted = (logarithm * weight)[..., None]
+        found = torch.linalg.lstsq(-design * weight[..., None], weighted).solution[..., 0]
+        weight = torch.exp(-found @ design.T).clamp(1e-3, 1.0)
     # Rounding differs with the memory a solve gets; a resumed search has to start at these digits.
-    xx, yy, zz, xy, xz, yz = found.round(decimals=DIGITS)
-    return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz]).reshape(3, 3)
+    xx, yy, zz, xy, xz, yz = found.round(decimals=DIGITS).unbind(-1)
+    return torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], -1).reshape(-1, 3, 3)
 
 
 def _lowest(acquisition: Acquisition, attenuation: Tensor) -> Tensor:
@@ -76,8 +83,16 @@ def principal_rotation(
     acquisition: Acquisition, attenuation: Float[Tensor, " measurement"]
 ) -> Float[Tensor, "3 3"]:
     """Rotation that takes the template's axis z to the direction of fastest diffusion."""
-    frame = torch.linalg.eigh(diffusion_tensor(acquisition, attenuation)).eigenvectors
-    return frame * torch.linalg.det(frame).sign()  # columns, fastest last
+    return principal_rotations(acquisition, attenuation[None])[0]
+
+
+def principal_rotations(
+    acquisition: Acquisition, attenuation: Float[Tensor, "shape measurement"]
+) -> Float[Tensor, "shape 3 3"]:
+    """`principal_rotation` of many shapes measured alike."""
+    frames = torch.linalg.eigh(_tensors(acquisition, attenuation)).eigenvectors
+    # Columns, fastest last.
+    return frames * torch.linalg.det(frames).sign()[:, None, None]
 
 
 def quarter_turns() -> list[Float[Tensor, "3 3"]]:

@@ -24,7 +24,7 @@ def posterior_at(problem: Problem, modes: list[State], seed: int) -> Posterior:
     `modes` with the best first; its Gaussian is the one reported.
     """
     unknowns = problem.unknowns
-    normals = [problem.curvature(mode, problem.noise)[0] for mode in modes]
+    normals = [problem.curvature(mode, problem.noise).normal for mode in modes]
     mixture = _mixture(problem, modes, normals)
     size = unknowns.parts[0]
     covariance = torch.linalg.inv(normals[0])

@@ -11,6 +11,7 @@ import torch
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError
+from spinmesh.inversion.alignment import Bank
 from spinmesh.inversion.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from spinmesh.inversion.gauss_newton import (
     FIRST_DAMPING,
@@ -38,6 +39,8 @@ FEW = 300
 WORTH = 1.5
 # Stages of a track: scouting, going on with few measurements, with all, and the end.
 SCOUT, FEWER, ALL, END = range(4)
+# Tracks beside the wanted modes that leave the scouting stage: the best then is not always the best.
+SPARE = 1
 # Distance of two points, in units of the prior, below which they are one mode.
 SAME = 0.1
 
@@ -83,11 +86,11 @@ class Search:
         self.history: list[list[float]] = []
         self._last: tuple[Track, State] | None = None
 
-    def run(self, seed: int, signals: Signals | None) -> None:
+    def run(self, seed: int, signals: Signals | None, bank: Bank | None = None) -> None:
         """From the starts, or from the checkpoint, until every track has ended."""
         content = read_checkpoint(self.checkpoint, self.owner) if self.checkpoint else None
         if content is None:
-            points = starting_points(self.fewer, self.problem, seed, signals)
+            points = starting_points(self.fewer, self.problem, seed, signals, bank)
             self.tracks = [Track(number, point) for number, point in enumerate(points)]
         else:
             self.history = content["history"]
@@ -120,21 +123,25 @@ class Search:
             self._promote(stage)
 
     def _promote(self, stage: int) -> None:
-        """Send the tracks of a finished stage on; of the scouts only the best `modes`."""
+        """Send the tracks of a finished stage on; on the way the worst are left behind."""
         done = [track for track in self.tracks if track.stage == stage]
         if stage == SCOUT and done:
-            self.tracks = self._chosen(done)
+            self.tracks = self._ordered(done)[: self.problem.spec.modes + SPARE]
+        elif stage == FEWER and done:
+            self.tracks = self._chosen(self._ordered(done))
         for index, track in enumerate(self.tracks):
             if track.stage == stage:
                 self.tracks[index] = replace(track, stage=stage + 1, taken=0, converged=False)
 
-    def _chosen(self, scouts: list[Track]) -> list[Track]:
-        """The best `modes`; if several, the last of them is the best one's point reflection.
+    def _ordered(self, tracks: list[Track]) -> list[Track]:
+        cost = {track.start: self.fewer.cost(self._state(track)) for track in tracks}
+        return sorted(tracks, key=lambda track: cost[track.start])
+
+    def _chosen(self, order: list[Track]) -> list[Track]:
+        """The first `modes`; if several, the last of them is the best one's point reflection.
 
         No signal tells the two apart, so where the shape model knows both they are two modes.
         """
-        cost = {track.start: self.fewer.cost(self._state(track)) for track in scouts}
-        order = sorted(scouts, key=lambda track: cost[track.start])
         if self.problem.spec.modes == 1:
             return order[:1]
         best, unknowns = order[0], self.problem.unknowns
@@ -142,7 +149,7 @@ class Search:
         mirrored = replace(best.point, latent=unknowns.whiten(z))
         chosen = order[: self.problem.spec.modes - 1]
         if self.problem.valid(unknowns.shape(mirrored)):
-            number = 1 + max(track.start for track in scouts)
+            number = 1 + max(track.start for track in order)
             chosen.append(replace(best, start=number, point=mirrored))
         return chosen
 
@@ -211,12 +218,14 @@ def reconstruct(
     seed: int,
     training_signals: Signals | None = None,
     checkpoint: str | Path | None = None,
+    bank: Bank | None = None,
 ) -> Reconstruction:
     """The most probable shape given the target's attenuations and the prior over latents.
 
     `training_signals` are the signals, under the target's acquisition, of every shape of the table
     the model was trained from (or of its training shapes only): the nearest ones are further
-    starts. Without them, further starts are seeded draws from the prior. With a `checkpoint` path
+    starts; their `bank`, if there is one already, saves seconds. Without them, further starts are
+    seeded draws from the prior. With a `checkpoint` path
     the search saves itself there after every iteration and, if it was killed, goes on from there to
     exactly the same result; a finished run removes the file.
 
@@ -228,7 +237,7 @@ def reconstruct(
     measured = (target.acquisition, target.attenuation, target.sigma)
     owner = fingerprint(measured, model, tissue, spec, seed, training_signals) if path else ""
     search = Search(problem, path, owner)
-    search.run(seed, training_signals)
+    search.run(seed, training_signals, bank)
     result = _result(problem, search, seed)
     search.close()
     return result

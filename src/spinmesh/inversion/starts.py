@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError, SequenceError
+from spinmesh.inversion.alignment import Bank, nearest_poses
 from spinmesh.inversion.gauss_newton import Problem, State
 from spinmesh.inversion.pose import principal_rotation, quarter_turns
 from spinmesh.inversion.protocol import refuse_other_protocol
@@ -16,24 +17,36 @@ from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Point
 from spinmesh.reduction import ReducedModel
+from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2
 
 # Poses of one shape among the starts, at most.
 POSES_EACH = 2
 # Spread of the prior draws that serve as starts: less than the prior's own, where decoders behave.
 DRAWN = 0.5
+# Of this many nearest poses starts are taken. Latents nearer than ALIKE (in units of the prior) are
+# one shape, of which another pose counts if its signal is APART (RMS of attenuation): turns that
+# the signal does not see lead to the same minimum.
+NEAREST, ALIKE, APART = 120, 0.7, 0.003
 
 
 def starting_points(
-    screen: Problem, problem: Problem, seed: int, signals: Signals | None
+    screen: Problem, problem: Problem, seed: int, signals: Signals | None, bank: Bank | None = None
 ) -> list[Point]:
-    """`starts` valid points: the prior's mean, nearest training shapes or draws, each best posed.
+    """`starts` valid points, best posed.
 
-    With an unknown pose every shape is turned by the signal's diffusion tensor and all quarter
-    turns, which needs no new span; the poses that fit `screen`, which may have fewer measurements
-    than `problem`, best are kept. Raises ReductionError if no shape is valid.
+    With an unknown pose and training signals: the training shapes and turns whose signals are
+    nearest, as different as to be other minima. Otherwise the prior's mean and nearest training
+    shapes or draws; with an unknown pose every one is turned by the signal's diffusion tensor and
+    all quarter turns, which needs no new span, and the poses that fit `screen`, which may have
+    fewer measurements than `problem`, best are kept. Raises ReductionError if no shape is valid.
     """
     target, unknowns, count = problem.target, problem.unknowns, problem.spec.starts
+    if unknowns.turning and signals is not None and _has_shells(target.acquisition):
+        bank = bank or Bank.of(training_part(unknowns.model, signals))
+        points = _nearest(problem, bank)
+        if points:
+            return points
     rotation = None
     if unknowns.turning:
         rotation = principal_rotation(target.acquisition, target.attenuation)
@@ -49,6 +62,51 @@ def starting_points(
         return points
     posed = [turned for point in points for turned in _best_poses(screen, point)]
     return [point for _, point in sorted(posed, key=lambda pair: pair[0])[:count]]
+
+
+def _nearest(problem: Problem, bank: Bank) -> list[Point]:
+    """Valid training shapes in the poses of the nearest signals, mutually different."""
+    unknowns, model = problem.unknowns, problem.unknowns.model
+    latents = torch.stack([unknowns.whiten(z) for z in model.latents[model.training]])
+    points: list[Point] = []
+    signals: list[Tensor] = []
+    for pose in nearest_poses(problem.target, bank, NEAREST):
+        point = unknowns.point(latents[pose.substrate], pose.rotation)
+        alike = [
+            float((pose.attenuation - signal).square().mean().sqrt())
+            for start, signal in zip(points, signals, strict=True)
+            if float((start.latent - point.latent).norm()) < ALIKE
+        ]
+        if len(alike) >= POSES_EACH or any(apart < APART for apart in alike):
+            continue
+        if problem.valid(unknowns.shape(point)):
+            points.append(point)
+            signals.append(pose.attenuation)
+        if len(points) == problem.spec.starts:
+            break
+    return points
+
+
+def _has_shells(acquisition: Acquisition) -> bool:
+    """Whether every measurement has a pulse duration and separation, which name its shell."""
+    times = torch.stack([acquisition.durations("delta"), acquisition.durations("Delta")])
+    return not bool(times.isnan().any())
+
+
+def training_part(model: ShapeModel, signals: Signals) -> Signals:
+    """The signals of the model's training shapes, of the whole table or of these alone.
+
+    Raises SequenceError if they are neither.
+    """
+    index = model.training.nonzero()[:, 0]
+    if len(signals) == len(model.latents):
+        return Signals(signals.acquisition, signals.signal[index], signals.unweighted[index])
+    if len(signals) != len(index):
+        raise SequenceError(
+            f"reconstruct: {len(signals)} training signals, but the shape model knows "
+            f"{len(model.latents)} shapes ({len(index)} for training). Simulate the same table."
+        )
+    return signals
 
 
 def _best_poses(problem: Problem, point: Point) -> list[tuple[float, Point]]:
@@ -90,20 +148,12 @@ def nearest_training_shapes(
     shape leaves alone as far as the directions cover the sphere. SequenceError unless `signals` are
     those of the target's acquisition.
     """
-    index = model.training.nonzero()[:, 0]
-    known = signals.attenuation
-    if len(signals) == len(model.latents):
-        known = known[index]
-    elif len(signals) != len(index):
-        raise SequenceError(
-            f"reconstruct: {len(signals)} training signals, but the shape model knows "
-            f"{len(model.latents)} shapes ({len(index)} for training). Simulate the same table."
-        )
+    known = training_part(model, signals).attenuation
     refuse_other_protocol(signals, target.acquisition)
     measured = target.attenuation
     if any_pose:
         known, measured = (_by_shell(x, target) for x in (known, measured[None]))
-    return index[(known - measured).square().sum(1).argsort()]
+    return model.training.nonzero()[:, 0][(known - measured).square().sum(1).argsort()]
 
 
 def _by_shell(

@@ -93,7 +93,10 @@ class _Projection:
         return cls(
             span.vectors.numpy(),
             (space.dof_compartment == labels[:, None]).numpy().astype(float),
-            *(Pattern.of(d, count) for d in (space.tet_dofs.numpy(), both, space.wall_dofs.numpy())),
+            *(
+                Pattern.of(d, count)
+                for d in (space.tet_dofs.numpy(), both, space.wall_dofs.numpy())
+            ),
         )
 
     def of_cells(self, cells: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
