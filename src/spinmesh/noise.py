@@ -37,7 +37,7 @@ def add_rician(
     return torch.hypot(attenuation + noise[0] / snr, noise[1] / snr)
 
 
-def rician_mean(signal: Float[Tensor, " measurement"], sigma: float) -> Tensor:
+def rician_mean(signal: Float[Tensor, "*batch measurement"], sigma: float) -> Tensor:
     """Expected magnitude E[M | S], differentiable in the true magnitude `signal`.
 
     sigma sqrt(pi/2) L_{1/2}(-S^2 / 2 sigma^2), written with exponentially scaled Bessel functions,
@@ -50,7 +50,7 @@ def rician_mean(signal: Float[Tensor, " measurement"], sigma: float) -> Tensor:
     return sigma * math.sqrt(math.pi / 2) * laguerre
 
 
-def rician_std(signal: Float[Tensor, " measurement"], sigma: float) -> Tensor:
+def rician_std(signal: Float[Tensor, "*batch measurement"], sigma: float) -> Tensor:
     """Standard deviation of the magnitude: 0.655 sigma in the noise floor, sigma far above it."""
     if sigma == 0:
         return torch.zeros_like(signal)
@@ -110,8 +110,8 @@ class MagnitudeNoise:
         return self.temper * (slope / rician_std(signal, self.sigma)) ** 2
 
     def residual(
-        self, measured: Float[Tensor, " measurement"], signal: Float[Tensor, " measurement"]
-    ) -> Float[Tensor, " measurement"]:
+        self, measured: Float[Tensor, " measurement"], signal: Float[Tensor, "*batch measurement"]
+    ) -> Float[Tensor, "*batch measurement"]:
         """(measured - E[magnitude]) / standard deviation, floor included."""
         spread = torch.hypot(rician_std(signal, self.sigma), signal.new_tensor(self.floor))
         return (measured - rician_mean(signal, self.sigma)) / spread

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
-from spinmesh.inversion.harmonics import fit_harmonics, shell_keys
 from spinmesh.inversion.estimates import Estimates
 from spinmesh.inversion.experiment import Bench
+from spinmesh.inversion.harmonics import fit_harmonics, shell_keys
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import PARAMETERS, TetMesh, deform, neutral_parameters, rotation_matrix

@@ -47,6 +47,13 @@ class Bank:
         coefficients = torch.einsum("fp,nps->nsf", back, values)
         return cls(Harmonics(known.shells, coefficients), frames)
 
+    def own_frame(self) -> Float[Tensor, "substrate shell function"]:
+        """Harmonics of the shapes as they lie in the table."""
+        points = _sphere(CARRIERS)
+        turned = harmonics(torch.einsum("nba,pb->npa", self.frames, points))
+        values = torch.einsum("npf,nsf->nps", turned, self.known.coefficients)
+        return torch.einsum("fp,nps->nsf", torch.linalg.pinv(harmonics(points)), values)
+
 
 @dataclass(frozen=True, eq=False)
 class Pose:
@@ -70,7 +77,7 @@ def nearest_poses(target: Target, bank: Bank, count: int) -> list[Pose]:
     signals lack a shell of the target.
     """
     acquisition, known = target.acquisition, bank.known
-    screen = _Screen.of(target, known)
+    screen = Screen.of(target, known)
     own = fit_harmonics(acquisition, target.attenuation[None])
     shell = torch.tensor([known.shells.index(s) for s in own.shells])
     nearby = Harmonics(own.shells, known.coefficients[:, shell])
@@ -92,7 +99,7 @@ def nearest_poses(target: Target, bank: Bank, count: int) -> list[Pose]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Screen:
+class Screen:
     """A target against the bank: equal directions of different shells are evaluated once."""
 
     known: Harmonics
@@ -102,7 +109,7 @@ class _Screen:
     shell: Int[Tensor, " measurement"]
 
     @classmethod
-    def of(cls, target: Target, known: Harmonics) -> _Screen:
+    def of(cls, target: Target, known: Harmonics) -> Screen:
         acquisition = target.acquisition
         rounded = acquisition.direction.round(decimals=6)
         directions, row = torch.unique(rounded, dim=0, return_inverse=True)
@@ -120,13 +127,21 @@ class _Screen:
         self, shape: Int[Tensor, " batch"], rotation: Float[Tensor, "batch 3 3"]
     ) -> Float[Tensor, "batch measurement"]:
         """What shapes of the bank, turned, would give."""
+        return self.seen(self.known.coefficients[shape], rotation)
+
+    def seen(
+        self,
+        coefficients: Float[Tensor, "batch shell function"],
+        rotation: Float[Tensor, "batch 3 3"],
+    ) -> Float[Tensor, "batch measurement"]:
+        """What shapes with these harmonics, turned, would give."""
         turned = harmonics(torch.einsum("ma,bac->bmc", self.directions, rotation))
-        value = torch.einsum("bdf,bsf->bds", turned, self.known.coefficients[shape])
+        value = torch.einsum("bdf,bsf->bds", turned, coefficients)
         return value[:, self.direction, self.shell]
 
 
 def _refined(
-    screen: _Screen, shape: Tensor, rotation: Tensor, misfit: Tensor
+    screen: Screen, shape: Tensor, rotation: Tensor, misfit: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Coordinate descent over small turns about the three axes, for all poses at once."""
     unit = torch.eye(3, dtype=torch.float64)

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
 from spinmesh.errors import ConfigError
-from spinmesh.inversion.alignment import Bank, nearest_poses
+from spinmesh.inversion.alignment import nearest_poses
 from spinmesh.inversion.baselines import descend, train_signal_network
+from spinmesh.inversion.emulator import Atlas
 from spinmesh.inversion.estimates import Estimates
-from spinmesh.inversion.gauss_newton import ReconstructionSpec
+from spinmesh.inversion.gauss_newton import Problem, ReconstructionSpec, descend_from
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.starts import training_part
@@ -49,17 +50,21 @@ def random_rotation(seed: int) -> Float[Tensor, "3 3"]:
     return rotation_matrix(q[1:] / q[1:].norm() * angle)
 
 
+def held_out_rotation(parameters: Float[Tensor, " parameter"]) -> Float[Tensor, "3 3"]:
+    """Follows from the parameters alone, so that a shape lies alike in any chunk."""
+    return random_rotation(int(1e9 * float(parameters.abs().sum() % 1)))
+
+
 def simulate_held_out(
     shapes: Substrates, fine: TetMesh, tissue: Tissue, acquisition: Acquisition, basis: Basis
 ) -> Signals:
     """Signals of the shapes on another, finer template, each turned by its own random rotation.
 
-    Turning the gradients back is turning the shape. The rotation follows from the parameters alone,
-    so that the same shape gives the same signal in any chunk.
+    Turning the gradients back is turning the shape.
     """
     rows = []
     for parameters in progress(list(shapes.parameters), "simulating held-out shapes"):
-        rotation = random_rotation(int(1e9 * float(parameters.abs().sum() % 1)))
+        rotation = held_out_rotation(parameters)
         mesh = fine.with_points(deform(fine, parameters), "held-out shape")
         rows.append(simulate_mesh(mesh, tissue, acquisition.rotated(rotation.T), basis))
     signal = torch.cat([row.signal for row in rows])
@@ -97,13 +102,21 @@ class Bench:
         return self.model.training.nonzero()[:, 0]
 
     @cached_property
-    def bank(self) -> Bank:
-        """Their signals, to be compared in any pose."""
-        return Bank.of(training_part(self.model, self.signals))
+    def atlas(self) -> Atlas:
+        """What their signals tell the search, and the bank to be compared with in any pose."""
+        return Atlas.of(self.model, training_part(self.model, self.signals))
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What only bounds on a method may look at: a held-out shape and how it was turned."""
+
+    points: Float[Tensor, "point 3"]
+    rotation: Float[Tensor, "3 3"]
 
 
 Found = tuple[Tensor, float]
-Method = Callable[[Target, Tensor], Found]
+Method = Callable[[Target, Truth], Found]
 
 
 def estimate(
@@ -122,8 +135,9 @@ def estimate(
         if not math.isinf(arm.snr):
             generator = torch.Generator().manual_seed(SEED_STRIDE * bench.seed + i)
             target = target.noisy(arm.snr, generator)
+        truth = Truth(shapes.points[i], held_out_rotation(shapes.parameters[i]))
         begun = time.process_time()
-        found, misfit = method(target, shapes.points[i])
+        found, misfit = method(target, truth)
         seconds.append(time.process_time() - begun)
         points.append(found)
         chi2.append(misfit)
@@ -148,14 +162,14 @@ def describe(shapes: Substrates, index: int) -> str:
 
 
 def _method(bench: Bench, name: str) -> Method:
-    """The verb behind a method's name: (target, true points) -> (points, chi2 per measurement)."""
+    """The verb behind a method's name: (target, truth) -> (points, chi2 per measurement)."""
     template, nan = bench.model.basis.template, math.nan
     if name in ("template", "mean_shape"):
         fixed = template.points if name == "template" else bench.model.mean_points
         return lambda target, truth: (fixed, nan)
     if name.startswith("decoder"):
         decoder = _model(bench, name)
-        return lambda target, truth: (decoder.decode(decoder.encode(truth)), nan)
+        return lambda target, truth: (decoder.decode(decoder.encode(truth.points)), nan)
     if name == "nearest":
         return lambda target, truth: (_nearest(bench, target), nan)
     if name == "network":
@@ -169,7 +183,10 @@ def _method(bench: Bench, name: str) -> Method:
         return lambda target, truth: _from_truth(bench, target, truth)
     if name in ("gauss_newton", "gauss_newton_autoencoder", "gauss_newton_pca"):
         model = _model(bench, name)
-        return lambda target, truth: _gauss_newton(bench, target, model, bench.signals)
+        atlas = bench.atlas
+        if model is not bench.model:
+            atlas = Atlas.of(model, training_part(model, bench.signals))
+        return lambda target, truth: _gauss_newton(bench, target, model, bench.signals, atlas)
     raise ConfigError(f"experiment: unknown method {name!r}.")
 
 
@@ -181,39 +198,34 @@ def _model(bench: Bench, method: str) -> ShapeModel:
     return bench.model
 
 
-def _gauss_newton(bench: Bench, target: Target, model: ShapeModel, signals: Signals) -> Found:
-    bank = bench.bank if signals is bench.signals else None
-    result = reconstruct(target, model, bench.tissue, bench.spec, bench.seed, signals, bank=bank)
+def _gauss_newton(
+    bench: Bench, target: Target, model: ShapeModel, signals: Signals, atlas: Atlas | None = None
+) -> Found:
+    result = reconstruct(target, model, bench.tissue, bench.spec, bench.seed, signals, atlas=atlas)
     return result.mesh.points, float(result.chi2.mean())
 
 
-def _from_truth(bench: Bench, target: Target, truth: Tensor) -> Found:
-    """Gauss-Newton with the truth among the training shapes, so that it is the nearest start.
+def _from_truth(bench: Bench, target: Target, truth: Truth) -> Found:
+    """Gauss-Newton from the true shape, encoded, in its true pose.
 
     What is left is no fault of the search: the decoder's, or the signal's that does not know.
     """
-    model = replace(
-        bench.model,
-        latents=torch.cat([bench.model.latents, bench.model.encode(truth)[None]]),
-        training=torch.cat([bench.model.training, torch.ones(1, dtype=torch.bool)]),
-    )
-    own = target.attenuation[None]
-    signals = Signals(
-        target.acquisition,
-        torch.cat([bench.signals.signal, own.to(bench.signals.signal.dtype)]),
-        torch.cat([bench.signals.unweighted, torch.ones_like(own)]),
-    )
-    return _gauss_newton(bench, target, model, signals)
+    problem = Problem.of(target, bench.model, bench.tissue, bench.spec)
+    unknowns = problem.unknowns
+    latent = unknowns.whiten(bench.model.encode(truth.points))
+    state = descend_from(problem, unknowns.point(latent, truth.rotation))
+    points = unknowns.shape(state.point) @ state.point.rotation.T
+    return points, float(problem.chi2(state).mean())
 
 
 def _nearest(bench: Bench, target: Target) -> Tensor:
     """Points of the training shape with the nearest signal, in the pose in which it is nearest."""
-    pose = nearest_poses(target, bench.bank, 1)[0]
+    pose = nearest_poses(target, bench.atlas.bank, 1)[0]
     return bench.substrates.points[bench.training[pose.substrate]] @ pose.rotation.T
 
 
 def _descend(bench: Bench, target: Target) -> Found:
-    pose = nearest_poses(target, bench.bank, 1)[0]
+    pose = nearest_poses(target, bench.atlas.bank, 1)[0]
     start = replace(pose, substrate=int(bench.training[pose.substrate]))
     points, loss = descend(
         target, bench.model, bench.tissue, bench.spec.basis, start, bench.descents

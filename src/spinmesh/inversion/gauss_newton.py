@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.bloch_torrey import USUAL_BLOCKS, Basis
-from spinmesh.errors import ConfigError
+from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.inversion.sensitivity import Prediction, jacobian, predict
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.target import Target
@@ -254,3 +254,18 @@ def improve(problem: Problem, state: State, log: Callable[[Trial], None]) -> Sta
             break
         damping *= 4
     return replace(state, damping=damping, converged=True)
+
+
+def descend_from(problem: Problem, point: Point) -> State:
+    """The minimum below a point, in at most `iterations` steps.
+
+    Raises ReductionError if the point's mesh folds.
+    """
+    state = problem.state(point)
+    if state is None:
+        raise ReductionError("reconstruct: the mesh folds at the given point. Start elsewhere.")
+    for _ in range(problem.spec.iterations):
+        if state.converged:
+            break
+        state = improve(problem, state, lambda trial: None)
+    return state

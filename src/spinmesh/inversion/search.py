@@ -11,8 +11,8 @@ import torch
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError
-from spinmesh.inversion.alignment import Bank
 from spinmesh.inversion.checkpoint import fingerprint, read_checkpoint, write_checkpoint
+from spinmesh.inversion.emulator import Atlas
 from spinmesh.inversion.gauss_newton import (
     FIRST_DAMPING,
     Problem,
@@ -86,11 +86,11 @@ class Search:
         self.history: list[list[float]] = []
         self._last: tuple[Track, State] | None = None
 
-    def run(self, seed: int, signals: Signals | None, bank: Bank | None = None) -> None:
+    def run(self, seed: int, signals: Signals | None, atlas: Atlas | None = None) -> None:
         """From the starts, or from the checkpoint, until every track has ended."""
         content = read_checkpoint(self.checkpoint, self.owner) if self.checkpoint else None
         if content is None:
-            points = starting_points(self.fewer, self.problem, seed, signals, bank)
+            points = starting_points(self.fewer, self.problem, seed, signals, atlas)
             self.tracks = [Track(number, point) for number, point in enumerate(points)]
         else:
             self.history = content["history"]
@@ -218,13 +218,13 @@ def reconstruct(
     seed: int,
     training_signals: Signals | None = None,
     checkpoint: str | Path | None = None,
-    bank: Bank | None = None,
+    atlas: Atlas | None = None,
 ) -> Reconstruction:
     """The most probable shape given the target's attenuations and the prior over latents.
 
     `training_signals` are the signals, under the target's acquisition, of every shape of the table
     the model was trained from (or of its training shapes only): the nearest ones are further
-    starts; their `bank`, if there is one already, saves seconds. Without them, further starts are
+    starts; their `atlas`, if there is one already, saves seconds. Without them, further starts are
     seeded draws from the prior. With a `checkpoint` path
     the search saves itself there after every iteration and, if it was killed, goes on from there to
     exactly the same result; a finished run removes the file.
@@ -237,7 +237,7 @@ def reconstruct(
     measured = (target.acquisition, target.attenuation, target.sigma)
     owner = fingerprint(measured, model, tissue, spec, seed, training_signals) if path else ""
     search = Search(problem, path, owner)
-    search.run(seed, training_signals, bank)
+    search.run(seed, training_signals, atlas)
     result = _result(problem, search, seed)
     search.close()
     return result

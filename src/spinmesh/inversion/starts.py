@@ -8,7 +8,7 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError, SequenceError
-from spinmesh.inversion.alignment import Bank, nearest_poses
+from spinmesh.inversion.emulator import Atlas, guesses
 from spinmesh.inversion.gauss_newton import Problem, State
 from spinmesh.inversion.pose import principal_rotation, quarter_turns
 from spinmesh.inversion.protocol import refuse_other_protocol
@@ -24,27 +24,28 @@ from spinmesh.units import b_to_s_per_mm2
 POSES_EACH = 2
 # Spread of the prior draws that serve as starts: less than the prior's own, where decoders behave.
 DRAWN = 0.5
-# Of this many nearest poses starts are taken. Latents nearer than ALIKE (in units of the prior) are
-# one shape, of which another pose counts if its signal is APART (RMS of attenuation): turns that
-# the signal does not see lead to the same minimum.
-NEAREST, ALIKE, APART = 120, 0.7, 0.003
 
 
 def starting_points(
-    screen: Problem, problem: Problem, seed: int, signals: Signals | None, bank: Bank | None = None
+    screen: Problem,
+    problem: Problem,
+    seed: int,
+    signals: Signals | None,
+    atlas: Atlas | None = None,
 ) -> list[Point]:
     """`starts` valid points, best posed.
 
-    With an unknown pose and training signals: the training shapes and turns whose signals are
-    nearest, as different as to be other minima. Otherwise the prior's mean and nearest training
+    With an unknown pose and training signals: the lowest minima of a misfit that interpolates these
+    signals between the shapes (emulator.py). Otherwise the prior's mean and nearest training
     shapes or draws; with an unknown pose every one is turned by the signal's diffusion tensor and
     all quarter turns, which needs no new span, and the poses that fit `screen`, which may have
     fewer measurements than `problem`, best are kept. Raises ReductionError if no shape is valid.
     """
     target, unknowns, count = problem.target, problem.unknowns, problem.spec.starts
     if unknowns.turning and signals is not None and _has_shells(target.acquisition):
-        bank = bank or Bank.of(training_part(unknowns.model, signals))
-        points = _nearest(problem, bank)
+        if atlas is None:
+            atlas = Atlas.of(unknowns.model, training_part(unknowns.model, signals))
+        points = _guessed(problem, atlas)
         if points:
             return points
     rotation = None
@@ -64,27 +65,12 @@ def starting_points(
     return [point for _, point in sorted(posed, key=lambda pair: pair[0])[:count]]
 
 
-def _nearest(problem: Problem, bank: Bank) -> list[Point]:
-    """Valid training shapes in the poses of the nearest signals, mutually different."""
-    unknowns, model = problem.unknowns, problem.unknowns.model
-    latents = torch.stack([unknowns.whiten(z) for z in model.latents[model.training]])
-    points: list[Point] = []
-    signals: list[Tensor] = []
-    for pose in nearest_poses(problem.target, bank, NEAREST):
-        point = unknowns.point(latents[pose.substrate], pose.rotation)
-        alike = [
-            float((pose.attenuation - signal).square().mean().sqrt())
-            for start, signal in zip(points, signals, strict=True)
-            if float((start.latent - point.latent).norm()) < ALIKE
-        ]
-        if len(alike) >= POSES_EACH or any(apart < APART for apart in alike):
-            continue
-        if problem.valid(unknowns.shape(point)):
-            points.append(point)
-            signals.append(pose.attenuation)
-        if len(points) == problem.spec.starts:
-            break
-    return points
+def _guessed(problem: Problem, atlas: Atlas) -> list[Point]:
+    """Valid shapes at the lowest minima of the emulated misfit."""
+    spec, unknowns = problem.spec, problem.unknowns
+    found = guesses(problem.target, atlas, spec.noise_floor, 2 * spec.starts)
+    points = [unknowns.point(guess.latent, guess.rotation) for guess in found]
+    return [point for point in points if problem.valid(unknowns.shape(point))][: spec.starts]
 
 
 def _has_shells(acquisition: Acquisition) -> bool:
