@@ -1,4 +1,4 @@
-"""Signals between the training shapes: a Gaussian process, and a search that costs no simulation."""
+"""Signals between the training shapes, by a Gaussian process: where a search starts."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ FEW = 300
 WORTH = 1.5
 # Stages of a track: scouting, going on with few measurements, with all, and the end.
 SCOUT, FEWER, ALL, END = range(4)
-# Tracks beside the wanted modes that leave the scouting stage: the best then is not always the best.
+# Tracks beside the wanted modes that leave the scouting stage: the order may change yet.
 SPARE = 1
 # Distance of two points, in units of the prior, below which they are one mode.
 SAME = 0.1
