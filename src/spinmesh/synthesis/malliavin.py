@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
@@ -127,7 +127,7 @@ class MatrixWeight:
 
 def bismut_step(
     pulled: Tensor, a: float | Tensor, xi: Tensor, K: float | Tensor
-) -> Float[Tensor, " ..."]:
+) -> Inexact[Tensor, " ..."]:
     """Weight (C), for any coupled step F that is a diffeomorphism.
 
     delta <- (1 - K) P + K xi / a with P = J^-T (delta + grad log|det J|) = `pulled`. Any gain K
