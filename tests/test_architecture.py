@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from beartype.roar import BeartypeCallHintParamViolation
 from jaxtyping import TypeCheckError
 
 from spinmesh.mesh import TetMesh
+from spinmesh.provenance import code_digest
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
@@ -64,3 +66,9 @@ def test_tests_check_the_types_of_arguments() -> None:
     tets, label = torch.tensor([[0, 1, 2, 3]]), torch.tensor([1])
     with pytest.raises(TypeCheckError):
         TetMesh(torch.zeros(2, 5, dtype=torch.float64), tets, label)
+
+
+def test_tests_check_types_where_no_shape_is_written() -> None:
+    """By beartype alone. Unchecked, iterating over the number would fail, but elsewhere."""
+    with pytest.raises(BeartypeCallHintParamViolation):
+        code_digest(3)

@@ -139,7 +139,9 @@ def small(seed, compartments):
 def test_derivatives_are_those_of_the_discrete_map(kind):
     """In the operators and in the gradient itself, both modes, the total and each compartment.
 
-    Along random directions of all inputs at once (`fast_mode`): each is a full check.
+    Along random directions of all inputs at once (`fast_mode`): each is a full check. What is not
+    asked for is told to the same few lines by every sequence, so one with a mirror and one without
+    show that it counts as zero.
     """
     inputs, model = small(2, 2)
     acquisition = acquisition_of(SEQUENCES[kind], count=3)
@@ -152,7 +154,13 @@ def test_derivatives_are_those_of_the_discrete_map(kind):
     # A frame must stay a rotation, so vector profiles are not turned here.
     tensors = [x.clone().requires_grad_() for x in (*inputs, turn)]
     tensors[3].requires_grad_(SEQUENCES[kind].axes == 1)
-    assert torch.autograd.gradcheck(signals, tensors, check_forward_ad=True, fast_mode=True)
+    assert torch.autograd.gradcheck(
+        signals,
+        tensors,
+        check_forward_ad=True,
+        check_undefined_grad=kind in ("PGSE", "unequal pulses"),
+        fast_mode=True,
+    )
 
 
 def test_jacfwd_jacrev_and_a_batch_of_shapes_agree():

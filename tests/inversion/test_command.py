@@ -1,6 +1,7 @@
 """`spinmesh reconstruct`: a mesh from a file, or one line that says what is wrong."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch, model: ShapeModel, acquisition) -> Path:
-    """A model's store, an acquisition's files and a signal of ones, in the current folder."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory, model: ShapeModel, acquisition) -> Path:
+    """A folder that no test writes to: a model's store, an acquisition's files, right and wrong
+    signals and masks, and an output folder that is not empty."""
+    tmp_path = tmp_path_factory.mktemp("inputs")
     save(model, tmp_path / "model.zarr")
     write_fsl(acquisition, *(tmp_path / name for name in ("bval", "bvec", "delta", "Delta")))
     (tmp_path / "s.csv").write_text("signal\n" + "1\n" * len(acquisition))
@@ -38,6 +40,19 @@ def folder(tmp_path, monkeypatch, model: ShapeModel, acquisition) -> Path:
     ones = torch.ones((1, len(other)), dtype=torch.float64)
     save(Signals(other, ones.to(torch.complex128), ones), tmp_path / "signals.zarr")
     save(Target(acquisition, ones[0]), tmp_path / "target.zarr")
+    (tmp_path / "dark.csv").write_text("signal\n0\n" + "1\n" * 60)
+    (tmp_path / "short.bval").write_text("0 1000\n")
+    (tmp_path / "short.bvec").write_text("0 1\n0 0\n0 0\n")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/notes.txt").write_text("mine")
+    return tmp_path
+
+
+@pytest.fixture
+def folder(inputs: Path, tmp_path, monkeypatch) -> Path:
+    """A copy of the inputs to write to, as the current folder."""
+    shutil.copytree(inputs, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -87,15 +102,11 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_is_one_line_before_any_compute(
-    folder: Path, capsys, monkeypatch, name: str
+    inputs: Path, capsys, monkeypatch, name: str
 ) -> None:
     changes, words = MISTAKES[name]
-    (folder / "dark.csv").write_text("signal\n0\n" + "1\n" * 60)
-    (folder / "short.bval").write_text("0 1000\n")
-    (folder / "short.bvec").write_text("0 1\n0 0\n0 0\n")
-    (folder / "full").mkdir()
-    (folder / "full/notes.txt").write_text("mine")
-    before = sorted(folder.rglob("*"))
+    monkeypatch.chdir(inputs)
+    before = sorted(inputs.rglob("*"))
 
     def compute(*_: object, **__: object) -> None:
         raise AssertionError("compute has started")
@@ -105,7 +116,7 @@ def test_mistake_is_one_line_before_any_compute(
     message = capsys.readouterr().err.strip()
     assert len(message.splitlines()) == 1 and "Error: " in message, message
     assert words in message, message
-    assert sorted(folder.rglob("*")) == before
+    assert sorted(inputs.rglob("*")) == before
 
 
 def test_options_reach_the_search(folder: Path, monkeypatch) -> None:

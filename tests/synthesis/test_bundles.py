@@ -90,8 +90,8 @@ def test_shards_put_together_are_the_whole_set(tmp_path):
     back = load(ImageSet, tmp_path / "images.zarr")
     assert torch.equal(back.surface_to_volume, whole.surface_to_volume)
     assert back.select("test").effective_radius.tolist() == whole.effective_radius[4:].tolist()
-    other = simulate_bundles(SPEC, ACQUISITION, seed=5)
-    assert not torch.equal(other.images, whole.images)
+    other = simulate_bundles(SPEC, ACQUISITION, 5, 0, 6)
+    assert not torch.equal(other.images, whole.images[:1])
 
 
 def test_noise_is_on_the_attenuation_at_the_snr_asked_for():

@@ -46,8 +46,9 @@ def test_probes_agree_with_the_exact_divergence():
     probed = log_likelihood(gaussian, x, levels(200), (MEAN, SD), 1, seeded(3))
     # 32 numbers, each with the error measured above.
     torch.testing.assert_close(probed, exact(x, 0.01), rtol=0, atol=0.5)
-    flat = log_likelihood(gaussian, x[:, :2].flatten(1), levels(200), (MEAN, SD))
-    same = log_likelihood(gaussian, x[:, :2], levels(200), (MEAN, SD), 2, seeded(4))
+    # On any levels, since both take the same steps.
+    flat = log_likelihood(gaussian, x[:, :2].flatten(1), levels(20), (MEAN, SD))
+    same = log_likelihood(gaussian, x[:, :2], levels(20), (MEAN, SD), 2, seeded(4))
     torch.testing.assert_close(flat, same, rtol=1e-9, atol=1e-9)
 
 

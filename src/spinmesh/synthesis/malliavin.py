@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
@@ -127,7 +127,7 @@ class MatrixWeight:
 
 def bismut_step(
     pulled: Tensor, a: float | Tensor, xi: Tensor, K: float | Tensor
-) -> Float[Tensor, ...]:
+) -> Inexact[Tensor, " ..."]:
     """Weight (C), for any coupled step F that is a diffeomorphism.
 
     delta <- (1 - K) P + K xi / a with P = J^-T (delta + grad log|det J|) = `pulled`. Any gain K
@@ -138,7 +138,7 @@ def bismut_step(
     return (1 - K) * pulled + K * xi / a
 
 
-def pilot_gain(pulled: Tensor, local: Tensor) -> Float[Tensor, ...]:
+def pilot_gain(pulled: Tensor, local: Tensor) -> Float[Tensor, " ..."]:
     """The constant K of least variance of (1 - K) P + K L, from pilot paths (axis 0).
 
     K = (Var P - Cov(P, L)) / Var(P - L), P = J^-T (delta + grad log|det J|), L = xi / a. Complex
