@@ -38,29 +38,40 @@ class Calibration:
 
     def coverage(self, level: float) -> Float[Tensor, " quantity"]:
         """Share of targets whose truth lies in the central interval of that level."""
-        outside = round((1 - level) / 2 * (self.draws + 1))
-        inside = (self.ranks >= outside) & (self.ranks <= self.draws - outside)
-        return inside.double().mean(0)
+        return self._inside(level).mean(0)
 
     def laplace_coverage(self, level: float) -> Float[Tensor, " latent"]:
         """The same of the normal law at the best mode."""
-        half = float(torch.erfinv(torch.tensor(level, dtype=torch.float64))) * 2**0.5
-        return (self.laplace.abs() < half).double().mean(0)
+        return self._inside_laplace(level).mean(0)
 
     def rows(self) -> list[dict[str, float | str]]:
-        """A table: one row per quantity, and one for all."""
+        """A table: one row per quantity, and one for all.
+
+        A share's `_error` is its standard error, from the spread over targets, which are
+        independent; the quantities of one target are not.
+        """
         result: list[dict[str, float | str]] = []
         for number, name in enumerate((*self.quantities, "all")):
             row: dict[str, float | str] = {"quantity": name}
             for level in (0.5, 0.9):
-                sampled, laplace = self.coverage(level), self.laplace_coverage(level)
-                share = sampled.mean() if name == "all" else sampled[number]
-                row[f"coverage_{level:.0%}"] = float(share)
-                if name == "all" or number < len(laplace):
-                    share = laplace.mean() if name == "all" else laplace[number]
-                    row[f"laplace_coverage_{level:.0%}"] = float(share)
+                both = (self._inside(level), self._inside_laplace(level))
+                for kind, inside in zip(("coverage", "laplace_coverage"), both, strict=True):
+                    if name != "all" and number >= inside.shape[1]:
+                        continue
+                    share = inside.mean(1) if name == "all" else inside[:, number]
+                    row[f"{kind}_{level:.0%}"] = float(share.mean())
+                    row[f"{kind}_{level:.0%}_error"] = float(share.std() / len(share) ** 0.5)
             result.append(row)
         return result
+
+    def _inside(self, level: float) -> Float[Tensor, "target quantity"]:
+        """1 where the truth lies in the central interval of the draws."""
+        outside = round((1 - level) / 2 * (self.draws + 1))
+        return ((self.ranks >= outside) & (self.ranks <= self.draws - outside)).double()
+
+    def _inside_laplace(self, level: float) -> Float[Tensor, "target latent"]:
+        half = float(torch.erfinv(torch.tensor(level, dtype=torch.float64))) * 2**0.5
+        return (self.laplace.abs() < half).double()
 
 
 def calibrate(
@@ -91,7 +102,9 @@ def calibrate(
         clean = Target(acquisition, truth.prediction.attenuation)
         target = clean.noisy(snr, generator)
         own = problem.unknowns
-        posterior = reconstruct(target, model, tissue, spec, seed + number).posterior
+        # A stream of its own: with the target's seed starts and draws would know the truth.
+        own_seed = int(torch.randint(2**62, (), generator=generator))
+        posterior = reconstruct(target, model, tissue, spec, own_seed).posterior
         samples = posterior.samples
         drawn = torch.cat([samples.latent, samples.physics, _volumes(model, samples.latent)], 1)
         z = own.latent(truth.point.latent)

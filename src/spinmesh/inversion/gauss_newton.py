@@ -153,9 +153,14 @@ class Problem:
 
     def cost(self, state: State, noise: MagnitudeNoise | None = None) -> float:
         """-2 log posterior up to a constant: Rician deviance plus prior."""
-        noise = noise or self.noise
-        deviance = noise.deviance(self.target.attenuation, state.prediction.attenuation)
-        own = self.unknowns.gaussian_part(state.point)
+        return self.cost_of(state.point, state.prediction.attenuation, noise or self.noise)
+
+    def cost_of(
+        self, point: Point, signal: Float[Tensor, " measurement"], noise: MagnitudeNoise
+    ) -> float:
+        """The same of a point whose attenuations are known."""
+        deviance = noise.deviance(self.target.attenuation, signal)
+        own = self.unknowns.gaussian_part(point)
         return float(deviance.sum() + own @ own)
 
     def curvature(
