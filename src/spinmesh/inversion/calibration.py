@@ -10,10 +10,12 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.inversion.gauss_newton import Problem, ReconstructionSpec, State
+from spinmesh.inversion.reconstruction import Posterior
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.spectral import point_matrices
 from spinmesh.inversion.target import Target
+from spinmesh.inversion.unknowns import Unknowns
 from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
@@ -27,20 +29,21 @@ MULTIPLE = 20
 class Calibration:
     """Ranks of the truth among the posterior's draws, and its distance from Laplace's mean.
 
-    A calibrated posterior gives uniform ranks 0..draws (Talts et al. 2018). `laplace` is in
-    standard deviations.
+    A calibrated posterior gives uniform ranks 0..draws (Talts et al. 2018), also along directions
+    that depend on the data. Latent numbers themselves would all tell of the one or two directions
+    that the signal does not see. `laplace` is in standard deviations.
     """
 
-    quantities: tuple[str, ...]  # latent numbers, free quantities, volume
+    quantities: tuple[str, ...]  # directions, the best determined first; free quantities; volume
     ranks: Int[Tensor, "target quantity"]
     draws: int
-    laplace: Float[Tensor, "target latent"]
+    laplace: Float[Tensor, "target direction"]
 
     def coverage(self, level: float) -> Float[Tensor, " quantity"]:
         """Share of targets whose truth lies in the central interval of that level."""
         return self._inside(level).mean(0)
 
-    def laplace_coverage(self, level: float) -> Float[Tensor, " latent"]:
+    def laplace_coverage(self, level: float) -> Float[Tensor, " direction"]:
         """The same of the normal law at the best mode."""
         return self._inside_laplace(level).mean(0)
 
@@ -69,7 +72,7 @@ class Calibration:
         outside = round((1 - level) / 2 * (self.draws + 1))
         return ((self.ranks >= outside) & (self.ranks <= self.draws - outside)).double()
 
-    def _inside_laplace(self, level: float) -> Float[Tensor, "target latent"]:
+    def _inside_laplace(self, level: float) -> Float[Tensor, "target direction"]:
         half = float(torch.erfinv(torch.tensor(level, dtype=torch.float64))) * 2**0.5
         return (self.laplace.abs() < half).double()
 
@@ -105,15 +108,14 @@ def calibrate(
         # A stream of its own: with the target's seed starts and draws would know the truth.
         own_seed = int(torch.randint(2**62, (), generator=generator))
         posterior = reconstruct(target, model, tissue, spec, own_seed).posterior
-        samples = posterior.samples
-        drawn = torch.cat([samples.latent, samples.physics, _volumes(model, samples.latent)], 1)
-        z = own.latent(truth.point.latent)
-        values = torch.tensor(list(own.values(truth.point).values()), dtype=torch.float64)
-        true = torch.cat([z, values, _volumes(model, z[None])[0]])
+        samples, z = posterior.samples, own.latent(truth.point.latent)[None]
+        drawn, true = (_along_directions(own, posterior, x) for x in (samples.latent, z))
+        distance.append(true[0])
+        drawn = torch.cat([drawn, samples.physics, _volumes(model, samples.latent)], 1)
+        values = torch.tensor([list(own.values(truth.point).values())], dtype=torch.float64)
+        true = torch.cat([true, values, _volumes(model, z)], 1)
         ranks.append((drawn < true).sum(0))
-        spread = posterior.latent.covariance.diagonal().sqrt()
-        distance.append((z - posterior.latent.mean) / spread)
-    names = [f"latent {i}" for i in range(len(model.prior.mean))]
+    names = [f"direction {i + 1}" for i in range(len(model.prior.mean))]
     names += [free.label for free in spec.free]
     quantities = (*names, "volume")
     return Calibration(quantities, torch.stack(ranks), spec.samples, torch.stack(distance))
@@ -139,6 +141,17 @@ def _drawn(
         state = problem.state(point)
         if state is not None:
             return problem, state
+
+
+def _along_directions(
+    unknowns: Unknowns, posterior: Posterior, latents: Float[Tensor, "sample latent"]
+) -> Float[Tensor, "sample direction"]:
+    """Distances from Laplace's mean along its axes in units of the prior, over their spreads."""
+    L = unknowns.whitening
+    covariance = torch.linalg.solve(L, torch.linalg.solve(L, posterior.latent.covariance).T)
+    variance, axes = torch.linalg.eigh(covariance)
+    steps = torch.linalg.solve(L, (latents - posterior.latent.mean).T).T
+    return steps @ axes / variance.sqrt()
 
 
 def _uniform_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:

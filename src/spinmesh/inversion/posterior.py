@@ -76,7 +76,7 @@ def _samples(problem: Problem, mixture: Mixture, seed: int) -> Samples:
                 points.append(point)
         return _gathered(unknowns, points, {})
 
-    log_posterior = partial(_together if _small(problem) else _one_by_one, problem)
+    log_posterior = partial(as_batch if _small(problem) else one_by_one, problem)
     draws = anneal(log_posterior, mixture, spec.samples, spec.moves, generator)
     diagnostics = {
         "sampler_effective_share": draws.effective,
@@ -86,7 +86,7 @@ def _samples(problem: Problem, mixture: Mixture, seed: int) -> Samples:
     return _gathered(unknowns, list(draws.points), diagnostics)
 
 
-def _one_by_one(problem: Problem, points: Sequence[Point]) -> list[float]:
+def one_by_one(problem: Problem, points: Sequence[Point]) -> list[float]:
     """Log posteriors up to a constant; -inf where the mesh folds."""
     states = [problem.state(point) for point in progress(points, "weighing draws")]
     return [float("-inf") if state is None else -problem.cost(state) / 2 for state in states]
@@ -99,8 +99,8 @@ def _small(problem: Problem) -> bool:
     return fixed and size <= MOST_DENSE_ON_CPU and not problem.unknowns.free
 
 
-def _together(problem: Problem, points: Sequence[Point]) -> list[float]:
-    """The same for a batch: seven times faster on 42 points and 24 measurements."""
+def as_batch(problem: Problem, points: Sequence[Point]) -> list[float]:
+    """The same, all shapes at once: seven times faster on 42 points and 24 measurements."""
     own, acquisition, basis = problem.unknowns, problem.target.acquisition, problem.spec.basis
     result = [float("-inf")] * len(points)
     shapes = [own.shape(point) for point in points]
