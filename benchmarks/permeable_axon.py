@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 import spinmesh
-from spinmesh.inversion import shape_errors
+from spinmesh.inversion.metrics import volume
+from spinmesh.inversion.posterior import vertex_spread
 from spinmesh.mesh import PARAMETERS
 from spinmesh.writing import complete_or_absent
 
@@ -50,8 +51,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     model = shape_model(template(2, 4), per_family=80, latent=8)
-    for family in arguments.family or FAMILIES:
-        for number in range(arguments.targets):
+    for number in range(arguments.targets):
+        for family in arguments.family or FAMILIES:
             add_row(arguments.out / "permeable_axon.csv", model, family, number)
 
 
@@ -124,11 +125,16 @@ def water(permeability: float) -> spinmesh.Tissue:
     )
 
 
+def target_seed(family: str, number: int) -> int:
+    """Of a target's shape and noise."""
+    return 100 * (1 + FAMILIES.index(family)) + number
+
+
 def target(
     mesh: spinmesh.TetMesh, family: str, number: int, snr: float
 ) -> tuple[spinmesh.Target, float]:
     """A shape that no model has seen, its signal at `snr`, and its permeability (um/ms)."""
-    seed = 100 * (1 + FAMILIES.index(family)) + number
+    seed = target_seed(family, number)
     shape = drawn(mesh, family, 1, seed)
     permeability = KAPPA * 2.0 ** (number % 3 - 1)
     basis = spinmesh.Basis(tolerance=2e-5)
@@ -150,26 +156,36 @@ def found(
 
 
 def scores(
-    result: spinmesh.Reconstruction, model: spinmesh.ShapeModel, permeability: float
+    result: spinmesh.Reconstruction, model: spinmesh.ShapeModel, truth: Tensor, permeability: float
 ) -> dict[str, float]:
-    """Errors of the axon beside those of the mean training shape; and of its permeability."""
-    assert result.target.truth is not None
-    mean = model.basis.template.with_points(model.mean_points)
-    axon, average, true = (mesh.part(1) for mesh in (result.mesh, mean, result.target.truth))
-    own, unknowing = (shape_errors(shape, true) for shape in (axon, average))
+    """Errors of the axon beside those of the mean training shape; and of its permeability.
+
+    `truth` are the true points on the model's template, with which those of a shape are compared,
+    modulo translation and point reflection. `decoder` is the truth encoded and decoded.
+    """
+    template = model.basis.template
+    shapes = {
+        "": result.mesh.points,
+        "_mean_shape": model.mean_points,
+        "_decoder": model.decode(model.encode(truth)),
+    }
+    own = template.with_points(truth)
+    axon = torch.unique(template.tets[template.compartment == 1])
     row: dict[str, float] = {}
-    for name in ("radius", "centre_line", "volume"):
-        row |= {f"{name}_error": own[name], f"{name}_error_mean_shape": unknowing[name]}
+    for name, points in shapes.items():
+        apart = vertex_spread(own, template, points[None])[axon]
+        row[f"axon_error{name}"] = float(apart.square().mean().sqrt())
+        share = volume(template.with_points(points).part(1)) / volume(own.part(1))
+        row[f"volume_error{name}"] = abs(share - 1)
     logarithm = result.posterior.samples.physics[:, 0].log()
-    apart = math.log(result.metrics["permeability 1-2"] / permeability)
-    row |= {
+    off = math.log(result.metrics["permeability 1-2"] / permeability)
+    return row | {
         "permeability": result.metrics["permeability 1-2"],
         "permeability_spread": result.metrics["permeability 1-2 spread"],
         "permeability_true": permeability,
-        "spreads_off": apart / float(logarithm.std()),
+        "spreads_off": off / float(logarithm.std()),
         "chi2_per_measurement": result.metrics["chi2_per_measurement"],
     }
-    return row
 
 
 def add_row(path: Path, model: spinmesh.ShapeModel, family: str, number: int) -> None:
@@ -184,7 +200,9 @@ def add_row(path: Path, model: spinmesh.ShapeModel, family: str, number: int) ->
     start = time.process_time()
     result = found(seen, model, reconstruction(), number)
     took = time.process_time() - start
-    row = {name: f"{value:.4g}" for name, value in scores(result, model, permeability).items()}
+    same = drawn(model.basis.template, family, 1, target_seed(family, number)).points[0]
+    found_scores = scores(result, model, same, permeability)
+    row = {name: f"{value:.4g}" for name, value in found_scores.items()}
     rows.append({"family": family, "target": number, **row, "cpu_s": f"{took:.0f}"})
     with complete_or_absent(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
