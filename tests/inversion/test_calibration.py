@@ -1,5 +1,7 @@
 """Calibration: intervals of the posterior hold the truth as often as they say."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,9 +12,12 @@ from spinmesh.inversion import (
     ReconstructionSpec,
     ShapeModel,
     ShapeModelSpec,
+    Target,
     calibrate,
     train_shape_model,
 )
+from spinmesh.inversion.gauss_newton import Problem
+from spinmesh.inversion.posterior import as_batch, one_by_one
 from spinmesh.mesh import SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
@@ -68,6 +73,9 @@ def test_coverage_of_uniform_ranks_is_the_level_and_of_extreme_ones_is_not():
     assert float(uniform.coverage(0.9)) == 0.9
     assert float(uniform.laplace_coverage(0.5)) == 0.5
     assert float(uniform.laplace_coverage(0.9)) == 0.9
+    row = uniform.rows()[-1]
+    # A share of 20 in 40 independent targets.
+    assert row["coverage_50%_error"] == pytest.approx((0.5 * 0.5 / 39) ** 0.5, rel=1e-9)
     narrow = Calibration(("x",), torch.where(ranks < 20, 0, 39), 39, 3 * quantiles)
     assert float(narrow.coverage(0.9)) == 0.0
     assert float(narrow.laplace_coverage(0.5)) < 0.3
@@ -76,6 +84,23 @@ def test_coverage_of_uniform_ranks_is_the_level_and_of_extreme_ones_is_not():
 def test_intervals_must_end_between_ranks(small, short):
     with pytest.raises(ConfigError, match="multiple of 20"):
         calibrate(small, Tissue.uniform(2.0), short, ReconstructionSpec(), 50.0, 1, seed=0)
+
+
+def test_a_batch_of_draws_has_the_posteriors_of_its_points(small, short):
+    """Turned ones too; one point folds. Both roads build the same spans."""
+    target = Target(short, torch.full((24,), 0.3, dtype=torch.float64), 0.02)
+    spec = replace(SPEC, pose="unknown")
+    problem = Problem.of(target, small, Tissue.uniform(2.0), spec)
+    generator = torch.Generator().manual_seed(2)
+    steps = 0.5 * torch.randn((4, 8), generator=generator, dtype=torch.float64)
+    steps[3, :5] *= 100
+    start = problem.unknowns.point(torch.zeros(5, dtype=torch.float64))
+    points = [problem.unknowns.moved(start, step) for step in steps]
+    alone, together = one_by_one(problem, points), as_batch(problem, points)
+    assert alone[3] == together[3] == float("-inf")
+    # Attenuations agree to the propagation's 1e-10, over noise of 0.02: 24 of them to 1e-6.
+    assert together[:3] == pytest.approx(alone[:3], abs=1e-5)
+    assert max(alone[:3]) - min(alone[:3]) > 1
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_sampler_corrects_a_wrong_gaussian():
     wrong = mean + torch.linalg.cholesky(covariance)[:, 0]
     mixture = Mixture((gaussian(wrong, covariance / 2),), Flat())
     exact = log_density(mean, covariance)
-    draws = anneal(lambda p: exact(p.latent), mixture, 500, 10, generator)
+    draws = anneal(lambda points: [exact(p.latent) for p in points], mixture, 500, 10, generator)
     found = torch.stack([p.latent for p in draws.points])
     white = torch.linalg.solve_triangular(
         torch.linalg.cholesky(covariance), (found - mean).T, upper=False
@@ -102,7 +102,7 @@ def test_exact_gaussian_needs_no_correction():
     mixture = Mixture((gaussian(mean, covariance),), Flat())
     generator = torch.Generator().manual_seed(1)
     exact = log_density(mean, covariance)
-    draws = anneal(lambda p: exact(p.latent), mixture, 400, 2, generator)
+    draws = anneal(lambda points: [exact(p.latent) for p in points], mixture, 400, 2, generator)
     # Widening by s = 1.15 costs s^2 / sqrt(2 s^2 - 1) = 1.031 per dimension and nothing else.
     assert draws.effective == pytest.approx(1 / 1.031**2, abs=0.03)
     assert draws.temperatures == 1
@@ -118,7 +118,10 @@ def test_weights_of_two_modes_are_those_of_their_mass():
         both = math.log(0.8) + laws[0](point.latent), math.log(0.2) + laws[1](point.latent)
         return float(np.logaddexp(*both))
 
-    draws = anneal(log_posterior, mixture, 500, 3, torch.Generator().manual_seed(2))
+    def every(points):
+        return [log_posterior(point) for point in points]
+
+    draws = anneal(every, mixture, 500, 3, torch.Generator().manual_seed(2))
     share = np.mean([float(p.latent[0]) > 3 for p in draws.points])
     # Binomial with 500 draws: 0.018; importance weights of the first draws add as much.
     assert share == pytest.approx(0.2, abs=0.075)
@@ -130,7 +133,7 @@ def test_rotations_are_sampled_from_their_own_measure(model: ShapeModel):
     point = Point(chart.zero, EYE, NONE)
     mixture = Mixture((Component(point, 1.2 * EYE, 1.0),), chart)
     draws = anneal(
-        lambda p: k * float(p.rotation.diagonal().sum()),
+        lambda points: [k * float(p.rotation.diagonal().sum()) for p in points],
         mixture,
         600,
         3,

@@ -13,6 +13,7 @@ from spinmesh.mesh import (
     check_quality,
     corner_volumes,
     deform,
+    nested_cylinder,
     neutral_parameters,
     oriented,
     rotation_matrix,
@@ -155,3 +156,14 @@ def test_rotation_matrix_turns_by_the_vector_length_and_is_smooth_at_zero():
     )
     assert torch.allclose(turned[:2, :2], expected.double(), atol=1e-14)
     assert torch.autograd.gradcheck(rotation_matrix, torch.zeros(3).double().requires_grad_())
+
+
+def test_a_compartment_is_a_mesh_of_its_own():
+    """Inside the first of two rings: a hexagonal prism, 3 r^2 sin(2 pi/6) long; no point is idle."""
+    mesh = nested_cylinder(SweptDisk(2, 3, 4.0, 10.0, order=1), inner_rings=1)
+    axon = mesh.part(1)
+    exact = 3 * 2.0**2 * math.sin(math.pi / 3) * 10
+    assert float(corner_volumes(axon.points, axon.tets).sum()) == pytest.approx(exact, rel=1e-12)
+    assert len(axon.vertices) == len(axon.points) == 7 * 4
+    with pytest.raises(MeshError, match="no compartment 3. It has 1, 2"):
+        mesh.part(3)

@@ -55,3 +55,30 @@ def test_too_many_modes_are_refused_with_the_count():
     cube = TetMesh(torch.eye(4, 3).double(), torch.tensor([[3, 0, 1, 2]]), torch.tensor([1]))
     with pytest.raises(ReductionError, match="9 modes of 4 unknowns"):
         laplace_span(cube, Tissue.uniform(), 9)
+
+
+@pytest.mark.parametrize(("degree", "blocks"), [(2, 3), (3, 4)])
+def test_a_mesh_of_few_points_has_no_more_directions_than_points(degree, blocks):
+    """What blocks beyond the whole space leave is rounding, which once became modes."""
+    mesh, tissue = swept_disk(SweptDisk(1, 2, 2.0, 10.0, order=1)), Tissue.uniform(2.0)
+    span = krylov_span(mesh, tissue, degree, blocks)
+    assert span.size == len(mesh.points) == 21
+    V = span.vectors.numpy()
+    gram = torch.from_numpy(V.T @ (assemble(mesh, tissue).mass @ V))
+    # Orthonormalised twice: a few times the rounding of 21 products.
+    assert torch.allclose(gram, torch.eye(span.size).double(), rtol=0, atol=1e-13)
+    # Raises if the reduced mass matrix is not positive definite.
+    project(span, mesh.points, tissue)
+
+
+def test_rounding_of_the_points_leaves_the_span():
+    """Each block holds a constant again; what rounding leaves of it must not become a mode."""
+    mesh, tissue = swept_disk(SweptDisk(1, 5, 2.0, 10.0, order=1)), Tissue.uniform(2.0)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(mesh.points.shape, generator=generator, dtype=torch.float64)
+    moved = mesh.with_points(mesh.points * (1 + 1e-15 * noise))
+    own, other = (krylov_span(m, tissue, 2, 3).vectors.numpy() for m in (mesh, moved))
+    assert own.shape == other.shape
+    outside = other - own @ (own.T @ (assemble(mesh, tissue).mass @ other))
+    # Rounding, 1e-15, over the smallest direction kept, 1e-7, and a hundred for the solves.
+    assert float(abs(outside).max()) < 1e-6

@@ -4,6 +4,7 @@ from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Basis, Reduction, reduce_m
 from spinmesh.bloch_torrey.plane import plane_attenuation
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
+    MOST_DENSE_ON_CPU,
     check_device,
     interleave,
     signals_of,
@@ -13,6 +14,7 @@ from spinmesh.bloch_torrey.substrates import (
 from spinmesh.bloch_torrey.time_stepping import step_signal
 
 __all__ = [
+    "MOST_DENSE_ON_CPU",
     "USUAL_BLOCKS",
     "Basis",
     "Reduction",

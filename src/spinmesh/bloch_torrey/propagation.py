@@ -20,6 +20,8 @@ from spinmesh.units import GAMMA
 
 # Measurements worked on together on a CPU: their states stay in the L2 cache of one core.
 CHUNK = 64
+# Complex numbers of the states of shapes worked on together there (256 kB).
+CACHED = 2**14
 # Complex numbers that a sweep may keep for its derivative (1 GB).
 KEPT = 2**26
 TERMS = 64
@@ -41,9 +43,10 @@ def signal(
     without gradient in the middle. Differentiable once in L, J, mean and vectors, in forward and
     reverse mode, and a `vmap` over shapes is a batch: one adjoint sweep serves every derivative.
     """
-    if laplacian.device.type == "cpu" and len(laplacian) > 1:
-        # One by one the states of a chunk stay in the cache.
-        shapes = zip(laplacian.split(1), moments.split(1), mean.split(1), strict=True)
+    few = max(1, CACHED // (len(rest) * laplacian.shape[-1]))
+    if laplacian.device.type == "cpu" and len(laplacian) > few:
+        # So few at a time that the states of a chunk stay in the cache.
+        shapes = zip(laplacian.split(few), moments.split(few), mean.split(few), strict=True)
         return torch.cat([signal(*shape, vectors, rest, program) for shape in shapes])
     result: Tensor = _Propagation.apply(laplacian, moments, mean, vectors, rest, program)
     return result

@@ -10,7 +10,7 @@ of p/q alone, so where the Gaussians are right everything is accepted and weight
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -115,24 +115,26 @@ class Draws:
 
 
 def anneal(
-    log_posterior: Callable[[Point], float],
+    log_posterior: Callable[[Sequence[Point]], Sequence[float]],
     mixture: Mixture,
     count: int,
     moves: int,
     generator: torch.Generator,
 ) -> Draws:
-    """`count` points of the posterior; log_posterior is -inf where a point means nothing.
+    """`count` points of the posterior.
 
-    Costs count * (1 + temperatures * moves) evaluations.
+    `log_posterior` takes many points at once and is -inf where one means nothing. Costs
+    count * (1 + temperatures * moves) evaluations.
     """
     mixture = mixture.widened()
 
-    def ratio_at(point: Point) -> float:
-        return log_posterior(point) - mixture.log_density(point)
+    def ratio_at(points: Sequence[Point]) -> Tensor:
+        known = torch.tensor(log_posterior(points), dtype=torch.float64)
+        return known - torch.tensor([mixture.log_density(point) for point in points]).double()
 
     drawn = [mixture.draw(generator) for _ in range(count)]
     labels, points = [label for label, _ in drawn], [point for _, point in drawn]
-    ratio = torch.tensor([ratio_at(p) for p in progress(points, "weighing draws")]).double()
+    ratio = ratio_at(points)
     effective = _effective(ratio) / count
     temperature, temperatures, length = 0.0, 0, FIRST_LENGTH
     rates: list[float] = []
@@ -142,16 +144,19 @@ def anneal(
         labels, points, ratio = [labels[i] for i in kept], [points[i] for i in kept], ratio[kept]
         temperature, temperatures = ahead, temperatures + 1
         for _ in progress(range(moves), f"moving draws (temperature {temperature:.2g})"):
-            accepted = 0
-            for i in range(count):
-                trial = mixture.neighbour(labels[i], points[i], length, generator)
-                chance = float(torch.rand((), generator=generator, dtype=torch.float64))
-                if trial is None:
-                    continue
-                new = ratio_at(trial)
-                if math.log(chance) < temperature * (new - float(ratio[i])):
-                    points[i], ratio[i], accepted = trial, new, accepted + 1
-            rates.append(accepted / count)
+            pairs = list(zip(labels, points, strict=True))
+            found = [mixture.neighbour(*pair, length, generator) for pair in pairs]
+            trials = [
+                point if trial is None else trial
+                for trial, point in zip(found, points, strict=True)
+            ]
+            new = ratio_at(trials)
+            chance = torch.rand(count, generator=generator, dtype=torch.float64)
+            accepted = chance.log() < temperature * (new - ratio)
+            accepted &= torch.tensor([trial is not None for trial in found])
+            points = [trials[i] if accepted[i] else points[i] for i in range(count)]
+            ratio = torch.where(accepted, new, ratio)
+            rates.append(float(accepted.double().mean()))
             length = min(1.0, max(SHORTEST, length * math.exp(rates[-1] - ACCEPTED)))
     rate = sum(rates) / max(len(rates), 1)
     return Draws(tuple(points), effective, rate, temperatures)

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.inversion.gauss_newton import Problem, ReconstructionSpec, State
+from spinmesh.inversion.reconstruction import Posterior
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.spectral import point_matrices
 from spinmesh.inversion.target import Target
+from spinmesh.inversion.unknowns import Unknowns
 from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
@@ -27,40 +29,52 @@ MULTIPLE = 20
 class Calibration:
     """Ranks of the truth among the posterior's draws, and its distance from Laplace's mean.
 
-    A calibrated posterior gives uniform ranks 0..draws (Talts et al. 2018). `laplace` is in
-    standard deviations.
+    A calibrated posterior gives uniform ranks 0..draws (Talts et al. 2018), also along directions
+    that depend on the data. Latent numbers themselves would all tell of the one or two directions
+    that the signal does not see. `laplace` is in standard deviations.
     """
 
-    quantities: tuple[str, ...]  # latent numbers, free quantities, volume
+    quantities: tuple[str, ...]  # directions, the best determined first; free quantities; volume
     ranks: Int[Tensor, "target quantity"]
     draws: int
-    laplace: Float[Tensor, "target latent"]
+    laplace: Float[Tensor, "target direction"]
 
     def coverage(self, level: float) -> Float[Tensor, " quantity"]:
         """Share of targets whose truth lies in the central interval of that level."""
-        outside = round((1 - level) / 2 * (self.draws + 1))
-        inside = (self.ranks >= outside) & (self.ranks <= self.draws - outside)
-        return inside.double().mean(0)
+        return self._inside(level).mean(0)
 
-    def laplace_coverage(self, level: float) -> Float[Tensor, " latent"]:
+    def laplace_coverage(self, level: float) -> Float[Tensor, " direction"]:
         """The same of the normal law at the best mode."""
-        half = float(torch.erfinv(torch.tensor(level, dtype=torch.float64))) * 2**0.5
-        return (self.laplace.abs() < half).double().mean(0)
+        return self._inside_laplace(level).mean(0)
 
     def rows(self) -> list[dict[str, float | str]]:
-        """A table: one row per quantity, and one for all."""
+        """A table: one row per quantity, and one for all.
+
+        A share's `_error` is its standard error, from the spread over targets, which are
+        independent; the quantities of one target are not.
+        """
         result: list[dict[str, float | str]] = []
         for number, name in enumerate((*self.quantities, "all")):
             row: dict[str, float | str] = {"quantity": name}
             for level in (0.5, 0.9):
-                sampled, laplace = self.coverage(level), self.laplace_coverage(level)
-                share = sampled.mean() if name == "all" else sampled[number]
-                row[f"coverage_{level:.0%}"] = float(share)
-                if name == "all" or number < len(laplace):
-                    share = laplace.mean() if name == "all" else laplace[number]
-                    row[f"laplace_coverage_{level:.0%}"] = float(share)
+                both = (self._inside(level), self._inside_laplace(level))
+                for kind, inside in zip(("coverage", "laplace_coverage"), both, strict=True):
+                    if name != "all" and number >= inside.shape[1]:
+                        continue
+                    share = inside.mean(1) if name == "all" else inside[:, number]
+                    row[f"{kind}_{level:.0%}"] = float(share.mean())
+                    row[f"{kind}_{level:.0%}_error"] = float(share.std() / len(share) ** 0.5)
             result.append(row)
         return result
+
+    def _inside(self, level: float) -> Float[Tensor, "target quantity"]:
+        """1 where the truth lies in the central interval of the draws."""
+        outside = round((1 - level) / 2 * (self.draws + 1))
+        return ((self.ranks >= outside) & (self.ranks <= self.draws - outside)).double()
+
+    def _inside_laplace(self, level: float) -> Float[Tensor, "target direction"]:
+        half = float(torch.erfinv(torch.tensor(level, dtype=torch.float64))) * 2**0.5
+        return (self.laplace.abs() < half).double()
 
 
 def calibrate(
@@ -91,16 +105,17 @@ def calibrate(
         clean = Target(acquisition, truth.prediction.attenuation)
         target = clean.noisy(snr, generator)
         own = problem.unknowns
-        posterior = reconstruct(target, model, tissue, spec, seed + number).posterior
-        samples = posterior.samples
-        drawn = torch.cat([samples.latent, samples.physics, _volumes(model, samples.latent)], 1)
-        z = own.latent(truth.point.latent)
-        values = torch.tensor(list(own.values(truth.point).values()), dtype=torch.float64)
-        true = torch.cat([z, values, _volumes(model, z[None])[0]])
+        # A stream of its own: with the target's seed starts and draws would know the truth.
+        own_seed = int(torch.randint(2**62, (), generator=generator))
+        posterior = reconstruct(target, model, tissue, spec, own_seed).posterior
+        samples, z = posterior.samples, own.latent(truth.point.latent)[None]
+        drawn, true = (_along_directions(own, posterior, x) for x in (samples.latent, z))
+        distance.append(true[0])
+        drawn = torch.cat([drawn, samples.physics, _volumes(model, samples.latent)], 1)
+        values = torch.tensor([list(own.values(truth.point).values())], dtype=torch.float64)
+        true = torch.cat([true, values, _volumes(model, z)], 1)
         ranks.append((drawn < true).sum(0))
-        spread = posterior.latent.covariance.diagonal().sqrt()
-        distance.append((z - posterior.latent.mean) / spread)
-    names = [f"latent {i}" for i in range(len(model.prior.mean))]
+    names = [f"direction {i + 1}" for i in range(len(model.prior.mean))]
     names += [free.label for free in spec.free]
     quantities = (*names, "volume")
     return Calibration(quantities, torch.stack(ranks), spec.samples, torch.stack(distance))
@@ -126,6 +141,17 @@ def _drawn(
         state = problem.state(point)
         if state is not None:
             return problem, state
+
+
+def _along_directions(
+    unknowns: Unknowns, posterior: Posterior, latents: Float[Tensor, "sample latent"]
+) -> Float[Tensor, "sample direction"]:
+    """Distances from Laplace's mean along its axes in units of the prior, over their spreads."""
+    L = unknowns.whitening
+    covariance = torch.linalg.solve(L, torch.linalg.solve(L, posterior.latent.covariance).T)
+    variance, axes = torch.linalg.eigh(covariance)
+    steps = torch.linalg.solve(L, (latents - posterior.latent.mean).T).T
+    return steps @ axes / variance.sqrt()
 
 
 def _uniform_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:

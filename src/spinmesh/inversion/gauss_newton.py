@@ -42,9 +42,9 @@ class ReconstructionSpec:
     what the shape model and the mesh cannot represent, and keeps noise-free targets finite.
     `minimum_volume` is the smallest element Jacobian allowed, as a fraction of the template's.
     Each of `starts` gets `scouts` iterations; the best `modes` and a spare one go on for
-    `iterations` at most; the best `modes` of them become modes of the posterior. `samples` are drawn from it: by annealed importance sampling with
-    `moves` moves a temperature, or from the Laplace approximation if `moves` is 0. The basis leaves
-    a tenth of the default floor.
+    `iterations` at most; the best `modes` of them become modes of the posterior. `samples` are
+    drawn from it: by annealed importance sampling with `moves` moves a temperature, or from the
+    Laplace approximation if `moves` is 0. The basis leaves a tenth of the default floor.
     """
 
     pose: Literal["known", "unknown"] = "known"
@@ -196,9 +196,14 @@ class Problem:
 
     def cost(self, state: State, noise: MagnitudeNoise | None = None) -> float:
         """-2 log posterior up to a constant: Rician deviance plus prior."""
-        noise = noise or self.noise
-        deviance = noise.deviance(self.target.attenuation, state.prediction.attenuation)
-        own = self.unknowns.gaussian_part(state.point)
+        return self.cost_of(state.point, state.prediction.attenuation, noise or self.noise)
+
+    def cost_of(
+        self, point: Point, signal: Float[Tensor, " measurement"], noise: MagnitudeNoise
+    ) -> float:
+        """The same of a point whose attenuations are known."""
+        deviance = noise.deviance(self.target.attenuation, signal)
+        own = self.unknowns.gaussian_part(point)
         return float(deviance.sum() + own @ own)
 
     def curvature(self, state: State, noise: MagnitudeNoise) -> Curvature:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spinmesh.bloch_torrey import MOST_DENSE_ON_CPU
+from spinmesh.fem import function_space
 from spinmesh.inversion.annealing import Component, Mixture, anneal
 from spinmesh.inversion.gauss_newton import Problem, State
 from spinmesh.inversion.reconstruction import Posterior, Samples
 from spinmesh.inversion.reflection import opposite_points
+from spinmesh.inversion.sensitivity import attenuation
 from spinmesh.inversion.shape_model import Gaussian
 from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import TetMesh
+from spinmesh.progress import progress
+from spinmesh.reduction import ReducedModel, reduce_shapes
 
 # Draws from the Gaussians that may fold before the rest is given up.
 ATTEMPTS = 100
@@ -68,10 +76,7 @@ def _samples(problem: Problem, mixture: Mixture, seed: int) -> Samples:
                 points.append(point)
         return _gathered(unknowns, points, {})
 
-    def log_posterior(point: Point) -> float:
-        state = problem.state(point)
-        return float("-inf") if state is None else -problem.cost(state) / 2
-
+    log_posterior = partial(as_batch if _small(problem) else one_by_one, problem)
     draws = anneal(log_posterior, mixture, spec.samples, spec.moves, generator)
     diagnostics = {
         "sampler_effective_share": draws.effective,
@@ -79,6 +84,40 @@ def _samples(problem: Problem, mixture: Mixture, seed: int) -> Samples:
         "sampler_temperatures": float(draws.temperatures),
     }
     return _gathered(unknowns, list(draws.points), diagnostics)
+
+
+def one_by_one(problem: Problem, points: Sequence[Point]) -> list[float]:
+    """Log posteriors up to a constant; -inf where the mesh folds."""
+    states = [problem.state(point) for point in progress(points, "weighing draws")]
+    return [float("-inf") if state is None else -problem.cost(state) / 2 for state in states]
+
+
+def _small(problem: Problem) -> bool:
+    """Whether one tissue and a basis of fixed size on a small template let shapes be a batch."""
+    basis, size = problem.spec.basis, len(function_space(problem.unknowns.model.basis.template))
+    fixed = basis.kind == "krylov" and not basis.adaptive
+    return fixed and size <= MOST_DENSE_ON_CPU and not problem.unknowns.free
+
+
+def as_batch(problem: Problem, points: Sequence[Point]) -> list[float]:
+    """The same, all shapes at once: seven times faster on 42 points and 24 measurements."""
+    own, acquisition, basis = problem.unknowns, problem.target.acquisition, problem.spec.basis
+    result = [float("-inf")] * len(points)
+    shapes = [own.shape(point) for point in points]
+    valid = [i for i, shape in enumerate(shapes) if problem.valid(shape)]
+    if not valid:
+        return result
+    longest = max(sequence.echo_time for sequence in acquisition.sequences)
+    reduced = reduce_shapes(
+        own.model.basis.template, torch.stack([shapes[i] for i in valid]), own.tissue,
+        basis.degree, basis.blocks or 0, 1 / longest,
+    )  # fmt: skip
+    turn = torch.stack([points[i].rotation for i in valid])
+    moments = torch.einsum("sab,sbjk->sajk", turn, reduced.moments)
+    signals = attenuation(ReducedModel(reduced.laplacian, moments, reduced.mean), acquisition)
+    for i, signal in zip(valid, signals, strict=True):
+        result[i] = -problem.cost_of(points[i], signal, problem.noise) / 2
+    return result
 
 
 def _gathered(unknowns: Unknowns, points: list[Point], diagnostics: dict[str, float]) -> Samples:

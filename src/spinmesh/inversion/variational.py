@@ -29,7 +29,8 @@ REPORT_EVERY = 5
 # Muon's steps have unit spectral norm, AdamW's unit entries: its rate is this much larger.
 MUON_RATE = 10.0
 WARM_UP = 0.05
-# Mean information (nats) below which a latent is not in use; those in use carry several times as much.
+# Mean information (nats) below which a latent is not in use; those in use carry more than that
+# three times over.
 IDLE = 0.25
 
 
@@ -73,9 +74,10 @@ def train_variational(
     """Descend |x - D(z)|^2 / 2 s^2 + KL(q(z|x) | N(0, 1)), s lowered to LAST_ERROR.
 
     The latents that the shapes do not need fall back to the prior, where the decoder ignores them.
-    They are removed: a search has a handful of live unknowns instead of `latent`. `unit` is the root of the
-    template's volume (um^1.5): scores over it are um RMS. Returns the state (float64) and rows of
-    epoch, training and validation error as a fraction of the variance. Trains in float32.
+    They are removed: a search has a handful of live unknowns instead of `latent`. `unit` is the
+    root of the template's volume (um^1.5): scores over it are um RMS. Returns the state (float64)
+    and rows of epoch, training and validation error as a fraction of the variance. Trains in
+    float32.
     """
     x, held = (scores / unit).float(), (validation / unit).float()
     state = _start(x, latent, width, generator)

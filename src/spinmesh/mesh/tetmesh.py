@@ -88,6 +88,17 @@ class TetMesh:
         """The same connectivity at other node coordinates."""
         return TetMesh(points, self.tets, self.compartment, self.name if name is None else name)
 
+    def part(self, label: int) -> TetMesh:
+        """One compartment as a mesh of its own; MeshError if there is none of that label."""
+        inside = self.compartment == label
+        if not bool(inside.any()):
+            raise MeshError(
+                f"{self.name}: no compartment {label}. It has {', '.join(map(str, self.labels))}."
+            )
+        used, tets = torch.unique(self.tets[inside], return_inverse=True)
+        name = f"{self.name}, compartment {label}"
+        return TetMesh(self.points[used], tets, self.compartment[inside], name)
+
 
 def corner_volumes(points: Float[Tensor, "point 3"], tets: Int[Tensor, "tet node"]) -> Tensor:
     """Signed volume (um^3) of each tet spanned by its four corners; differentiable in points."""

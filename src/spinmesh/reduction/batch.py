@@ -29,10 +29,12 @@ def reduce_shapes(
     tissue: Tissue,
     degree: int = 3,
     blocks: int = 3,
+    least_shift: float = 0.0,
 ) -> ReducedModel:
     """Operators of every shape in its own polynomial-seeded Krylov basis; a batch on one device.
 
-    The device is that of `points`. The spans are those of `krylov_span`; directions that a shape
+    The device is that of `points`. The spans are those of `krylov_span`, or of `reduce_mesh` if the
+    shift is at least the rate (1/ms) of the longest echo; directions that a shape
     lacks become zero functions, which nothing excites. Not differentiable: `project` on a shape's
     own span is. Raises ReductionError beyond MOST_DENSE dofs or if a shape is folded.
     """
@@ -45,7 +47,8 @@ def reduce_shapes(
     with torch.no_grad():
         dense = _Dense.of(template, space, points, tissue.to(str(points.device)))
         rates = [
-            slowest_rate(template.with_points(own), tissue) for own in points.to("cpu").unbind()
+            max(slowest_rate(template.with_points(own), tissue), least_shift)
+            for own in points.to("cpu").unbind()
         ]
         factor = dense.factorised(points.new_tensor(rates)[:, None, None] * dense.mass)
         last = dense.orthonormal(dense.monomials(degree), dense.empty)

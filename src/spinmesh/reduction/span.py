@@ -15,8 +15,9 @@ from spinmesh.fem import Matrices, Space
 from spinmesh.mesh import TetMesh
 from spinmesh.tissue import Tissue
 
-# Directions this much smaller than before orthogonalisation are rounding, not span.
-DEPENDENT = 1e-10
+# Directions this much smaller than before orthogonalisation are rounding, not span: the Gram matrix
+# of a hundred columns has eigenvalues of 1e-15 where there is nothing.
+DEPENDENT = 1e-7
 
 
 @dataclass(frozen=True, eq=False)

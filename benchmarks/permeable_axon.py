@@ -1,0 +1,214 @@
+"""Shape of an axon and the permeability of its membrane, together, from one noisy signal.
+
+python benchmarks/permeable_axon.py --out benchmarks/results
+
+Straight, bent and beaded axons inside a surrounding whose outer wall is smooth and as wide as it
+likes. The targets lie on a finer mesh with a basis of their own, at SNR 50; their permeabilities
+range over a factor of four. About 30 CPU s per target; a table that is there already is continued.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import spinmesh
+from spinmesh.inversion.metrics import volume
+from spinmesh.inversion.posterior import vertex_spread
+from spinmesh.mesh import PARAMETERS
+from spinmesh.writing import complete_or_absent
+
+OUTER, LENGTH, MEMBRANE = 7.0, 16.0, 3.5  # um, of the template
+KAPPA, FACTOR = 0.05, 0.7  # um/ms a priori, and the spread of its logarithm
+SNR = 50.0
+FAMILIES = ("straight", "bend_twist", "beading")
+RANGES = {
+    "radius": (5.5, 8.5),
+    "length": (13.0, 19.0),
+    "bend": (0.0, 0.12),
+    "bend_direction": (0.0, 6.28),
+    "bead_amplitude": (0.0, 0.3),
+    "bead_count": (1.0, 2.0),
+    "bead_phase": (0.0, 6.28),
+}
+# The axon's mean radius as a part of the surrounding's.
+MEMBRANES = (0.45, 0.65)
+
+
+def main() -> None:
+    """A row per target, added to the table as soon as it is known."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--family", choices=FAMILIES, action="append")
+    parser.add_argument("--targets", type=int, default=3, help="of each family")
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model = shape_model(template(2, 4), per_family=80, latent=8)
+    for number in range(arguments.targets):
+        for family in arguments.family or FAMILIES:
+            add_row(arguments.out / "permeable_axon.csv", model, family, number)
+
+
+def template(rings: int, layers: int) -> spinmesh.TetMesh:
+    """Compartment 1 is the axon, 2 its surrounding; an even number of rings."""
+    size = spinmesh.SweptDisk(rings, layers, OUTER, LENGTH)
+    return spinmesh.nested_cylinder(size, inner_rings=rings // 2)
+
+
+def surrounded(mesh: spinmesh.TetMesh, parameters: Tensor, membrane: float) -> Tensor:
+    """Points (um) of a deformed template whose outer wall shares the axon's path, not its beads.
+
+    `membrane` is the axon's mean radius as a part of the outer one. Radii are stretched linearly on
+    either side of the membrane.
+    """
+    values = dict(zip(PARAMETERS, parameters.tolist(), strict=True))
+    radius = mesh.points[:, :2].norm(dim=1)
+    along = 2 * math.pi * values["bead_count"] * mesh.points[:, 2] / LENGTH
+    bead = 1 + values["bead_amplitude"] * torch.sin(along + values["bead_phase"])
+    inner = radius * membrane * OUTER / MEMBRANE
+    share = (radius - MEMBRANE) / (OUTER - MEMBRANE)
+    outer = (1 - share) * membrane * OUTER + share * OUTER / bead
+    stretch = torch.where(radius > MEMBRANE, outer, inner) / radius.clamp_min(1e-12)
+    points = torch.cat([mesh.points[:, :2] * stretch[:, None], mesh.points[:, 2:]], 1)
+    return spinmesh.deform(mesh.with_points(points), parameters)
+
+
+def drawn(mesh: spinmesh.TetMesh, family: str, count: int, seed: int) -> spinmesh.Substrates:
+    """Shapes of a family with a seeded membrane each."""
+    table = spinmesh.sample_substrates(mesh, {family: count}, RANGES, {"train": 1.0}, seed)
+    generator = torch.Generator().manual_seed(seed)
+    low, high = MEMBRANES
+    membranes = low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
+    pairs = zip(table.parameters, membranes.tolist(), strict=True)
+    points = torch.stack([surrounded(mesh, row, membrane) for row, membrane in pairs])
+    return spinmesh.Substrates(
+        mesh, points, table.parameters, table.names, table.family, table.split
+    )
+
+
+def shape_model(mesh: spinmesh.TetMesh, per_family: int, latent: int) -> spinmesh.ShapeModel:
+    """Principal components of all families; trained on seeds that no target has."""
+    parts = [drawn(mesh, family, per_family, seed) for seed, family in enumerate(FAMILIES)]
+    points, parameters = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("points", "parameters")
+    )
+    family = tuple(name for part in parts for name in part.family)
+    split = ("train",) * len(family)
+    table = spinmesh.Substrates(mesh, points, parameters, parts[0].names, family, split)
+    spec = spinmesh.ShapeModelSpec(
+        kind="pca", latent=latent, modes=200, scores=latent, width=8, epochs=1
+    )
+    return spinmesh.train_shape_model(table, spec, seed=1)
+
+
+def protocol() -> spinmesh.Acquisition:
+    """135 measurements: b = 1, 4 and 15 ms/um^2, 15 directions; 10, 30 and 60 ms tell exchange."""
+    generator = torch.Generator().manual_seed(1)
+    direction = torch.nn.functional.normalize(torch.randn((15, 3), generator=generator).double())
+    b = torch.tensor([1.0, 4.0, 15.0]).repeat_interleave(15).repeat(3)
+    Delta = torch.tensor([10.0, 30.0, 60.0]).repeat_interleave(45)
+    return spinmesh.Acquisition.pgse(b, direction.repeat(9, 1), delta=3.0, Delta=Delta)
+
+
+def water(permeability: float) -> spinmesh.Tissue:
+    """2 um^2/ms on both sides of the membrane."""
+    free = spinmesh.Tissue.uniform(2.0, labels=(1, 2))
+    return spinmesh.Tissue(
+        free.labels, free.diffusivity, free.t2, free.density, {(1, 2): permeability}
+    )
+
+
+def target_seed(family: str, number: int) -> int:
+    """Of a target's shape and noise."""
+    return 100 * (1 + FAMILIES.index(family)) + number
+
+
+def target(
+    mesh: spinmesh.TetMesh, family: str, number: int, snr: float
+) -> tuple[spinmesh.Target, float]:
+    """A shape that no model has seen, its signal at `snr`, and its permeability (um/ms)."""
+    seed = target_seed(family, number)
+    shape = drawn(mesh, family, 1, seed)
+    permeability = KAPPA * 2.0 ** (number % 3 - 1)
+    basis = spinmesh.Basis(tolerance=2e-5)
+    seen = spinmesh.simulate_target(shape, water(permeability), protocol(), basis, snr, seed)
+    return seen, permeability
+
+
+def reconstruction() -> spinmesh.ReconstructionSpec:
+    """Permeability and shape are free, from three starts."""
+    membrane = spinmesh.Free("permeability", (1, 2), spread=FACTOR)
+    return spinmesh.ReconstructionSpec(free=(membrane,), starts=3)
+
+
+def found(
+    seen: spinmesh.Target, model: spinmesh.ShapeModel, how: spinmesh.ReconstructionSpec, seed: int
+) -> spinmesh.Reconstruction:
+    """Shape and permeability of a target."""
+    return spinmesh.reconstruct(seen, model, water(KAPPA), how, seed)
+
+
+def scores(
+    result: spinmesh.Reconstruction, model: spinmesh.ShapeModel, truth: Tensor, permeability: float
+) -> dict[str, float]:
+    """Errors of the axon beside those of the mean training shape; and of its permeability.
+
+    `truth` are the true points on the model's template, with which those of a shape are compared,
+    modulo translation and point reflection. `decoder` is the truth encoded and decoded.
+    """
+    template = model.basis.template
+    shapes = {
+        "": result.mesh.points,
+        "_mean_shape": model.mean_points,
+        "_decoder": model.decode(model.encode(truth)),
+    }
+    own = template.with_points(truth)
+    axon = torch.unique(template.tets[template.compartment == 1])
+    row: dict[str, float] = {}
+    for name, points in shapes.items():
+        apart = vertex_spread(own, template, points[None])[axon]
+        row[f"axon_error{name}"] = float(apart.square().mean().sqrt())
+        share = volume(template.with_points(points).part(1)) / volume(own.part(1))
+        row[f"volume_error{name}"] = abs(share - 1)
+    logarithm = result.posterior.samples.physics[:, 0].log()
+    off = math.log(result.metrics["permeability 1-2"] / permeability)
+    return row | {
+        "permeability": result.metrics["permeability 1-2"],
+        "permeability_spread": result.metrics["permeability 1-2 spread"],
+        "permeability_true": permeability,
+        "spreads_off": off / float(logarithm.std()),
+        "chi2_per_measurement": result.metrics["chi2_per_measurement"],
+    }
+
+
+def add_row(path: Path, model: spinmesh.ShapeModel, family: str, number: int) -> None:
+    """Reconstruct one target, unless the table has it."""
+    rows: list[Mapping[str, object]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    if any((row["family"], row["target"]) == (family, str(number)) for row in rows):
+        return
+    seen, permeability = target(template(4, 6), family, number, SNR)
+    start = time.process_time()
+    result = found(seen, model, reconstruction(), number)
+    took = time.process_time() - start
+    same = drawn(model.basis.template, family, 1, target_seed(family, number)).points[0]
+    found_scores = scores(result, model, same, permeability)
+    row = {name: f"{value:.4g}" for name, value in found_scores.items()}
+    rows.append({"family": family, "target": number, **row, "cpu_s": f"{took:.0f}"})
+    with complete_or_absent(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
