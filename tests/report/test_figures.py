@@ -172,7 +172,7 @@ def test_the_comparison_shows_every_metric_model_and_set(tmp_path, images) -> No
     ]
     points = plot_points(pair, sets, tmp_path / "p.png")
     assert len(points.axes) == 3
-    assert "edm, 1.50 of the floor" in points.axes[1].get_title(loc="left")
+    assert "edm, 1.50" in points.axes[1].get_title(loc="left")
 
 
 def test_a_drawing_that_fails_leaves_nothing_behind(tmp_path) -> None:

@@ -81,7 +81,7 @@ CODE = {
     "plot_signals": ("spinmesh.report.signals",),
     "plot_reconstruction": ("spinmesh.report.reconstruction",),
     "plot_synthesis": ("spinmesh.report.synthesis",),
-    "plot_scores": ("spinmesh.report.scores",),
+    "plot_scores": ("spinmesh.report.scores", "spinmesh.io.drawn"),
     "plot_phantom": ("spinmesh.report.phantom",),
     "summarise": ("spinmesh.report.summary",),
 }

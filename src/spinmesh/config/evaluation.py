@@ -44,7 +44,7 @@ ALLEN_CAHN: dict[str, Any] = {
 }
 CONTESTANTS = {
     "edm": Contestant(),
-    "vp": Contestant(sde="vp", target="dsm"),
+    "vp": Contestant(sde="vp", sde_parameters={"beta_max": 15.5}, target="dsm"),
     "double-well": Contestant(target="malliavin-a", **DOUBLE_WELL),
     "local": Contestant(target="local-dsm", **DOUBLE_WELL),
     "ito": Contestant(target="ito", **DOUBLE_WELL),
@@ -70,7 +70,7 @@ class PointEvaluation(Section):
     """Train points."""
     draws: int = Field(32_000, ge=2)
     """Points drawn; with as many as there are train points, chance alone costs up to 1.4."""
-    iterations: PositiveInt = 2000
+    iterations: PositiveInt = 3000
     """Training steps."""
     batch: PositiveInt = 256
     """Points per step."""
@@ -78,7 +78,7 @@ class PointEvaluation(Section):
     """Units of a hidden layer."""
     learning_rate: PositiveFloat = 4e-3
     """Of Adam."""
-    evaluations: int = Field(64, ge=4)
+    evaluations: int = Field(40, ge=4)
     """Of the network, for one drawn point."""
 
     def seeds_from(self, seed: int) -> range:

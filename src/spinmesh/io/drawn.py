@@ -26,7 +26,7 @@ def _encode_drawn(drawn: Drawn) -> xr.Dataset:
     samples = xr.Variable(pixels, drawn.samples.numpy(), {"units": "1"})
     attributes = {
         "model": drawn.model,
-        "seed": drawn.seed,
+        "trained_from": drawn.seed,  # The attribute "seed" is the run's.
         "train_seconds": drawn.train_seconds,
         "draw_seconds": drawn.draw_seconds,
     }
@@ -37,7 +37,7 @@ def _decode_drawn(dataset: xr.Dataset) -> Drawn:
     keys = ("train_seconds", "draw_seconds")
     return Drawn(
         dataset.attrs["model"],
-        int(dataset.attrs["seed"]),
+        int(dataset.attrs["trained_from"]),
         torch.from_numpy(np.array(dataset["samples"])),
         *(float(dataset.attrs[key]) for key in keys),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from spinmesh.report.style import BLUE, COLOURS, GREY, INK, VERMILLION, blank, picture
 from spinmesh.report.synthesis import draw_grid
@@ -40,7 +41,7 @@ PANELS = {
     "two_point_error": "Two-point function, error",
     "pixel_w1": "Grey levels, W1",
     "sliced_w2": "8 x 8 patches, sliced W2",
-    "mmd": "MMD of image features (number: p)",
+    "mmd": "MMD of features (and p)",
     "memorisation": "Memorisation (1: new, 0: copy)",
 }
 FLOOR = "train images"
@@ -59,7 +60,7 @@ def plot_models(
             axes.set_title(title)
         for axes in grid[:, 1:3].flat:
             axes.tick_params(labelleft=False)
-        _draw_curves(grid[:, 3], images, drawn)
+        _draw_curves(list(grid[:, 3]), images, drawn)
     return figure
 
 
@@ -78,6 +79,8 @@ def _draw_metric(axes: Axes, rows: Sequence[Row], metric: str) -> None:
     axes.set_yticks(range(len(names)), [TITLES.get(name, name) for name in names])
     axes.invert_yaxis()
     axes.set_xscale("linear" if metric == "memorisation" else "log")
+    # Labels of minor ticks would run into each other.
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.15)
 
 
@@ -97,11 +100,11 @@ def _draw_curves(panels: Sequence[Axes], images: ImageSet, drawn: Sequence[Drawn
         panels[1].plot(distance, two_point(one.samples) - pairs, color=colour, ls=dashes)
     panels[0].axhline(1, color=INK, lw=1)
     panels[0].set(yscale="log", xlabel="spatial frequency (1/µm)")
-    panels[0].set_title("Spectrum over held-out images'")
+    panels[0].set_title("Spectrum, ratio to held out")
     panels[0].legend(fontsize=7)
     panels[1].axhline(0, color=INK, lw=1)
     panels[1].set(xlabel="distance (µm)")
-    panels[1].set_title("Two-point function minus held-out images'")
+    panels[1].set_title("Two-point function, difference")
 
 
 def plot_gallery(images: ImageSet, drawn: Sequence[Drawn], path: str | Path) -> Figure:
@@ -122,7 +125,7 @@ def plot_gallery(images: ImageSet, drawn: Sequence[Drawn], path: str | Path) -> 
 
 
 def plot_points(rows: Sequence[Row], sets: Sequence[PointDraws], path: str | Path) -> Figure:
-    """Train points and what each model drew from the first seed; the mean ratio to the floor."""
+    """Train points and what each model drew from the first seed, with the mean ratio to the floor."""
     width = 1 + max(len(draws.models) for draws in sets)
     with picture(path, 3.0 * width, 3.2 * len(sets)) as figure:
         grid = figure.subplots(len(sets), width, squeeze=False)
@@ -131,7 +134,7 @@ def plot_points(rows: Sequence[Row], sets: Sequence[PointDraws], path: str | Pat
             clouds |= dict(zip(draws.models, draws.drawn[0], strict=True))
             for axes, (name, points) in zip(line, clouds.items(), strict=False):
                 x, y = points[:SHOWN].T
-                blank(axes).plot(x, y, ".", ms=1, alpha=0.4, color=INK if name in TITLES else GREY)
+                blank(axes).plot(x, y, ".", ms=1, alpha=0.4, color=BLUE if name in TITLES else GREY)
                 axes.set(xlim=(-2.5, 2.5), ylim=(-2.5, 2.5), aspect="equal")
                 axes.set_title(f"{draws.name}: {_caption(name, draws.name, rows)}", fontsize=9)
     return figure
@@ -142,4 +145,4 @@ def _caption(model: str, name: str, rows: Sequence[Row]) -> str:
     if not own:
         return model
     distance, floor = (mean(float(row[key]) for row in own) for key in ("sliced_w2", "floor"))
-    return f"{model}, {distance / floor:.2f} of the floor"
+    return f"{model}, {distance / floor:.2f}"

@@ -10,7 +10,13 @@ from statistics import mean
 import torch
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.evaluation import Images, compare, mmd, two_point_error
+from spinmesh.synthesis.evaluation import (
+    Images,
+    compare,
+    mmd,
+    nearest_distance,
+    two_point_error,
+)
 from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
@@ -90,7 +96,11 @@ def baselines(images: ImageSet, count: int, seed: int) -> list[Drawn]:
 
 
 def score_models(drawn: Sequence[Drawn], images: ImageSet) -> list[Row]:
-    """Every metric of every model and seed; of each seed the baselines come first."""
+    """Every metric of every model and seed; of each seed the baselines come first.
+
+    `memorisation` is the median distance to the nearest of all train images over that to the
+    nearest of the reference: 0 for copies, and for new images what the floor has.
+    """
     seeds = sorted({one.seed for one in drawn})
     count = max(len(one.samples) for one in drawn)
     entries = [base for seed in seeds for base in baselines(images, count, seed)]
@@ -104,6 +114,9 @@ def _row(one: Drawn, images: ImageSet) -> Row:
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(one.seed))
         train = train[order[len(one.samples) :]]
     found = compare(one.samples, train, test, one.seed)
+    # Unlike `compare`, which lets as many train as test images compete: no copy may go unseen.
+    ratio = nearest_distance(one.samples, train) / nearest_distance(one.samples, test)
+    found["memorisation"] = float(ratio.median())
     distance, p = mmd(one.samples, test, one.seed)
     found |= {"two_point_error": two_point_error(one.samples, test), "mmd": distance, "mmd_p": p}
     row: Row = {"model": one.model, "seed": one.seed}

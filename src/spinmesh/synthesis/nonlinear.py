@@ -307,9 +307,10 @@ class AllenCahn(ChainSDE):
 def cubic_flow(y: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
     """The flow of y' = y - y^3, y e^t / sqrt(1 + y^2 (e^2t - 1)), and its two derivatives in y."""
     growth = math.exp(time)
-    q = 1 + y**2 * (growth**2 - 1)
-    slope = growth * q**-1.5
-    return growth * y * q**-0.5, slope, -3 * y * (growth**2 - 1) / q * slope
+    root = (1 + y * y * (growth**2 - 1)).rsqrt()
+    square = root * root
+    slope = growth * root * square
+    return growth * y * root, slope, -3 * (growth**2 - 1) * y * square * slope
 
 
 SDES: dict[str, Callable[..., ChainSDE]] = {

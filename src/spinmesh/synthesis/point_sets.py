@@ -32,7 +32,7 @@ from spinmesh.synthesis.training import FitSpec, fit
 Points = Float[Tensor, "_ 2"]
 MODELS: dict[str, tuple[ChainSDE, str]] = {
     "edm": (VE(0.002, 20.0), "denoiser"),
-    "vp": (VP(), "dsm"),
+    "vp": (VP(beta_max=12.0), "dsm"),  # The highest noise level is that of VE.
     "double-well": (DoubleWell(1.0, 0.7, 3.0), "malliavin-a"),
 }
 # Mean and deviation of log sigma in training, for the target `denoiser`.
@@ -52,11 +52,11 @@ class PointSpec:
 
     points: int = 8000
     draws: int = 32_000
-    iterations: int = 2000
+    iterations: int = 3000
     batch: int = 256
     width: int = 128
     learning_rate: float = 4e-3
-    evaluations: int = 64
+    evaluations: int = 40
 
     def __post_init__(self) -> None:
         FitSpec(self.iterations, self.batch, self.learning_rate)
