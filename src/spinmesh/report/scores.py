@@ -125,7 +125,7 @@ def plot_gallery(images: ImageSet, drawn: Sequence[Drawn], path: str | Path) -> 
 
 
 def plot_points(rows: Sequence[Row], sets: Sequence[PointDraws], path: str | Path) -> Figure:
-    """Train points and what each model drew from the first seed, with the mean ratio to the floor."""
+    """Train points, and what each model drew from the first seed with its ratio to the floor."""
     width = 1 + max(len(draws.models) for draws in sets)
     with picture(path, 3.0 * width, 3.2 * len(sets)) as figure:
         grid = figure.subplots(len(sets), width, squeeze=False)

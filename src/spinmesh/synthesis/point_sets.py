@@ -228,8 +228,7 @@ def _reversed(
         return weight.score(x, t.expand(len(x)))
 
     *_, (x, _) = task.chain(data, generator)
-    times = sde.grid(spec.evaluations).flip(0).float()
-    times = times[times >= task.times[1]]
+    times = sde.grid(spec.evaluations).flip(0)[:-1].float()
     x = euler_maruyama(sde, score, x, times, generator)
     last = times[-1]
     return x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))
