@@ -1,6 +1,7 @@
 # make run      sets itself up, then runs all four stages      CONFIG=config/config.yaml CORES=2
 # make phantom  a diffusion series of crossing bundles: NIfTI, bval, bvec
 # make paper    the published experiment (config/paper.yaml), its table and figures
+# make synthesis  score models compared (config/synthesis.yaml): tables and galleries
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -19,10 +20,10 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run paper phantom unlock report test check schema clean
+.PHONY: help setup run paper phantom synthesis unlock report test check schema clean
 
 help:
-	@echo "make run | paper | phantom | unlock | report | test | check | schema | setup | clean"
+	@echo "make run | paper | phantom | synthesis | unlock | report | test | check | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -53,6 +54,10 @@ phantom: $(STAMP)
 paper: CONFIG = config/paper.yaml
 paper: $(STAMP)
 	@$(SNAKEMAKE) paper
+
+synthesis: CONFIG = config/synthesis.yaml
+synthesis: $(STAMP)
+	@$(SNAKEMAKE) evaluate_scores
 
 # A killed run leaves its lock behind. Only when no other run is at work in this folder.
 unlock: $(STAMP)

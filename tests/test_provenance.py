@@ -66,7 +66,7 @@ def test_comments_docstrings_and_layout_do_not_count(source: Path) -> None:
 
 STAGES = {"mesh", "simulate", "target", "reconstruct", "synthesise"}
 # Asked for by name, on demand: their own stages and figures.
-ON_DEMAND = {"voxels", "bundles", "phantom", "held_out", "paper"}
+ON_DEMAND = {"voxels", "bundles", "phantom", "held_out", "paper", "scores"}
 FIGURES = {
     "plot_meshes",
     "plot_signals",
@@ -74,6 +74,7 @@ FIGURES = {
     "plot_synthesis",
     "plot_phantom",
     "plot_paper",
+    "plot_scores",
 }
 
 
@@ -121,7 +122,7 @@ def test_a_statement_changes_the_stages_that_use_its_file(
     [
         ("report/style.py", FIGURES),
         ("report/meshes.py", {"plot_meshes", "plot_signals"}),
-        ("synthesis/training.py", {"plot_synthesis", "summarise"}),
+        ("synthesis/training.py", {"plot_synthesis", "plot_scores", "summarise"}),
         ("inversion/metrics.py", {"plot_reconstruction", "plot_paper"}),
     ],
 )

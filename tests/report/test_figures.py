@@ -14,7 +14,10 @@ from matplotlib.image import imread
 from spinmesh.inversion import Gaussian, ShapeModelSpec, profile, train_shape_model
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import (
+    plot_gallery,
     plot_meshes,
+    plot_models,
+    plot_points,
     plot_reconstruction,
     plot_signals,
     plot_synthesis,
@@ -22,6 +25,7 @@ from spinmesh.report import (
 )
 from spinmesh.report.reconstruction import aligned, radius_spread
 from spinmesh.report.style import picture
+from spinmesh.synthesis import Drawn, PointDraws, score_models
 
 
 @pytest.fixture
@@ -153,6 +157,22 @@ def test_synthesis_shows_three_grids_spectra_loss_and_table(
     table = [text.get_text() for text in figure.axes[-1].texts]
     for value in ("0.123", "0.057", "1.891"):
         assert table.count(value) == 5, "one per metric"
+
+
+def test_the_comparison_shows_every_metric_model_and_set(tmp_path, images) -> None:
+    drawn = [Drawn(name, 1, images.images[k : k + 8], 1.0, 1.0) for k, name in enumerate("ab")]
+    rows = score_models(drawn, images)
+    assert_picture(tmp_path / "m.png", plot_models(rows, images, drawn, tmp_path / "m.png"), 8)
+    gallery = plot_gallery(images, drawn, tmp_path / "g.png")
+    assert [axes.get_title(loc="left") for axes in gallery.axes] == ["Held out", "a", "b"]
+    clouds = torch.randn(1, 2, 40, 2, generator=torch.Generator().manual_seed(1))
+    sets = [PointDraws("checkerboard", ("edm", "vp"), (1,), clouds[:, 0], clouds, clouds[0, :1, 0])]
+    pair = [
+        {"set": "checkerboard", "model": m, "sliced_w2": 0.3, "floor": 0.2} for m in ("edm", "vp")
+    ]
+    points = plot_points(pair, sets, tmp_path / "p.png")
+    assert len(points.axes) == 3
+    assert "edm, 1.50" in points.axes[1].get_title(loc="left")
 
 
 def test_a_drawing_that_fails_leaves_nothing_behind(tmp_path) -> None:

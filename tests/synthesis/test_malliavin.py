@@ -87,19 +87,19 @@ def test_linear_weight_is_the_noise_over_its_standard_deviation():
 
 
 def chain_density(equation, x0, steps, end, edges):
-    """Density of the Euler chain at `edges`, by Chapman-Kolmogorov quadrature on a fine grid."""
+    """Density of the chain at `edges`, by Chapman-Kolmogorov quadrature on a fine grid."""
     h = end / steps
     a = float(equation.noise(torch.zeros(()))) * math.sqrt(h)
     # Trapezoid on a grid of spacing << a converges faster than any power.
     grid = torch.linspace(-3.5, 3.5, int(7 / (a / 6)), dtype=F64)
-    mean = grid + h * equation.drift(grid, grid)
+    mean = equation.move(grid, grid, h)
 
     def kernel(y, centre):
         z = (y[:, None] - centre) / a
         return torch.exp(-0.5 * z**2) / (a * math.sqrt(2 * math.pi))
 
     first = torch.tensor([x0], dtype=F64)
-    p = kernel(grid, first + h * equation.drift(first, first))[:, 0]
+    p = kernel(grid, equation.move(first, first, h))[:, 0]
     step = kernel(grid, mean) * (grid[1] - grid[0])
     for _ in range(steps - 2):
         p = step @ p

@@ -111,9 +111,35 @@ def test_a_step_that_cannot_be_inverted_is_refused():
     x0 = torch.linspace(-1.5, 1.5, 5, dtype=F64)[:, None]
     times = torch.tensor([0.0, 0.1, 0.9], dtype=F64)
     coupled = nonlinear.CoupledDrift(lambda x: x - x**3, 0.7)
-    for equation in (nonlinear.DoubleWell(), coupled):
+    for equation in (nonlinear.OwnDrift(lambda x: x - x**3, 0.7), coupled):
         with pytest.raises(ConfigError, match=r"0\.8 is not invertible"):
             list(chains.bismut_chain(equation, x0, times, seeded(0), chains.local_gains(times)))
+
+
+def test_the_cubic_flow_is_a_flow_with_its_derivatives():
+    """Two half steps are one, the first is the drift's to second order, and J > 0 at any length."""
+    y, one = torch.linspace(-4, 4, 33, dtype=F64), torch.ones(33, dtype=F64)
+    whole, slope, curvature = nonlinear.cubic_flow(y, 0.8)
+    halves = nonlinear.cubic_flow(nonlinear.cubic_flow(y, 0.4)[0], 0.4)[0]
+    torch.testing.assert_close(whole, halves, rtol=1e-12, atol=1e-12)  # A few roundings.
+    for k, derivative in enumerate((slope, curvature)):
+        numeric = jvp(lambda x, k=k: nonlinear.cubic_flow(x, 0.8)[k], (y,), (one,))[1]
+        torch.testing.assert_close(numeric, derivative, rtol=1e-11, atol=1e-11)
+    # h^2 / 2 times b b', which is 60 x 47 at the ends.
+    gap = nonlinear.cubic_flow(y, 1e-5)[0] - y - 1e-5 * (y - y**3)
+    assert gap.abs().max() < 1e-10 / 2 * 60 * 47 * 1.1
+    assert bool((nonlinear.cubic_flow(y, 5.0)[1] > 0).all())
+
+
+def test_a_settled_prior_is_the_limit_of_the_chain_not_of_the_equation():
+    """At the horizon steps are long; the variance of the chain's own limit is several % larger."""
+    well = nonlinear.DoubleWell(1.0, 1.2, 6.0)
+    x = well.prior(torch.zeros(20_000, dtype=F64), seeded(1))
+    settled = sampling.settled(well, x, seeded(2))
+    again = sampling.settled(well, settled, seeded(3))
+    # Variances of 20,000 numbers: 0.8 % each.
+    assert abs(float(again.var() / settled.var()) - 1) < 0.04
+    assert float(settled.var() / x.var()) > 1.05
 
 
 def test_reverse_steps_of_a_cubic_drift_stay_bounded():

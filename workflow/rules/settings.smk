@@ -60,6 +60,7 @@ CODE = {
         "spinmesh.config.physics",
     ),
     "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
+    "scores": ("spinmesh.synthesis", "spinmesh.io.drawn", "spinmesh.config.evaluation"),
     "bundles": ("spinmesh.synthesis.bundles", "spinmesh.io.images", "spinmesh.config.inference"),
     "phantom": (
         "spinmesh.phantom",
@@ -80,6 +81,7 @@ CODE = {
     "plot_signals": ("spinmesh.report.signals",),
     "plot_reconstruction": ("spinmesh.report.reconstruction",),
     "plot_synthesis": ("spinmesh.report.synthesis",),
+    "plot_scores": ("spinmesh.report.scores", "spinmesh.io.drawn"),
     "plot_phantom": ("spinmesh.report.phantom",),
     "summarise": ("spinmesh.report.summary",),
 }
@@ -123,3 +125,15 @@ IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
     "phantom": CONFIG.phantom.model_dump(exclude={"label", "acquisition"}),
     "measured_with": (CONFIG.phantom.acquisition or CONFIG.acquisition).model_dump(),
 }
+# Of the comparison: the images, and each model's training and drawing.
+PICTURED = BUNDLED if CONFIG.synthesise.source == "bundles" else [SAMPLED, SIMULATED, IMAGED]
+POINTED = {"plane": CONFIG.evaluation.plane.model_dump(), "seed": CONFIG.seed}
+
+
+def contestant(name):
+    """How to train and to draw from one of the compared models."""
+    asked, stage = CONFIG.evaluation, CONFIG.synthesise
+    return {
+        "score_model": asked.score_model(asked.network_of(name), stage.score_model),
+        "samples": asked.samples(name, stage.samples),
+    }

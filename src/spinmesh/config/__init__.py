@@ -5,6 +5,7 @@ scientific packages are imported only by the methods that build their nouns, so 
 starts without loading them.
 """
 
+from spinmesh.config.evaluation import Evaluation, PointEvaluation
 from spinmesh.config.experiment import Experiment
 from spinmesh.config.imaging import PhantomSection
 from spinmesh.config.inference import Bundles, Images, Reconstruct, Synthesise
@@ -24,10 +25,12 @@ __all__ = [
     "AcquisitionSection",
     "Bundles",
     "Config",
+    "Evaluation",
     "Experiment",
     "Images",
     "Mesh",
     "PhantomSection",
+    "PointEvaluation",
     "Reconstruct",
     "Simulate",
     "Synthesise",

@@ -12,6 +12,7 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError
 from pydantic_core import ErrorDetails
 
+from spinmesh.config.evaluation import Evaluation
 from spinmesh.config.experiment import Experiment
 from spinmesh.config.imaging import PhantomSection
 from spinmesh.config.inference import Reconstruct, Synthesise
@@ -46,6 +47,8 @@ class Config(Section):
     """Diffusion images, made on demand: `snakemake phantom`."""
     experiment: Experiment = Experiment()
     """The target `paper`: the published experiment."""
+    evaluation: Evaluation = Evaluation()
+    """The target `evaluate_scores`: score models compared."""
 
     def plain(self) -> dict[str, Any]:
         """Every option, defaults included, as dicts, lists, numbers and words."""

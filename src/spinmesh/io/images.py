@@ -73,6 +73,7 @@ def _encode_score_model(model: ScoreModel) -> xr.Dataset:
         "spec": json.dumps(asdict(model.spec)),
         "pixel_mean": model.pixel_mean,
         "pixel_std": model.pixel_std,
+        "seconds": model.seconds,
     }
     return xr.Dataset(variables, attrs=attributes)
 
@@ -98,6 +99,7 @@ def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
         pixel_mean=dataset.attrs["pixel_mean"],
         pixel_std=dataset.attrs["pixel_std"],
         scalings=Scalings(**scalings) if scalings else None,
+        seconds=dataset.attrs["seconds"],
     )
 
 
@@ -136,6 +138,6 @@ def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
 _STAGE = "synthesise"
 CODECS = (
     Codec(ImageSet, "spinmesh/images", 1, _STAGE, _encode_images, _decode_images),
-    Codec(ScoreModel, "spinmesh/score_model", 2, _STAGE, _encode_score_model, _decode_score_model),
+    Codec(ScoreModel, "spinmesh/score_model", 3, _STAGE, _encode_score_model, _decode_score_model),
     Codec(Synthesis, "spinmesh/synthesis", 1, _STAGE, _encode_synthesis, _decode_synthesis),
 )

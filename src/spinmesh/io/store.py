@@ -50,6 +50,8 @@ CODECS = {
     "ImageSet": "spinmesh.io.images",
     "ScoreModel": "spinmesh.io.images",
     "Synthesis": "spinmesh.io.images",
+    "Drawn": "spinmesh.io.drawn",
+    "PointDraws": "spinmesh.io.drawn",
     "Phantom": "spinmesh.io.phantoms",
 }
 

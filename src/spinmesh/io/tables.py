@@ -41,6 +41,14 @@ def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -
         table.to_csv(partial, index=False, float_format="%.12g")
 
 
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """The table that `write_rows` wrote."""
+    return [
+        {str(key): value for key, value in row.items()}
+        for row in pd.read_csv(path).to_dict("records")
+    ]
+
+
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """A table with one row per mapping, complete or not at all."""
     with complete_or_absent(Path(path)) as partial:

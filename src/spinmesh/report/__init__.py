@@ -11,15 +11,19 @@ if TYPE_CHECKING:
     from spinmesh.report.paper import plot_ablations, plot_paper
     from spinmesh.report.phantom import plot_phantom
     from spinmesh.report.reconstruction import plot_reconstruction
+    from spinmesh.report.scores import plot_gallery, plot_models, plot_points
     from spinmesh.report.signals import plot_signals
     from spinmesh.report.summary import stage_times, summary_text
     from spinmesh.report.synthesis import plot_synthesis
 
 __all__ = [
     "plot_ablations",
+    "plot_gallery",
     "plot_meshes",
+    "plot_models",
     "plot_paper",
     "plot_phantom",
+    "plot_points",
     "plot_reconstruction",
     "plot_signals",
     "plot_synthesis",
@@ -29,8 +33,11 @@ __all__ = [
 
 _MODULES = {
     "plot_ablations": "paper",
+    "plot_gallery": "scores",
     "plot_meshes": "meshes",
+    "plot_models": "scores",
     "plot_phantom": "phantom",
+    "plot_points": "scores",
     "plot_paper": "paper",
     "plot_reconstruction": "reconstruction",
     "plot_signals": "signals",

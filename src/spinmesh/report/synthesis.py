@@ -54,7 +54,7 @@ def plot_synthesis(
     with picture(path, 13.0, 8.6) as figure:
         top, bottom = figure.subfigures(2, 1, height_ratios=(1.62, 1), squeeze=False)[:, 0]
         for axes, (title, members) in zip(top.subplots(1, 3), sets.items(), strict=True):
-            _draw_grid(axes, members, synthesis.field_of_view)
+            draw_grid(axes, members, synthesis.field_of_view)
             axes.set_title(title, fontsize=13)
         axes = bottom.subplots(1, 3, width_ratios=(1, 1, 1.25))
         _draw_spectra(axes[0], synthesis)
@@ -63,7 +63,8 @@ def plot_synthesis(
     return figure
 
 
-def _draw_grid(axes: Axes, images: Tensor, field_of_view: float) -> None:
+def draw_grid(axes: Axes, images: Tensor, field_of_view: float) -> None:
+    """Up to 5 x 5 images side by side on empty axes, with a scale bar."""
     pixels = images.shape[-1]
     side = min(SIDE, int(len(images) ** 0.5))
     step = pixels + GAP

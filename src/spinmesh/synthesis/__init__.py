@@ -13,7 +13,21 @@ from spinmesh.synthesis.chains import (
     pilot_gains,
     simulate_weight,
 )
-from spinmesh.synthesis.evaluation import Synthesis, compare, sliced_w2, synthesise
+from spinmesh.synthesis.comparison import (
+    Drawn,
+    draw_model,
+    reference,
+    score_models,
+    summarise_models,
+)
+from spinmesh.synthesis.evaluation import (
+    Synthesis,
+    compare,
+    radial_spectrum,
+    sliced_w2,
+    synthesise,
+    two_point,
+)
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.likelihood import log_likelihood
@@ -35,6 +49,14 @@ from spinmesh.synthesis.nonlinear import (
     StudentT,
     make_sde,
     rational_drift,
+)
+from spinmesh.synthesis.point_sets import (
+    PointDraws,
+    PointSpec,
+    draw_points,
+    score_all_points,
+    score_points,
+    summarise_points,
 )
 from spinmesh.synthesis.sampling import (
     SampleSpec,
@@ -72,6 +94,7 @@ __all__ = [
     "Denoiser",
     "Denoising",
     "DoubleWell",
+    "Drawn",
     "ElementwiseWeight",
     "FitSpec",
     "Fitted",
@@ -83,6 +106,8 @@ __all__ = [
     "MeanWeight",
     "OwnDrift",
     "Perceptron",
+    "PointDraws",
+    "PointSpec",
     "Problem",
     "Runtime",
     "SampleSpec",
@@ -101,6 +126,8 @@ __all__ = [
     "compare",
     "dpm_solver_2m",
     "draw_images",
+    "draw_model",
+    "draw_points",
     "euler_maruyama",
     "exponential",
     "fit",
@@ -118,12 +145,20 @@ __all__ = [
     "pilot_gains",
     "probability_flow",
     "problem",
+    "radial_spectrum",
     "rational_drift",
+    "reference",
     "reverse_fractional",
+    "score_all_points",
+    "score_models",
+    "score_points",
     "seeded_unet",
     "simulate_bundles",
     "simulate_weight",
     "sliced_w2",
+    "summarise_models",
+    "summarise_points",
     "synthesise",
     "train_score",
+    "two_point",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,11 @@ class ImageSet:
         index = [i for i, s in enumerate(self.split) if s == split]
         if not index:
             raise ConfigError(f"image set: no {split!r} images, only {sorted(set(self.split))}.")
+        return self.at(index)
+
+    def at(self, rows: Sequence[int]) -> ImageSet:
+        """Some of the images."""
+        index = list(rows)
         return ImageSet(
             self.images[index],
             self.condition[index],

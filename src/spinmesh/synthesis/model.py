@@ -66,7 +66,8 @@ class ScoreSpec:
 class ScoreModel:
     """A trained score: averaged weights and the scalings they were trained with.
 
-    `scalings` are there if the target was the weight of a simulated chain.
+    `scalings` are there if the target was the weight of a simulated chain; `seconds` is the CPU
+    time of its training.
     """
 
     spec: ScoreSpec
@@ -77,6 +78,7 @@ class ScoreModel:
     pixel_mean: float
     pixel_std: float
     scalings: Scalings | None = None
+    seconds: float = 0.0
 
     @cached_property
     def sde(self) -> ChainSDE:
@@ -178,9 +180,8 @@ def train_score(
     identity = repr((spec, seed)).encode() + pixels.numpy().tobytes() + condition.numpy().tobytes()
     fitted = fit(network, task, spec.fit, generator, runtime, identity)
     scalings = task.scalings if isinstance(task, WeightRegression) else None
-    return ScoreModel(
-        spec, fitted.state, fitted.losses, condition_mean, condition_std, mean, std, scalings
-    )
+    columns = (fitted.state, fitted.losses, condition_mean, condition_std)
+    return ScoreModel(spec, *columns, mean, std, scalings, fitted.seconds)
 
 
 def image_supply(

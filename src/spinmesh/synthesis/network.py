@@ -8,8 +8,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Fourier features of the logarithm of the noise level, octaves apart.
+# Fourier features of the logarithm of the noise level, octaves apart. A perceptron has fewer: with
+# eight its answer changes from one noise level to the next where the true one does not.
 FREQUENCIES = 8
+FEW_FREQUENCIES = 4
 GROUPS = 8
 
 
@@ -134,7 +136,7 @@ class Perceptron(nn.Module):
     def __init__(self, width: int, dimension: int, generator: torch.Generator) -> None:
         super().__init__()
         with torch.device("meta"):
-            self.entry = nn.Linear(dimension + 2 * FREQUENCIES, width)
+            self.entry = nn.Linear(dimension + 2 * FEW_FREQUENCIES, width)
             self.middle = nn.ModuleList([nn.Linear(width, width) for _ in range(4)])
             self.exit = nn.Linear(width, dimension)
         self.to_empty(device=generator.device)
@@ -148,14 +150,16 @@ class Perceptron(nn.Module):
         self, x: Float[Tensor, "batch d"], noise: Float[Tensor, " batch"]
     ) -> Float[Tensor, "batch d"]:
         """`noise` as for the UNet."""
-        h = self.entry(torch.cat([x, fourier(noise)], 1))
+        h = self.entry(torch.cat([x, fourier(noise, FEW_FREQUENCIES)], 1))
         for layer in self.middle:
             h = h + layer(functional.silu(h))
         out: Tensor = self.exit(functional.silu(h))
         return out
 
 
-def fourier(noise: Float[Tensor, " batch"]) -> Float[Tensor, "batch feature"]:
+def fourier(
+    noise: Float[Tensor, " batch"], count: int = FREQUENCIES
+) -> Float[Tensor, "batch feature"]:
     """Sines and cosines of a noise label, octaves apart."""
-    angle = noise[:, None] * 2.0 ** torch.arange(FREQUENCIES, device=noise.device) * (torch.pi / 8)
+    angle = noise[:, None] * 2.0 ** torch.arange(count, device=noise.device) * (torch.pi / 8)
     return torch.cat([angle.sin(), angle.cos()], 1)

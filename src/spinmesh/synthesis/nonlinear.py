@@ -25,8 +25,8 @@ from spinmesh.synthesis.sde import (
     ChainSDE,
     SeparableSDE,
     SubVP,
+    cubic_grid,
     normal_like,
-    quadratic_grid,
     refuse_singular,
 )
 
@@ -39,7 +39,7 @@ class WellSDE(SeparableSDE):
     """dX = b(X) dt + sigma dB in each coordinate; the limit law is exp(int 2 b / sigma^2).
 
     A rate beta(t) in front of drift and squared noise is only another clock, so there is none:
-    the chain's grid takes its place. The step is Euler's, F = x + h b.
+    the chain's grid takes its place. The step is Euler's, F = x + h b, where none is exact.
     """
 
     closed_form = ("prior", "stationary")
@@ -68,7 +68,7 @@ class WellSDE(SeparableSDE):
         return 2 / self.sigma**2 * self.drift(x, t)
 
     def grid(self, steps: int) -> Float[Tensor, " time"]:
-        return quadratic_grid(self.horizon, steps)
+        return cubic_grid(self.horizon, steps)
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,10 @@ class DoubleWell(WellSDE):
 
     def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
         return -6 * self.rate * x
+
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Exact for the drift alone, so that F is invertible whatever the step."""
+        return cubic_flow(x, self.rate * h)
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return stationary_draw(lambda x: self.rate * (x - x**3), self.sigma, like, generator)
@@ -229,7 +233,7 @@ class CoupledDrift(ChainSDE):
         return 2 / self.sigma**2 * self.drift(x, t)
 
     def grid(self, steps: int) -> Float[Tensor, " time"]:
-        return quadratic_grid(self.horizon, steps)
+        return cubic_grid(self.horizon, steps)
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return _simulated(self, like, generator)
@@ -240,8 +244,8 @@ class AllenCahn(ChainSDE):
     """dX = (kappa Lap X + rate (X - X^3)) dt + sigma dB on periodic images, lengths in pixels.
 
     The step is a splitting of two exact flows: heat by FFT, y = exp(h kappa Lap) x, then the
-    reaction y' = rate (y - y^3), that is y e^{rh} / sqrt(1 + y^2 (e^{2rh} - 1)). Both are
-    diffeomorphisms for any h. Only the limit score is closed; the prior is simulated.
+    reaction y' = rate (y - y^3), `cubic_flow`. Both are diffeomorphisms for any h. Only the limit
+    score is closed; the prior is simulated.
     """
 
     closed_form = ("stationary",)
@@ -275,22 +279,19 @@ class AllenCahn(ChainSDE):
         return self.noise(t) * h**0.5
 
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
-        y, growth = self.heat(x, h), math.exp(self.rate * h)
-        return growth * y / (1 + y**2 * (growth**2 - 1)).sqrt()
+        return cubic_flow(self.heat(x, h), self.rate * h)[0]
 
     def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
         # J = D L with D = diag(R'(y)) and L symmetric of constant determinant, so that
         # J^-T (delta + grad log|det J|) = D^-1 (L^-1 delta + R''/R'(y)).
-        y, growth = self.heat(x, h), math.exp(self.rate * h)
-        q = 1 + y**2 * (growth**2 - 1)
-        slope, ratio = growth * q**-1.5, -3 * y * (growth**2 - 1) / q
-        return (self.heat(delta, -h) + ratio) / slope
+        _, slope, curvature = cubic_flow(self.heat(x, h), self.rate * h)
+        return (self.heat(delta, -h) + curvature / slope) / slope
 
     def base_score(self, x: Tensor, t: Tensor) -> Tensor:
         return 2 / self.sigma**2 * self.drift(x, t)
 
     def grid(self, steps: int) -> Float[Tensor, " time"]:
-        return quadratic_grid(self.horizon, steps)
+        return cubic_grid(self.horizon, steps)
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return _simulated(self, like, generator)
@@ -301,6 +302,15 @@ class AllenCahn(ChainSDE):
         ky = 2 * torch.pi * torch.fft.fftfreq(y, dtype=x.dtype, device=x.device)
         kx = 2 * torch.pi * torch.fft.rfftfreq(z, dtype=x.dtype, device=x.device)
         return ky[:, None] ** 2 + kx**2
+
+
+def cubic_flow(y: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The flow of y' = y - y^3, y e^t / sqrt(1 + y^2 (e^2t - 1)), and its two derivatives in y."""
+    growth = math.exp(time)
+    root = (1 + y * y * (growth**2 - 1)).rsqrt()
+    square = root * root
+    slope = growth * root * square
+    return growth * y * root, slope, -3 * (growth**2 - 1) * y * square * slope
 
 
 SDES: dict[str, Callable[..., ChainSDE]] = {

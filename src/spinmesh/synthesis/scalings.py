@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -13,6 +13,8 @@ from spinmesh.errors import ReductionError
 from spinmesh.synthesis.sde import ChainSDE
 
 Network = Callable[..., Tensor]
+# Training sees more paths than the pilots, some of them farther out.
+BEYOND = 1.25
 
 
 class Denoiser:
@@ -44,7 +46,9 @@ class Scalings:
 
     With u = (x - centre) / spread the target is offset + slope u + residual F, where F is left to
     the network. For a linear equation these are the scalings of Karras et al. (2022), which
-    follow from the same rule: the least output for the network.
+    follow from the same rule: the least output for the network. `reach` is a little more than the
+    largest |u| of the pilots: beyond it the regression is held at its value there and the base
+    score alone grows, since what a network says where it saw nothing may drive samples away.
     """
 
     time: Float[Tensor, " time"]
@@ -53,14 +57,15 @@ class Scalings:
     offset: Float[Tensor, " time"]
     slope: Float[Tensor, " time"]
     residual: Float[Tensor, " time"]
+    reach: Float[Tensor, " time"]
 
     def at(self, t: Float[Tensor, " batch"], like: Tensor) -> list[Tensor]:
-        """The five numbers at `t`, linear in log t, shaped to act on the rows of `like`."""
+        """The six numbers at `t`, linear in log t, shaped to act on the rows of `like`."""
         time = self.time.to(t).log()
         log_t = t.log().clamp(time[0], time[-1])
         right = torch.searchsorted(time, log_t.contiguous()).clamp(1, len(time) - 1)
         share = (log_t - time[right - 1]) / (time[right] - time[right - 1])
-        columns = (self.centre, self.spread, self.offset, self.slope, self.residual)
+        columns = [getattr(self, field.name) for field in fields(self)][1:]
         values = (torch.lerp(c.to(t)[right - 1], c.to(t)[right], share) for c in columns)
         return [per_row(value, like) for value in values]
 
@@ -79,7 +84,8 @@ def pilot_scalings(
         centre, spread, offset = x.mean(), x.std(), base.mean()
         u = (x - centre) / spread
         slope = 1 / spread + (u * base).mean()
-        rows.append([centre, spread, offset, slope, (delta + base - offset - slope * u).std()])
+        rest = (delta + base - offset - slope * u).std()
+        rows.append([centre, spread, offset, slope, rest, BEYOND * u.abs().max()])
     columns = torch.tensor(rows, dtype=torch.float64).T
     if not bool(torch.isfinite(columns).all()):
         raise ReductionError(
@@ -109,8 +115,9 @@ class MeanWeight:
         return ((self.network(u, t.log() / 4, *context) - target / residual) ** 2).mean()
 
     def _scaled(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        centre, spread, offset, slope, residual = self.scalings.at(t, x)
-        return (x - centre) / spread, offset, slope, residual
+        centre, spread, offset, slope, residual, reach = self.scalings.at(t, x)
+        u = torch.minimum(torch.maximum((x - centre) / spread, -reach), reach)
+        return u, offset, slope, residual
 
 
 def per_row(values: Float[Tensor, " batch"], like: Float[Tensor, "batch ..."]) -> Tensor:

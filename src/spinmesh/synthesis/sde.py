@@ -125,9 +125,9 @@ def refuse_singular(determinant: Tensor, x: Tensor, h: float) -> None:
         )
 
 
-def quadratic_grid(horizon: float, steps: int) -> Float[Tensor, " time"]:
-    """Times horizon (n / steps)^2: the noise level grows evenly while it is small."""
-    return horizon * torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 2
+def cubic_grid(horizon: float, steps: int) -> Float[Tensor, " time"]:
+    """Times horizon (n / steps)^3: the noise level, a root of t, is below its mid-range mostly."""
+    return horizon * torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 3
 
 
 class LinearSDE(SeparableSDE):

@@ -105,17 +105,13 @@ class Denoising(Problem):
         return x0, normal_like(x0, generator), sigma, *context
 
     def level(self, generator: torch.Generator) -> Float[Tensor, " batch"]:
-        """A noise level for each row."""
-        where: dict[str, Any] = {
-            "generator": generator,
-            "device": generator.device,
-            "dtype": torch.float64,
-        }
+        """A noise level for each row, as even within the batch as chance allows."""
+        u = evenly(self.batch, generator)
         if self.target == DENOISER:
             mean, std = self.noise
-            sigma = torch.exp(mean + std * torch.randn(self.batch, **where))
+            sigma = torch.exp(mean + std * torch.special.ndtri(u))
         else:
-            sigma = self.sde.noise_level(torch.rand(self.batch, **where))
+            sigma = self.sde.noise_level(u)
         return sigma.clamp_min(0.1 * LOWEST_NOISE).minimum(self.highest.to(sigma))
 
     def loss(self, network: Network, batch: Batch) -> Tensor:
@@ -187,9 +183,9 @@ class WeightRegression(Problem):
 
     def _simulate(self, generator: torch.Generator) -> list[Batch]:
         x0, context = self.supply(self.batches * self.batch, generator)
-        last = len(self.times)
-        shape = (PICKS, len(x0))
-        step = torch.randint(1, last, shape, generator=generator, device=generator.device)
+        steps = len(self.times) - 1
+        even = [evenly(self.batch, generator) for _ in range(PICKS * self.batches)]
+        step = 1 + (steps * torch.cat(even)).long().reshape(PICKS, len(x0))
         # Only the rows picked at a step are kept: `x[k, i]` is path i at step[k, i].
         x, delta = (x0.new_empty(PICKS, *x0.shape) for _ in range(2))
         picks = step.cpu()
@@ -212,6 +208,16 @@ class WeightRegression(Problem):
 
     def restore(self, state: list[Batch]) -> None:
         self.waiting = state
+
+
+def evenly(n: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
+    """n numbers of [0, 1) in random order, one in each n-th of it: each is uniform by itself.
+
+    A batch that has all noise levels in their shares gives a gradient of less variance.
+    """
+    where: dict[str, Any] = {"generator": generator, "device": generator.device}
+    order = torch.randperm(n, **where)
+    return (order + torch.rand(n, dtype=torch.float64, **where)) / n
 
 
 def problem(

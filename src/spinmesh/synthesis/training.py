@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import pickle
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +83,11 @@ class Runtime:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """Averaged weights of a network, and the loss of every iteration."""
+    """Averaged weights of a network, the loss of every iteration, and the CPU time of all (s)."""
 
     state: dict[str, Tensor]
     losses: Float[Tensor, " iteration"]
+    seconds: float
 
 
 def fit(
@@ -116,7 +118,7 @@ def fit(
             if (iteration + 1) % CHECKPOINT_INTERVAL == 0:
                 run.save()
     state = {name: value.cpu() for name, value in run.average.items()}
-    return Fitted(state, torch.tensor(run.losses, dtype=torch.float64))
+    return Fitted(state, torch.tensor(run.losses, dtype=torch.float64), run.seconds)
 
 
 @contextlib.contextmanager
@@ -161,12 +163,14 @@ class _Run:
         )
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.losses: list[float] = []
+        self.seconds = 0.0
 
     def note(self) -> str:
         recent = self.losses[-50:]
         return f"loss {sum(recent) / len(recent):.4f}"
 
     def step(self, iteration: int) -> None:
+        begun = time.process_time()
         batch = self.problem.draw(self.generator)
         with self.runtime.precision():
             loss = self.problem.loss(self.forward, batch)
@@ -186,6 +190,7 @@ class _Run:
         for name, value in self.network.state_dict().items():
             self.average[name].lerp_(value, 1 - 0.5 ** (1 / half_life))
         self.losses.append(loss.item())
+        self.seconds += time.process_time() - begun
 
     def schedule(self, iteration: int) -> float:
         """Linear warm-up, then half a cosine to zero."""
@@ -204,6 +209,7 @@ class _Run:
             "generator": self.generator.get_state(),
             "waiting": self.problem.state(),
             "losses": self.losses,
+            "seconds": self.seconds,
         }
         with complete_or_absent(self.runtime.file) as partial:
             torch.save(state, partial)
@@ -230,4 +236,4 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"].cpu())
         self.problem.restore(state["waiting"])
-        self.losses = state["losses"]
+        self.losses, self.seconds = state["losses"], state["seconds"]

@@ -1,0 +1,142 @@
+"""The comparison of score models as a section of the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from spinmesh.config.inference import Samples, ScoreModelSection
+from spinmesh.config.section import Section
+
+if TYPE_CHECKING:
+    from spinmesh.synthesis import PointSpec
+
+Sampler = Literal["heun", "dpm_solver_2m", "exponential", "fractional", "euler_maruyama"]
+
+
+class Contestant(Section):
+    """A model that is compared: all but this is as in `synthesise.score_model` and `samples`."""
+
+    sde: Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"] = "ve"
+    """Equation that turns images into noise."""
+    sde_parameters: dict[str, float] = Field(default_factory=dict)
+    """Overrides of its constants."""
+    target: Literal["denoiser", "dsm", "malliavin-a", "malliavin-c", "local-dsm", "ito"] = (
+        "denoiser"
+    )
+    """What is regressed."""
+    sampler: Sampler = "heun"
+    """How it draws."""
+    steps: int | None = Field(None, ge=2)
+    """Noise levels on the way; null: as in `synthesise.samples`."""
+    weights_of: str | None = None
+    """Another model whose network it draws with; then nothing is trained."""
+
+
+# Two evaluations of the network a step for Heun's method, one for the others: 48 steps for 24.
+REVERSED: dict[str, Any] = {"sampler": "euler_maruyama", "steps": 48}
+DOUBLE_WELL: dict[str, Any] = {
+    "sde": "double-well",
+    "sde_parameters": {"sigma": 1.2, "horizon": 6.0},
+} | REVERSED
+ALLEN_CAHN: dict[str, Any] = {
+    "sde": "allen-cahn",
+    "sde_parameters": {"kappa": 0.05, "sigma": 1.2, "horizon": 6.0},
+} | REVERSED
+CONTESTANTS = {
+    "edm": Contestant(),
+    "vp": Contestant(sde="vp", sde_parameters={"beta_max": 15.5}, target="dsm"),
+    "double-well": Contestant(target="malliavin-a", **DOUBLE_WELL),
+    "local": Contestant(target="local-dsm", **DOUBLE_WELL),
+    "ito": Contestant(target="ito", **DOUBLE_WELL),
+    "allen-cahn": Contestant(target="malliavin-c", **ALLEN_CAHN),
+    "fractional": Contestant(weights_of="edm", sampler="fractional", steps=48),
+}
+
+
+class PointEvaluation(Section):
+    """The comparison on two-dimensional sets whose law is known."""
+
+    sets: tuple[Literal["eight-gaussians", "checkerboard", "swiss-roll"], ...] = (
+        "eight-gaussians",
+        "checkerboard",
+        "swiss-roll",
+    )
+    """Which sets."""
+    models: tuple[Literal["edm", "vp", "double-well"], ...] = ("edm", "vp", "double-well")
+    """Which models."""
+    seeds: PositiveInt = 3
+    """How many trainings of each."""
+    points: int = Field(8000, ge=2)
+    """Train points."""
+    draws: int = Field(32_000, ge=2)
+    """Points drawn; with as many as there are train points, chance alone costs up to 1.4."""
+    iterations: PositiveInt = 3000
+    """Training steps."""
+    batch: PositiveInt = 256
+    """Points per step."""
+    width: int = Field(128, ge=2)
+    """Units of a hidden layer."""
+    learning_rate: PositiveFloat = 4e-3
+    """Of Adam."""
+    evaluations: int = Field(40, ge=4)
+    """Of the network, for one drawn point."""
+
+    def seeds_from(self, seed: int) -> range:
+        """The seeds of all trainings."""
+        return range(seed, seed + self.seeds)
+
+    def spec(self) -> PointSpec:
+        """What `spinmesh.synthesis.draw_points` asks for."""
+        from spinmesh.synthesis import PointSpec
+
+        return PointSpec(**self.model_dump(exclude={"sets", "models", "seeds"}))
+
+
+class Evaluation(Section):
+    """Score models compared at equal network, budget and seeds."""
+
+    seeds: PositiveInt = 1
+    """How many trainings of each model of images: seed, seed + 1, ..."""
+    models: dict[str, Contestant] = Field(default_factory=lambda: dict(CONTESTANTS))
+    """Which models, by name."""
+    plane: PointEvaluation = PointEvaluation()
+    """Points instead of images."""
+
+    @model_validator(mode="after")
+    def _weights_exist(self) -> Evaluation:
+        for name, model in self.models.items():
+            other = model.weights_of
+            if other is not None and (other not in self.trained or other == name):
+                known = ", ".join(self.trained)
+                raise ValueError(
+                    f"model `{name}`: no model `{other}` is trained; there are {known}"
+                )
+        return self
+
+    @property
+    def trained(self) -> list[str]:
+        """The models that have a network of their own."""
+        return [name for name, model in self.models.items() if model.weights_of is None]
+
+    def network_of(self, name: str) -> str:
+        """The model whose network `name` draws with."""
+        return self.models[name].weights_of or name
+
+    def score_model(self, name: str, common: ScoreModelSection) -> dict[str, Any]:
+        """How to train a model, as plain values of a `ScoreModelSection`."""
+        own = self.models[name].model_dump(include={"sde", "sde_parameters", "target"})
+        return common.model_dump() | own
+
+    def samples(self, name: str, common: Samples) -> dict[str, Any]:
+        """How to draw from a model, as plain values of `Samples`."""
+        model = self.models[name]
+        return common.model_dump() | {
+            "sampler": model.sampler,
+            "steps": model.steps or common.steps,
+        }
+
+    def jobs(self) -> list[str]:
+        """Every model and seed, as in the names of their stores."""
+        return [f"{name}/{seed}" for name in self.models for seed in range(self.seeds)]

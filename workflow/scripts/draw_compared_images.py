@@ -1,0 +1,18 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.config.inference import Samples
+from spinmesh.io import load, save
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+from spinmesh.synthesis import ImageSet, ScoreModel, draw_model
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+drawn = draw_model(
+    snakemake.wildcards.model,
+    load(ScoreModel, snakemake.input.model),
+    load(ImageSet, snakemake.input.images),
+    Samples(**snakemake.params.samples).spec(),
+    snakemake.params.seed,
+)
+save(drawn, snakemake.output.drawn, Provenance(**snakemake.params.provenance))
