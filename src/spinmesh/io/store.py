@@ -50,6 +50,8 @@ CODECS = {
     "ImageSet": "spinmesh.io.images",
     "ScoreModel": "spinmesh.io.images",
     "Synthesis": "spinmesh.io.images",
+    "Draws": "spinmesh.io.draws",
+    "Calibration": "spinmesh.io.draws",
     "Phantom": "spinmesh.io.phantoms",
 }
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spinmesh.report.conditional import plot_calibration, plot_draws
     from spinmesh.report.meshes import plot_meshes
     from spinmesh.report.paper import plot_ablations, plot_paper
     from spinmesh.report.phantom import plot_phantom
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "plot_ablations",
+    "plot_calibration",
+    "plot_draws",
     "plot_meshes",
     "plot_paper",
     "plot_phantom",
@@ -29,6 +32,8 @@ __all__ = [
 
 _MODULES = {
     "plot_ablations": "paper",
+    "plot_calibration": "conditional",
+    "plot_draws": "conditional",
     "plot_meshes": "meshes",
     "plot_phantom": "phantom",
     "plot_paper": "paper",

@@ -1,5 +1,6 @@
 """Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
 
+from spinmesh.synthesis.axons import Axons, find_axons, image_statistics, resimulate
 from spinmesh.synthesis.bundles import (
     BundleSpec,
     bundle_acquisition,
@@ -13,7 +14,9 @@ from spinmesh.synthesis.chains import (
     pilot_gains,
     simulate_weight,
 )
+from spinmesh.synthesis.conditional import Calibration, ConditionalSpec, evaluate_conditional
 from spinmesh.synthesis.evaluation import Synthesis, compare, sliced_w2, synthesise
+from spinmesh.synthesis.features import Features
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.likelihood import log_likelihood
@@ -36,6 +39,8 @@ from spinmesh.synthesis.nonlinear import (
     make_sde,
     rational_drift,
 )
+from spinmesh.synthesis.posterior import Draws, draw_posterior, known_protocol
+from spinmesh.synthesis.protocol import Protocol
 from spinmesh.synthesis.sampling import (
     SampleSpec,
     dpm_solver_2m,
@@ -66,13 +71,18 @@ __all__ = [
     "VE",
     "VP",
     "AllenCahn",
+    "Axons",
     "BundleSpec",
+    "Calibration",
     "ChainSDE",
+    "ConditionalSpec",
     "CoupledDrift",
     "Denoiser",
     "Denoising",
     "DoubleWell",
+    "Draws",
     "ElementwiseWeight",
+    "Features",
     "FitSpec",
     "Fitted",
     "FractionalVP",
@@ -84,6 +94,7 @@ __all__ = [
     "OwnDrift",
     "Perceptron",
     "Problem",
+    "Protocol",
     "Runtime",
     "SampleSpec",
     "Scalings",
@@ -101,13 +112,18 @@ __all__ = [
     "compare",
     "dpm_solver_2m",
     "draw_images",
+    "draw_posterior",
     "euler_maruyama",
+    "evaluate_conditional",
     "exponential",
+    "find_axons",
     "fit",
     "forward_chain",
     "guided",
     "heun",
+    "image_statistics",
     "joined_images",
+    "known_protocol",
     "linear_weight",
     "local_gains",
     "log_likelihood",
@@ -119,6 +135,7 @@ __all__ = [
     "probability_flow",
     "problem",
     "rational_drift",
+    "resimulate",
     "reverse_fractional",
     "seeded_unet",
     "simulate_bundles",
