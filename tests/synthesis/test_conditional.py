@@ -24,7 +24,7 @@ from spinmesh.synthesis import (
     evaluate_conditional,
     train_score,
 )
-from spinmesh.synthesis.conditional import ABC, MODEL, PRIOR, crps, nearest_signals
+from spinmesh.synthesis.conditional import ABC, MODEL, PRIOR, TRUE_IMAGES, crps, nearest_signals
 from spinmesh.synthesis.features import learn_features
 from spinmesh.synthesis.model import Symmetry, image_supply
 from spinmesh.synthesis.posterior import central_interval
@@ -103,8 +103,8 @@ def made_up(spread: float, shift: float = 0.0) -> Calibration:
     samples = centre[:, None] + shift + spread * noise
     ones = torch.ones(3000, dtype=torch.float64)
     sets = {MODEL: samples, ABC: centre[:, None] + 2 * noise, PRIOR: 1.4 * noise}
-    two = 2 * ones[:, None].expand(-1, 2)
-    return Calibration(truth, truth, sets, two, ones, (0.1, 0.1), torch.zeros(1, 1, 8, 8), 20.0)
+    fits = {TRUE_IMAGES: ones[:, None], MODEL: 2 * ones[:, None].expand(-1, 2)}
+    return Calibration(truth, truth, sets, fits, (0.1, 0.1), torch.zeros(1, 1, 8, 8), 20.0)
 
 
 def test_coverage_and_rank_tell_a_right_posterior_from_a_wrong_one():
@@ -122,8 +122,8 @@ def test_coverage_and_rank_tell_a_right_posterior_from_a_wrong_one():
     assert (off.rank(MODEL).mean(0) < 0.3).all()
     assert (right.crps(MODEL) < right.crps(ABC)).all()
     table = right.rows()
-    assert [row["median_over_true_images"] for row in table[-2:]] == [2.0, 1.0]
-    assert {row["quantity"] for row in table[:9]} == {
+    assert [row["median_over_true_images"] for row in table[-2:]] == [1.0, 2.0]
+    assert {row["quantity"] for row in table[:12]} == {
         "volume_fraction",
         "effective_radius",
         "surface_to_volume",
@@ -155,7 +155,7 @@ def test_the_evaluation_is_repeatable_and_keeps_in_its_store(bundle_set, bundle_
     torch.testing.assert_close(found.seen[:, 0], found.truth[:, 0], rtol=0.02, atol=0)
     assert found.samples[ABC].shape == (3, 4, 3)
     # The true images fit their own noisy signals: three sums of three squares about 1.
-    assert found.true_misfit.max() < 5
+    assert found.misfit[TRUE_IMAGES].max() < 5
     save(found, tmp_path / "calibration.zarr")
     back = load(Calibration, tmp_path / "calibration.zarr")
     assert str(back.rows()) == str(found.rows())

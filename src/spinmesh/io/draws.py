@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import xarray as xr
+from torch import Tensor
 
 from spinmesh.io.images import PIXELS, protocol_from, protocol_parts, tensor, variable
 from spinmesh.io.store import Codec
@@ -16,7 +17,7 @@ _GIVEN_A_SIGNAL = {
     "simulated": ("simulated", "measurement"),
     "circle_error": ("simulated",),
 }
-_SAMPLES = "samples."
+_SAMPLES, _MISFIT = "samples.", "misfit."
 
 
 def _encode_draws(draws: Draws) -> xr.Dataset:
@@ -46,12 +47,12 @@ def _encode_calibration(calibration: Calibration) -> xr.Dataset:
     variables = {
         "truth": variable(table, calibration.truth),
         "seen": variable(table, calibration.seen),
-        "misfit": variable(("signal", "simulated"), calibration.misfit),
-        "true_misfit": variable(("signal",), calibration.true_misfit),
         "gallery": variable(("row", "column", *PIXELS[1:]), calibration.gallery),
     }
     for method, samples in calibration.samples.items():
         variables[_SAMPLES + method] = variable(("signal", "sample", "statistic"), samples)
+    for kind, values in calibration.misfit.items():
+        variables[_MISFIT + kind] = variable(("signal", f"image of {kind}"), values)
     for name in ("truth", "seen"):
         variables[name].attrs["statistics"] = [f"{name}: {UNITS[name]}" for name in STATISTICS]
     attributes = {
@@ -62,17 +63,21 @@ def _encode_calibration(calibration: Calibration) -> xr.Dataset:
 
 
 def _decode_calibration(dataset: xr.Dataset) -> Calibration:
-    names = [str(name) for name in dataset.data_vars if str(name).startswith(_SAMPLES)]
     return Calibration(
         tensor(dataset["truth"]),
         tensor(dataset["seen"]),
-        {name.removeprefix(_SAMPLES): tensor(dataset[name]) for name in names},
-        tensor(dataset["misfit"]),
-        tensor(dataset["true_misfit"]),
+        _behind(_SAMPLES, dataset),
+        _behind(_MISFIT, dataset),
         tuple(dataset.attrs["circle_error"]),
         tensor(dataset["gallery"]),
         dataset.attrs["field_of_view_um"],
     )
+
+
+def _behind(prefix: str, dataset: xr.Dataset) -> dict[str, Tensor]:
+    """All arrays whose name begins so."""
+    names = [str(name) for name in dataset.data_vars if str(name).startswith(prefix)]
+    return {name.removeprefix(prefix): tensor(dataset[name]) for name in names}
 
 
 _STAGE = "synthesise"

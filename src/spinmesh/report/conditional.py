@@ -13,7 +13,7 @@ from torch import Tensor
 from spinmesh.report.style import BLUE, GREEN, GREY, INK, ORANGE, blank, picture, scale_bar
 from spinmesh.report.synthesis import GAP, TISSUE
 from spinmesh.synthesis import Calibration, Draws
-from spinmesh.synthesis.conditional import ABC, MODEL, PRIOR
+from spinmesh.synthesis.conditional import ABC, MODEL, PRIOR, TRUE_IMAGES
 
 NAMES = {
     "volume_fraction": "volume fraction",
@@ -104,14 +104,13 @@ def _draw_scatter(axes: Axes, calibration: Calibration, number: int) -> None:
 
 
 def _draw_misfit(axes: Axes, calibration: Calibration) -> None:
-    sets = {
-        "true images": (calibration.true_misfit, GREEN),
-        "samples": (calibration.misfit.flatten(), BLUE),
-    }
+    colours = {TRUE_IMAGES: GREEN, MODEL: BLUE, ABC: ORANGE}
     edges = np.linspace(0, 5, 41)
-    for name, (values, colour) in sets.items():
-        known = values[values.isfinite()].clamp_max(5)
+    for name, colour in colours.items():
+        values = calibration.misfit[name]
+        known = values[values.isfinite()]
         label = f"{name}: median {float(known.median()) if len(known) else np.nan:.2f}"
+        known = known.clamp_max(5)
         axes.hist(
             known, edges.tolist(), density=True, histtype="step", lw=1.8, color=colour, label=label
         )

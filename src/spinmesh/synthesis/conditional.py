@@ -18,6 +18,7 @@ from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
 MODEL, ABC, PRIOR = "model", "nearest-signal ABC", "prior"
 METHODS = (MODEL, ABC, PRIOR)
+TRUE_IMAGES = "true images"
 # Held-out images shown beside samples, and samples shown of each.
 SHOWN, BESIDE = 5, 6
 
@@ -50,16 +51,16 @@ class Calibration:
     """Statistics of held-out tissues, and of the samples that each method has for their signals.
 
     `truth` are the exact statistics of the packings, `seen` those found in their images: what the
-    way from image to statistics costs. `misfit` and `true_misfit` are chi^2 per measurement of
-    samples and of the true images, simulated again; NaN where an image is no packing. `gallery`
-    holds a true image and samples for its signal in each row.
+    way from image to statistics costs. `misfit` holds chi^2 per measurement: of the model's
+    samples and the `TRUE_IMAGES`, simulated again (NaN where an image is no packing), and of the
+    packings that the other methods chose. `gallery` holds a true image and samples for its signal
+    in each row.
     """
 
     truth: Float[Tensor, "signal statistic"]
     seen: Float[Tensor, "signal statistic"]
     samples: dict[str, Float[Tensor, "signal sample statistic"]]
-    misfit: Float[Tensor, "signal simulated"]
-    true_misfit: Float[Tensor, " signal"]
+    misfit: dict[str, Float[Tensor, "signal _"]]
     circle_error: tuple[float, float]  # rms of coverage: samples, true images
     gallery: Float[Tensor, "row column pixel_y pixel_x"]
     field_of_view: float  # um
@@ -95,24 +96,24 @@ class Calibration:
                 row["crps"] = float(own)
                 row["crps_below_abc"] = float(1 - own / against[number])
                 table.append(row)
+            # One number, no distribution: its score is the error of the way through the image.
+            error = (self.seen - self.truth)[:, number].abs().mean()
+            table.append({"quantity": name, "method": TRUE_IMAGES, "crps": float(error)})
         return [*table, *self._misfit_rows()]
 
     def _misfit_rows(self) -> list[dict[str, str | float]]:
-        reference = float(self.true_misfit.nanmedian())
+        reference = float(self.misfit[TRUE_IMAGES].nanmedian())
+        errors = dict(zip((MODEL, TRUE_IMAGES), self.circle_error, strict=True))
         table: list[dict[str, str | float]] = []
-        kinds = {MODEL: self.misfit.flatten(), "true images": self.true_misfit}
-        for (kind, values), error in zip(kinds.items(), self.circle_error, strict=True):
+        for kind in (name for name in (TRUE_IMAGES, *METHODS) if name in self.misfit):
+            values = self.misfit[kind]
             median = float(values.nanmedian())
-            table.append(
-                {
-                    "quantity": "chi2_per_measurement",
-                    "method": kind,
-                    "median": median,
-                    "median_over_true_images": median / reference,
-                    "no_packing": float(values.isnan().double().mean()),
-                    "circle_error": error,
-                }
-            )
+            row: dict[str, str | float] = {"quantity": "chi2_per_measurement", "method": kind}
+            row |= {"median": median, "median_over_true_images": median / reference}
+            if kind in errors:
+                row["no_packing"] = float(values.isnan().double().mean())
+                row["circle_error"] = errors[kind]
+            table.append(row)
         return table
 
 
@@ -139,8 +140,10 @@ def evaluate_conditional(
     nearest = nearest_signals(observed, train.observed(seed + 1), spec.samples)
     chosen = torch.cat([test.images, drawn[:, : spec.simulated].flatten(0, 1)])
     again, error = resimulate(chosen, model.field_of_view, protocol, seed)
-    attenuation = observed.double().exp()
-    repeated = attenuation.repeat_interleave(spec.simulated, 0)
+    attenuation, clean = observed.double().exp(), train.condition.double().exp()
+    pictures = {TRUE_IMAGES: again[: len(test)], MODEL: again[len(test) :]}
+    simulated = {kind: signal.unflatten(0, (len(test), -1)) for kind, signal in pictures.items()}
+    simulated |= {ABC: clean[nearest], PRIOR: clean[random]}
     gallery = torch.cat([test.images[:, None], drawn], 1)[:SHOWN, : BESIDE + 1]
     return Calibration(
         _statistics(test),
@@ -150,8 +153,7 @@ def evaluate_conditional(
             ABC: known[nearest],
             PRIOR: known[random],
         },
-        misfit(repeated, again[len(test) :], protocol).reshape(spec.signals, spec.simulated),
-        misfit(attenuation, again[: len(test)], protocol),
+        {kind: _misfits(attenuation, signal, protocol) for kind, signal in simulated.items()},
         (float(error[len(test) :].nanmean()), float(error[: len(test)].nanmean())),
         gallery,
         model.field_of_view,
@@ -180,6 +182,15 @@ def _check(model: ScoreModel, images: ImageSet, spec: ConditionalSpec) -> Protoc
             f"signals and {spec.samples} samples. Raise `images.count` or lower these."
         )
     return protocol
+
+
+def _misfits(
+    measured: Tensor, simulated: Float[Tensor, "signal _ feature"], protocol: Protocol
+) -> Tensor:
+    """Of several simulated signals for each measured one."""
+    repeated = measured[:, None].expand_as(simulated)
+    found = misfit(repeated.flatten(0, 1), simulated.flatten(0, 1), protocol)
+    return found.reshape(simulated.shape[:2])
 
 
 def nearest_signals(
