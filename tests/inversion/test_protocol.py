@@ -5,8 +5,8 @@ import torch
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import SequenceError
-from spinmesh.inversion import difference, refuse_other_protocol
-from spinmesh.sequence import Acquisition, CosineOGSE
+from spinmesh.inversion import refuse_other_protocol
+from spinmesh.sequence import Acquisition, CosineOGSE, difference
 
 DIRECTION = torch.eye(3, dtype=torch.float64)
 B = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)

@@ -18,7 +18,7 @@ from spinmesh.inversion import (
 )
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
-from spinmesh.synthesis import ImageSet, ScoreModel, ScoreSpec, Synthesis
+from spinmesh.synthesis import Features, ImageSet, ScoreModel, ScoreSpec, Synthesis
 from spinmesh.tissue import Tissue
 
 FAMILIES = {"straight": 1, "bend_twist": 2, "beading": 2, "combined": 2}
@@ -107,7 +107,8 @@ def images() -> ImageSet:
 @pytest.fixture(scope="session")
 def score_model() -> ScoreModel:
     loss = 0.3 + torch.linspace(0.7, 0.0, 40, dtype=torch.float64)
-    return ScoreModel(ScoreSpec(), {}, loss, torch.zeros(1), torch.ones(1), 0.0, 1.0)
+    features = Features(torch.zeros(1), torch.ones(1, 1))
+    return ScoreModel(ScoreSpec(), {}, loss, features, 20.0, 16, 0.0, 1.0)
 
 
 @pytest.fixture(scope="session")

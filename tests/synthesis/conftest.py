@@ -6,7 +6,17 @@ import torch
 from spinmesh.bloch_torrey import Signals
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
-from spinmesh.synthesis import ImageSpec, pack_cross_sections
+from spinmesh.synthesis import (
+    BundleSpec,
+    ImageSet,
+    ImageSpec,
+    ScoreModel,
+    ScoreSpec,
+    bundle_acquisition,
+    pack_cross_sections,
+    simulate_bundles,
+    train_score,
+)
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +45,23 @@ def image_set(table, signals):
     """Sixty images of 16 x 16 pixels."""
     spec = ImageSpec(count=60, pixels=16, field_of_view=12.0, held_out_fraction=0.4)
     return pack_cross_sections(table, signals, spec, seed=5)
+
+
+@pytest.fixture(scope="session")
+def bundle_set() -> ImageSet:
+    """Twelve packings of 16 x 16 pixels, four held out, and their signals at b = 5 ms/um^2."""
+    images = ImageSpec(
+        count=12,
+        pixels=16,
+        field_of_view=12.0,
+        volume_fraction=(0.2, 0.4),
+        held_out_fraction=1 / 3,
+    )
+    spec = BundleSpec(images, radius=(1.0, 1.5), mesh_size=1.5)
+    return simulate_bundles(spec, bundle_acquisition((5.0,), 10.0, (20.0,)), seed=6)
+
+
+@pytest.fixture(scope="session")
+def bundle_model(bundle_set) -> ScoreModel:
+    """Hardly trained: it draws grey specks, which is enough to follow what happens to them."""
+    return train_score(bundle_set, ScoreSpec(width=8, iterations=5, batch=4), seed=1)

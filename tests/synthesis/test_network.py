@@ -37,6 +37,18 @@ def test_moving_the_cell_moves_the_output():
     torch.testing.assert_close(moved, still, rtol=1e-4, atol=1e-4)
 
 
+def test_the_mean_of_an_image_is_seen_in_spite_of_the_normalisation():
+    """With the convolutions' exit closed what is left is a constant that follows the mean."""
+    network, (x, noise, condition, known) = trained_looking(), batch()
+    with torch.no_grad():
+        network.exit.weight.zero_()
+        network.exit.bias.zero_()
+    first, second = (network(y, noise, condition, known) for y in (x, x + 0.1))
+    torch.testing.assert_close(first, first[:, :1, :1].expand_as(first))
+    # Rounding is 1e-8 here.
+    assert ((first - second).abs() > 1e-6).all()
+
+
 def test_an_unknown_condition_is_not_read():
     network, (x, noise, condition, known) = trained_looking(), batch()
     dropped = network(x, noise, condition, 0 * known)

@@ -28,6 +28,7 @@ from spinmesh.synthesis import (
 from spinmesh.synthesis import (
     model as model_module,
 )
+from spinmesh.synthesis.features import learn_features
 from spinmesh.synthesis.sampling import SAMPLERS
 
 QUICK = ScoreSpec(iterations=12, batch=8, width=8)
@@ -98,7 +99,8 @@ def test_threads_do_not_disturb_each_other(image_set):
 @pytest.mark.parametrize("sde", ["ve", "vp", "sub-vp"])
 def test_the_loss_of_an_untrained_network_is_one_at_every_noise_level(image_set, sde):
     """Wiener filtering white data leaves sd^2 sigma^2/(sd^2+sigma^2), which the weight makes 1."""
-    supply = model_module.image_supply(image_set.images, image_set.condition, 0.1)
+    told = learn_features(image_set.condition, None, 0)
+    supply = model_module.image_supply(image_set.images, image_set.condition, told, 0.1)
     moments = (float(image_set.images.mean()), float(image_set.images.std()))
     task = Denoising(make_sde(sde), "denoiser", supply, 2000, moments, (0.0, 1.0))
     x0, noise, _, *context = task.draw(torch.Generator().manual_seed(1))

@@ -60,7 +60,11 @@ CODE = {
         "spinmesh.config.physics",
     ),
     "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
+<<<<<<< HEAD
     "scores": ("spinmesh.synthesis", "spinmesh.io.drawn", "spinmesh.config.evaluation"),
+=======
+    "conditional": ("spinmesh.synthesis", "spinmesh.io.draws", "spinmesh.config.inference"),
+>>>>>>> cond
     "bundles": ("spinmesh.synthesis.bundles", "spinmesh.io.images", "spinmesh.config.inference"),
     "phantom": (
         "spinmesh.phantom",
@@ -81,7 +85,11 @@ CODE = {
     "plot_signals": ("spinmesh.report.signals",),
     "plot_reconstruction": ("spinmesh.report.reconstruction",),
     "plot_synthesis": ("spinmesh.report.synthesis",),
+<<<<<<< HEAD
     "plot_scores": ("spinmesh.report.scores", "spinmesh.io.drawn"),
+=======
+    "plot_conditional": ("spinmesh.report.conditional",),
+>>>>>>> cond
     "plot_phantom": ("spinmesh.report.phantom",),
     "summarise": ("spinmesh.report.summary",),
 }
@@ -120,6 +128,7 @@ COMPARED = LEARNED | {"shape_model": EXPERIMENT["compared_model"]}
 IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
 SCORED = {"score_model": CONFIG.synthesise.score_model.model_dump(), "seed": CONFIG.seed}
 DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}
+JUDGED = {"conditional": CONFIG.synthesise.conditional.model_dump(), "seed": CONFIG.seed}
 BUNDLED = IMAGED | {"bundles": CONFIG.synthesise.bundles.model_dump()}
 IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
     "phantom": CONFIG.phantom.model_dump(exclude={"label", "acquisition"}),

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 from spinmesh.cli.reconstruct import reconstruct
+from spinmesh.cli.synthesise import synthesise
 from spinmesh.errors import ConfigError, SpinmeshError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(reconstruct)
+app.command()(synthesise)
 
 MESH = "Mesh file (.msh, .vtu, .mesh, ...) of tetra or tetra10 cells; labels from its cell data."
 OUT = "FILE.zarr or FILE.csv (signal in um^3 times density)."

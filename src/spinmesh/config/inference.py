@@ -20,7 +20,7 @@ from spinmesh.config.shapes import Range
 if TYPE_CHECKING:
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
     from spinmesh.sequence import Acquisition
-    from spinmesh.synthesis import BundleSpec, ImageSpec, SampleSpec, ScoreSpec
+    from spinmesh.synthesis import BundleSpec, ConditionalSpec, ImageSpec, SampleSpec, ScoreSpec
 
 
 class ShapeModelSection(Section):
@@ -276,6 +276,27 @@ class Samples(Section):
         return SampleSpec(**self.model_dump())
 
 
+class Conditional(Section):
+    """How the images drawn for held-out signals are judged; of `source: bundles`."""
+
+    signals: int = Field(200, ge=2)
+    """Held-out signals."""
+    samples: int = Field(64, ge=2)
+    """Images drawn for each."""
+    simulated: PositiveInt = 2
+    """Of these, how many are simulated again."""
+    steps: int = Field(12, ge=2)
+    """Of the sampler dpm_solver_2m."""
+    guidance: NonNegativeFloat = 1.0
+    """As in `samples`."""
+
+    def spec(self) -> ConditionalSpec:
+        """What `spinmesh.synthesis.evaluate_conditional` asks for."""
+        from spinmesh.synthesis import ConditionalSpec
+
+        return ConditionalSpec(**self.model_dump())
+
+
 class Synthesise(Section):
     """Stage 4: images."""
 
@@ -289,3 +310,5 @@ class Synthesise(Section):
     """The network and its training."""
     samples: Samples = Samples()
     """The synthetic images."""
+    conditional: Conditional = Conditional()
+    """Calibration of images given a signal: `snakemake conditional`."""

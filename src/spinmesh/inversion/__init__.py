@@ -29,7 +29,7 @@ from spinmesh.inversion.metrics import (
     profile,
     shape_errors,
 )
-from spinmesh.inversion.protocol import difference, refuse_other_protocol
+from spinmesh.inversion.protocol import refuse_other_protocol
 from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction, Samples
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel, ShapeModelSpec, train_shape_model
@@ -74,7 +74,6 @@ __all__ = [
     "descend",
     "describe",
     "describe_posterior",
-    "difference",
     "estimate",
     "gather_voxels",
     "joined_scores",

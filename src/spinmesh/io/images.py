@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
+from spinmesh.io.sequences import acquisition_from, acquisition_variables
 from spinmesh.io.shapes import text_codes, text_from
 from spinmesh.io.store import Codec
-from spinmesh.synthesis import ImageSet, Scalings, ScoreModel, ScoreSpec, Synthesis
+from spinmesh.synthesis import (
+    Features,
+    ImageSet,
+    Protocol,
+    Scalings,
+    ScoreModel,
+    ScoreSpec,
+    Synthesis,
+)
 
-_PIXELS = ("image", "pixel_y", "pixel_x")
+PIXELS = ("image", "pixel_y", "pixel_x")
 # Weights keep their names inside the store behind this prefix.
 _WEIGHT = "weight."
 _SCALING = "scaling."
@@ -22,80 +33,117 @@ _SCALING = "scaling."
 _KNOWN = {"effective_radius": "um", "surface_to_volume": "1/um"}
 
 
-def _tensor(variable: xr.DataArray) -> Tensor:
-    return torch.from_numpy(np.array(variable))
+def tensor(values: xr.DataArray) -> Tensor:
+    """A copy of an array."""
+    return torch.from_numpy(np.array(values))
 
 
-def _variable(dimensions: tuple[str, ...], values: Tensor, units: str = "1") -> xr.Variable:
+def variable(dimensions: tuple[str, ...], values: Tensor, units: str = "1") -> xr.Variable:
+    """An array of a store."""
     return xr.Variable(dimensions, values.numpy(), {"units": units})
 
 
 def _encode_images(images: ImageSet) -> xr.Dataset:
-    condition = _variable(("image", "feature"), images.condition)
+    condition = variable(("image", "feature"), images.condition)
     condition.attrs["features"] = list(images.features)
     variables = {
-        "images": _variable(_PIXELS, images.images),
+        "images": variable(PIXELS, images.images),
         "condition": condition,
-        "volume_fraction": _variable(("image",), images.volume_fraction),
+        "volume_fraction": variable(("image",), images.volume_fraction),
         "split": text_codes("image", images.split),
     }
     for name, units in _KNOWN.items():
         if getattr(images, name) is not None:
-            variables[name] = _variable(("image",), getattr(images, name), units)
-    return xr.Dataset(variables, attrs={"field_of_view_um": images.field_of_view})
+            variables[name] = variable(("image",), getattr(images, name), units)
+    known, attributes = protocol_parts(images.protocol)
+    attributes["field_of_view_um"] = images.field_of_view
+    return xr.Dataset(variables | known, attrs=attributes)
+
+
+def protocol_parts(protocol: Protocol | None) -> tuple[dict[str, xr.Variable], dict[str, Any]]:
+    """Variables and attributes that hold a protocol inside any store; none without one."""
+    if protocol is None:
+        return {}, {}
+    numbers = {
+        # JSON has no infinity.
+        "snr": None if math.isinf(protocol.snr) else protocol.snr,
+        "diffusivity_um2_per_ms": protocol.diffusivity,
+        "mesh_size_um": protocol.mesh_size,
+    }
+    return acquisition_variables(protocol.acquisition), {"protocol": numbers}
+
+
+def protocol_from(dataset: xr.Dataset) -> Protocol | None:
+    """What `protocol_parts` put there."""
+    if "protocol" not in dataset.attrs:
+        return None
+    numbers = dataset.attrs["protocol"]
+    snr = math.inf if numbers["snr"] is None else numbers["snr"]
+    return Protocol(
+        acquisition_from(dataset), snr, numbers["diffusivity_um2_per_ms"], numbers["mesh_size_um"]
+    )
 
 
 def _decode_images(dataset: xr.Dataset) -> ImageSet:
     return ImageSet(
-        _tensor(dataset["images"]),
-        _tensor(dataset["condition"]),
-        _tensor(dataset["volume_fraction"]),
+        tensor(dataset["images"]),
+        tensor(dataset["condition"]),
+        tensor(dataset["volume_fraction"]),
         text_from(dataset["split"]),
         dataset.attrs["field_of_view_um"],
         tuple(dataset["condition"].attrs["features"]),
-        **{name: _tensor(dataset[name]) for name in _KNOWN if name in dataset},
+        protocol=protocol_from(dataset),
+        **{name: tensor(dataset[name]) for name in _KNOWN if name in dataset},
     )
 
 
 def _encode_score_model(model: ScoreModel) -> xr.Dataset:
     variables = {
-        "loss_history": _variable(("iteration",), model.loss_history),
-        "condition_mean": _variable(("feature",), model.condition_mean),
-        "condition_std": _variable(("feature",), model.condition_std),
+        "loss_history": variable(("iteration",), model.loss_history),
+        "feature_mean": variable(("feature",), model.features.mean),
+        "feature_weight": variable(("feature", "component"), model.features.weight),
     }
     for name, value in model.state.items():
         # One axis name per length: a dataset wants equal names to mean equal lengths.
         dimensions = tuple(f"{name}[{axis}]" for axis in range(value.ndim))
-        variables[_WEIGHT + name] = _variable(dimensions, value)
+        variables[_WEIGHT + name] = variable(dimensions, value)
     for name, value in ({} if model.scalings is None else vars(model.scalings)).items():
-        variables[_SCALING + name] = _variable(("time",), value)
-    attributes = {
+        variables[_SCALING + name] = variable(("time",), value)
+    known, attributes = protocol_parts(model.features.protocol)
+    attributes |= {
         "spec": json.dumps(asdict(model.spec)),
+        "field_of_view_um": model.field_of_view,
+        "pixels": model.pixels,
         "pixel_mean": model.pixel_mean,
         "pixel_std": model.pixel_std,
         "seconds": model.seconds,
     }
-    return xr.Dataset(variables, attrs=attributes)
+    return xr.Dataset(variables | known, attrs=attributes)
 
 
 def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
     spec = json.loads(dataset.attrs["spec"])
     spec["noise"] = tuple(spec["noise"])
     scalings = {
-        str(name).removeprefix(_SCALING): _tensor(variable)
-        for name, variable in dataset.data_vars.items()
+        str(name).removeprefix(_SCALING): tensor(values)
+        for name, values in dataset.data_vars.items()
         if str(name).startswith(_SCALING)
     }
     return ScoreModel(
         spec=ScoreSpec(**spec),
         state={
-            str(name).removeprefix(_WEIGHT): _tensor(variable)
-            for name, variable in dataset.data_vars.items()
+            str(name).removeprefix(_WEIGHT): tensor(values)
+            for name, values in dataset.data_vars.items()
             if str(name).startswith(_WEIGHT)
         },
-        loss_history=_tensor(dataset["loss_history"]),
-        condition_mean=_tensor(dataset["condition_mean"]),
-        condition_std=_tensor(dataset["condition_std"]),
+        loss_history=tensor(dataset["loss_history"]),
+        features=Features(
+            tensor(dataset["feature_mean"]),
+            tensor(dataset["feature_weight"]),
+            protocol_from(dataset),
+        ),
+        field_of_view=dataset.attrs["field_of_view_um"],
+        pixels=dataset.attrs["pixels"],
         pixel_mean=dataset.attrs["pixel_mean"],
         pixel_std=dataset.attrs["pixel_std"],
         scalings=Scalings(**scalings) if scalings else None,
@@ -105,11 +153,11 @@ def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
 
 def _encode_synthesis(synthesis: Synthesis) -> xr.Dataset:
     variables = {
-        "samples": _variable(_PIXELS, synthesis.samples),
-        "frequency": _variable(("ring",), synthesis.frequency, "1/um"),
+        "samples": variable(PIXELS, synthesis.samples),
+        "frequency": variable(("ring",), synthesis.frequency, "1/um"),
     }
     for name, spectrum in synthesis.spectra.items():
-        variables[f"spectrum_{name}"] = _variable(("ring",), spectrum)
+        variables[f"spectrum_{name}"] = variable(("ring",), spectrum)
     attributes = {
         "field_of_view_um": synthesis.field_of_view,
         "metrics": synthesis.metrics,
@@ -121,15 +169,15 @@ def _encode_synthesis(synthesis: Synthesis) -> xr.Dataset:
 
 def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
     return Synthesis(
-        samples=_tensor(dataset["samples"]),
+        samples=tensor(dataset["samples"]),
         field_of_view=dataset.attrs["field_of_view_um"],
         metrics=dict(dataset.attrs["metrics"]),
         floor=dict(dataset.attrs["floor"]),
         control=dict(dataset.attrs["control"]),
-        frequency=_tensor(dataset["frequency"]),
+        frequency=tensor(dataset["frequency"]),
         spectra={
-            str(name).removeprefix("spectrum_"): _tensor(variable)
-            for name, variable in dataset.data_vars.items()
+            str(name).removeprefix("spectrum_"): tensor(values)
+            for name, values in dataset.data_vars.items()
             if str(name).startswith("spectrum_")
         },
     )
@@ -137,7 +185,11 @@ def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
 
 _STAGE = "synthesise"
 CODECS = (
+<<<<<<< HEAD
     Codec(ImageSet, "spinmesh/images", 1, _STAGE, _encode_images, _decode_images),
+=======
+    Codec(ImageSet, "spinmesh/images", 2, _STAGE, _encode_images, _decode_images),
+>>>>>>> cond
     Codec(ScoreModel, "spinmesh/score_model", 3, _STAGE, _encode_score_model, _decode_score_model),
     Codec(Synthesis, "spinmesh/synthesis", 1, _STAGE, _encode_synthesis, _decode_synthesis),
 )

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spinmesh.report.conditional import plot_calibration, plot_draws
     from spinmesh.report.meshes import plot_meshes
     from spinmesh.report.paper import plot_ablations, plot_paper
     from spinmesh.report.phantom import plot_phantom
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "plot_ablations",
+<<<<<<< HEAD
     "plot_gallery",
+=======
+    "plot_calibration",
+    "plot_draws",
+>>>>>>> cond
     "plot_meshes",
     "plot_models",
     "plot_paper",
@@ -33,7 +39,12 @@ __all__ = [
 
 _MODULES = {
     "plot_ablations": "paper",
+<<<<<<< HEAD
     "plot_gallery": "scores",
+=======
+    "plot_calibration": "conditional",
+    "plot_draws": "conditional",
+>>>>>>> cond
     "plot_meshes": "meshes",
     "plot_models": "scores",
     "plot_phantom": "phantom",

@@ -5,6 +5,7 @@ from spinmesh.sequence.free_waveform import FreeWaveform
 from spinmesh.sequence.multiple_pgse import MultiplePGSE
 from spinmesh.sequence.ogse import CosineOGSE, SineOGSE, TrapezoidalOGSE
 from spinmesh.sequence.pgse import PGSE
+from spinmesh.sequence.protocol import difference
 from spinmesh.sequence.waveform import Sequence
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Sequence",
     "SineOGSE",
     "TrapezoidalOGSE",
+    "difference",
 ]

@@ -1,5 +1,6 @@
 """Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
 
+from spinmesh.synthesis.axons import Axons, find_axons, image_statistics, resimulate
 from spinmesh.synthesis.bundles import (
     BundleSpec,
     bundle_acquisition,
@@ -13,6 +14,7 @@ from spinmesh.synthesis.chains import (
     pilot_gains,
     simulate_weight,
 )
+<<<<<<< HEAD
 from spinmesh.synthesis.comparison import (
     Drawn,
     draw_model,
@@ -28,6 +30,11 @@ from spinmesh.synthesis.evaluation import (
     synthesise,
     two_point,
 )
+=======
+from spinmesh.synthesis.conditional import Calibration, ConditionalSpec, evaluate_conditional
+from spinmesh.synthesis.evaluation import Synthesis, compare, sliced_w2, synthesise
+from spinmesh.synthesis.features import Features
+>>>>>>> cond
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.likelihood import log_likelihood
@@ -50,6 +57,7 @@ from spinmesh.synthesis.nonlinear import (
     make_sde,
     rational_drift,
 )
+<<<<<<< HEAD
 from spinmesh.synthesis.point_sets import (
     PointDraws,
     PointSpec,
@@ -58,6 +66,10 @@ from spinmesh.synthesis.point_sets import (
     score_points,
     summarise_points,
 )
+=======
+from spinmesh.synthesis.posterior import Draws, draw_posterior, known_protocol
+from spinmesh.synthesis.protocol import Protocol
+>>>>>>> cond
 from spinmesh.synthesis.sampling import (
     SampleSpec,
     dpm_solver_2m,
@@ -88,14 +100,22 @@ __all__ = [
     "VE",
     "VP",
     "AllenCahn",
+    "Axons",
     "BundleSpec",
+    "Calibration",
     "ChainSDE",
+    "ConditionalSpec",
     "CoupledDrift",
     "Denoiser",
     "Denoising",
     "DoubleWell",
+<<<<<<< HEAD
     "Drawn",
+=======
+    "Draws",
+>>>>>>> cond
     "ElementwiseWeight",
+    "Features",
     "FitSpec",
     "Fitted",
     "FractionalVP",
@@ -109,6 +129,7 @@ __all__ = [
     "PointDraws",
     "PointSpec",
     "Problem",
+    "Protocol",
     "Runtime",
     "SampleSpec",
     "Scalings",
@@ -126,15 +147,23 @@ __all__ = [
     "compare",
     "dpm_solver_2m",
     "draw_images",
+<<<<<<< HEAD
     "draw_model",
     "draw_points",
+=======
+    "draw_posterior",
+>>>>>>> cond
     "euler_maruyama",
+    "evaluate_conditional",
     "exponential",
+    "find_axons",
     "fit",
     "forward_chain",
     "guided",
     "heun",
+    "image_statistics",
     "joined_images",
+    "known_protocol",
     "linear_weight",
     "local_gains",
     "log_likelihood",
@@ -147,7 +176,11 @@ __all__ = [
     "problem",
     "radial_spectrum",
     "rational_drift",
+<<<<<<< HEAD
     "reference",
+=======
+    "resimulate",
+>>>>>>> cond
     "reverse_fractional",
     "score_all_points",
     "score_models",

@@ -19,10 +19,10 @@ from spinmesh.bloch_torrey import plane_attenuation
 from spinmesh.errors import ConfigError
 from spinmesh.fem import assemble_plane
 from spinmesh.mesh import Disks, gamma_radii, mesh_plane, pack_disks
-from spinmesh.noise import add_rician
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
 from spinmesh.synthesis.images import SUPERSAMPLING, ImageSet, ImageSpec
+from spinmesh.synthesis.protocol import Protocol
 
 # Radii at which the exact signal is computed; between them a polynomial, exact to 1e-8.
 RADII = 32
@@ -79,6 +79,8 @@ def simulate_bundles(
 ) -> ImageSet:
     """Images `shard`, `shard` + `shards`, ... of the set and the logarithms of their signals.
 
+    The signals are free of noise; the set's protocol says how much to add.
+
     An image depends on seed and number alone, so the set does not depend on the number of shards;
     `joined_images` puts them in order. The held-out images are the last ones. Raises ConfigError if
     a cell cannot be filled in `spec.images.attempts` attempts or a shard is empty.
@@ -87,18 +89,14 @@ def simulate_bundles(
     numbers = range(shard, count, shards)
     if not 0 <= shard < shards <= count:
         raise ConfigError(f"bundles: shard {shard} of {shards} for {count} images.")
-    inside = cylinder_table(acquisition, spec)
+    protocol = Protocol(acquisition, spec.snr, spec.diffusivity, spec.mesh_size)
+    inside = cylinder_table(protocol, WIDEST * spec.images.field_of_view)
     held_out = max(1, round(count * spec.images.held_out_fraction))
     rows = []
     for number in progress(numbers, "simulating bundles"):
         disks = packed_bundle(spec, np.random.default_rng([seed, number]))
-        signal = bundle_attenuation(disks, acquisition, spec, inside, seed=number)
-        noise = torch.Generator().manual_seed(
-            int(np.random.default_rng([seed, number, 1]).integers(2**62))
-        )
-        rows.append(
-            (rasterised(disks, spec.images.pixels), add_rician(signal, spec.snr, noise), disks)
-        )
+        signal = bundle_attenuation(disks, protocol, inside, seed=number)
+        rows.append((rasterised(disks, spec.images.pixels), signal, disks))
     images, signals, bundles = zip(*rows, strict=True)
     return ImageSet(
         torch.from_numpy(np.stack(images)).float(),
@@ -109,6 +107,7 @@ def simulate_bundles(
         feature_names(acquisition),
         torch.tensor([disks.effective_radius for disks in bundles]),
         torch.tensor([disks.surface_to_volume for disks in bundles]),
+        protocol,
     )
 
 
@@ -131,6 +130,7 @@ def joined_images(shards: list[ImageSet]) -> ImageSet:
         shards[0].features,
         column("effective_radius"),
         column("surface_to_volume"),
+        shards[0].protocol,
     )
 
 
@@ -150,11 +150,11 @@ def packed_bundle(spec: BundleSpec, rng: np.random.Generator) -> Disks:
 
 
 def bundle_attenuation(
-    disks: Disks, acquisition: Acquisition, spec: BundleSpec, inside: CylinderTable, seed: int
+    disks: Disks, protocol: Protocol, inside: CylinderTable, seed: int
 ) -> Float[Tensor, " measurement"]:
     """S/S0 of all water in the cell, by area: exact in the axons, finite elements between them."""
-    plane = assemble_plane(mesh_plane(disks, spec.mesh_size, seed), spec.diffusivity)
-    between = (1 - disks.volume_fraction) * plane_attenuation(plane, acquisition)
+    plane = assemble_plane(mesh_plane(disks, protocol.mesh_size, seed), protocol.diffusivity)
+    between = (1 - disks.volume_fraction) * plane_attenuation(plane, protocol.acquisition)
     part = np.pi * disks.radii**2 / disks.cell**2
     return between + torch.from_numpy(part @ inside.at(disks.radii))
 
@@ -172,13 +172,12 @@ class CylinderTable:
         return np.polynomial.chebyshev.chebval(x, self.coefficients, tensor=True).T
 
 
-def cylinder_table(acquisition: Acquisition, spec: BundleSpec) -> CylinderTable:
-    """The exact signals at the Chebyshev nodes of all radii a packing may hold."""
-    largest = WIDEST * spec.images.field_of_view
+def cylinder_table(protocol: Protocol, largest: float) -> CylinderTable:
+    """The exact signals at the Chebyshev nodes of all radii up to `largest` (um)."""
     x = np.cos(np.pi * (np.arange(RADII) + 0.5) / RADII)
     axis = DIRECTIONS["z"]
     rows = [
-        cylinder(acquisition, float(radius), spec.diffusivity, axis).numpy()
+        cylinder(protocol.acquisition, float(radius), protocol.diffusivity, axis).numpy()
         for radius in largest * (1 + x) / 2
     ]
     series = np.polynomial.chebyshev.chebfit(x, np.stack(rows), RADII - 1)

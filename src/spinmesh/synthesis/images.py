@@ -23,11 +23,14 @@ from spinmesh.synthesis.cross_sections import (
     outline,
     rotated,
 )
+from spinmesh.synthesis.protocol import Protocol
 
 # Fine cells along one pixel: axons are kept apart, and averaged into grey levels, on these.
 SUPERSAMPLING = 4
 # Cuts stay this fraction of an axon's extent away from its ends, where they would only graze it.
 END_MARGIN = 0.1
+# Grey levels may leave [-1, 1] by rounding only.
+OUT_OF_RANGE = 1e-5
 # b-values closer than this (ms/um^2) are one shell; scanners list 995 and 1005 s/mm^2 for 1000.
 SHELL_WIDTH = 0.05
 
@@ -69,9 +72,10 @@ class ImageSet:
     """Periodic two-phase images, +1 inside axons and -1 outside, grey where a pixel holds both.
 
     `condition` is the logarithm of the direction-averaged attenuation of the axons in the image,
-    one feature per shell, or per measurement of packed bundles; `features` says which.
-    `volume_fraction` is exact, not counted in pixels. Of disks `effective_radius` (um), that is
-    (<r^6>/<r^2>)^(1/4), and `surface_to_volume` (1/um) are known as well.
+    one feature per shell, or per measurement of packed bundles; `features` says which. It is free
+    of noise; `protocol`, of bundles only, adds it: see `observed`. `volume_fraction` is exact, not
+    counted in pixels. Of disks `effective_radius` (um), that is (<r^6>/<r^2>)^(1/4), and
+    `surface_to_volume` (1/um) are known as well.
     """
 
     images: Float[Tensor, "image pixel_y pixel_x"]
@@ -82,6 +86,7 @@ class ImageSet:
     features: tuple[str, ...] = ()
     effective_radius: Float[Tensor, " image"] | None = None
     surface_to_volume: Float[Tensor, " image"] | None = None
+    protocol: Protocol | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.images), len(self.condition), len(self.volume_fraction)}
@@ -90,20 +95,42 @@ class ImageSet:
         lengths |= {len(column) for column in known if column is not None}
         if len(lengths) != 1 or 0 in lengths:
             raise ConfigError(f"image set: columns of lengths {sorted(lengths)}; one per image.")
+        wrong = ~(self.images.abs() <= 1 + OUT_OF_RANGE).all(2).all(1)
+        if bool(wrong.any()):
+            first = int(wrong.nonzero()[0])
+            low, high = self.images[first].min(), self.images[first].max()
+            raise ConfigError(
+                f"image set: {int(wrong.sum())} images leave [-1, 1] (first: image {first}, from "
+                f"{low:g} to {high:g}). Scale them: -1 is outside axons, +1 inside."
+            )
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def observed(self, seed: int) -> Float[Tensor, "image feature"]:
+        """The conditions as measured: with the protocol's noise, or as they are without one."""
+        if self.protocol is None:
+            return self.condition
+        return self.protocol.observed(self.condition, torch.Generator().manual_seed(seed))
 
     def select(self, split: str) -> ImageSet:
         """The images of one split; ConfigError if it has none."""
         index = [i for i, s in enumerate(self.split) if s == split]
         if not index:
             raise ConfigError(f"image set: no {split!r} images, only {sorted(set(self.split))}.")
+<<<<<<< HEAD
         return self.at(index)
 
     def at(self, rows: Sequence[int]) -> ImageSet:
         """Some of the images."""
         index = list(rows)
+=======
+        return self.chosen(index)
+
+    def chosen(self, index: Sequence[int]) -> ImageSet:
+        """Some of the images, in the order of their numbers given."""
+        index = list(index)
+>>>>>>> cond
         return ImageSet(
             self.images[index],
             self.condition[index],
@@ -113,6 +140,7 @@ class ImageSet:
             self.features,
             None if self.effective_radius is None else self.effective_radius[index],
             None if self.surface_to_volume is None else self.surface_to_volume[index],
+            self.protocol,
         )
 
 

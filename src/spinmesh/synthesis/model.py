@@ -8,13 +8,15 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
+from spinmesh.synthesis.features import Features, learn_features
 from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.network import UNet, seeded_unet
 from spinmesh.synthesis.nonlinear import make_sde
+from spinmesh.synthesis.protocol import Protocol
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings
 from spinmesh.synthesis.sde import DENOISER, ChainSDE, LinearSDE
 from spinmesh.synthesis.targets import (
@@ -66,19 +68,30 @@ class ScoreSpec:
 class ScoreModel:
     """A trained score: averaged weights and the scalings they were trained with.
 
+<<<<<<< HEAD
     `scalings` are there if the target was the weight of a simulated chain; `seconds` is the CPU
     time of its training.
+=======
+    `features` is what the network is told of a signal; `field_of_view` (um) and `pixels` are those
+    of the images it learnt from. `scalings` are there if the target was the weight of a chain.
+>>>>>>> cond
     """
 
     spec: ScoreSpec
     state: dict[str, Tensor]
     loss_history: Float[Tensor, " iteration"]
-    condition_mean: Float[Tensor, " feature"]
-    condition_std: Float[Tensor, " feature"]
+    features: Features
+    field_of_view: float
+    pixels: int
     pixel_mean: float
     pixel_std: float
     scalings: Scalings | None = None
     seconds: float = 0.0
+
+    @property
+    def protocol(self) -> Protocol | None:
+        """Of the signals it takes; None if they are no measurable ones."""
+        return self.features.protocol
 
     @cached_property
     def sde(self) -> ChainSDE:
@@ -99,7 +112,7 @@ class ScoreModel:
     def network(self) -> UNet:
         """The network with the averaged weights."""
         with torch.device("meta"):
-            network = UNet(self.spec.width, len(self.condition_mean))
+            network = UNet(self.spec.width, self.features.count)
         network.load_state_dict(self.state, assign=True)
         return network
 
@@ -142,12 +155,11 @@ class ScoreModel:
         return weight.score(x.to(NETWORK_DTYPE), time, *context).to(x.dtype)
 
     def _context(self, x: Tensor, condition: Tensor | None) -> Batch:
-        """Standardised condition, and whether it is known."""
+        """Features of the condition, and whether it is known."""
         known = x.new_full((len(x),), float(condition is not None), dtype=NETWORK_DTYPE)
         if condition is None:
-            condition = self.condition_mean.to(x.device).expand(len(x), -1)
-        scaled = (condition - self.condition_mean.to(x.device)) / self.condition_std.to(x.device)
-        return scaled.to(NETWORK_DTYPE), known
+            return x.new_zeros((len(x), self.features.count), dtype=NETWORK_DTYPE), known
+        return self.features(condition.to(x.device)).to(NETWORK_DTYPE), known
 
 
 def train_score(
@@ -155,6 +167,7 @@ def train_score(
 ) -> ScoreModel:
     """Train on the train images; the result depends on images, spec and seed alone.
 
+    Of images with a protocol each draw of a condition has new noise.
     `runtime` says where, and where to keep a checkpoint: see `training.fit` for what is raised.
     """
     runtime = runtime or Runtime()
@@ -164,46 +177,93 @@ def train_score(
     if not std > 0:
         raise ConfigError("score: all pixels of the train images are equal. Check the images.")
     condition = train.condition.to(NETWORK_DTYPE)
-    condition_mean, spread = condition.mean(0), condition.std(0, correction=0)
-    # A feature that never changes tells nothing; it becomes zero instead of 0/0.
-    condition_std = torch.where(spread > 0, spread, 1.0)
+    features = learn_features(condition, train.protocol, seed)
     generator = torch.Generator(runtime.device).manual_seed(seed)
-    network = seeded_unet(spec.width, condition.shape[1], generator)
+    network = seeded_unet(spec.width, features.count, generator)
     supply = image_supply(
         pixels.to(runtime.device),
-        ((condition - condition_mean) / condition_std).to(runtime.device),
+        condition.to(runtime.device),
+        features,
         spec.condition_dropout,
     )
     sde = make_sde(spec.sde, spec.sde_parameters)
     moments = (mean, std)
     task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator)
-    identity = repr((spec, seed)).encode() + pixels.numpy().tobytes() + condition.numpy().tobytes()
+    told = torch.cat([features.mean[:, None], features.weight], 1)
+    identity = b"".join(x.numpy().tobytes() for x in (pixels, condition, told))
+    identity += repr((spec, seed)).encode()
     fitted = fit(network, task, spec.fit, generator, runtime, identity)
     scalings = task.scalings if isinstance(task, WeightRegression) else None
+<<<<<<< HEAD
     columns = (fitted.state, fitted.losses, condition_mean, condition_std)
     return ScoreModel(spec, *columns, mean, std, scalings, fitted.seconds)
+=======
+    return ScoreModel(
+        spec,
+        fitted.state,
+        fitted.losses,
+        features,
+        images.field_of_view,
+        pixels.shape[-1],
+        mean,
+        std,
+        scalings,
+    )
+>>>>>>> cond
 
 
 def image_supply(
-    images: Pictures, condition: Float[Tensor, "batch feature"], dropout: float
+    images: Pictures,
+    condition: Float[Tensor, "image feature"],
+    features: Features,
+    dropout: float,
 ) -> Supply:
-    """Images in a random symmetry of the torus; their conditions, and who is told them."""
+    """Images in a random symmetry of the torus; features of their signals, and who is told them.
+
+    A mirrored or transposed image has the signal of a mirrored or transposed acquisition.
+    """
+    moves = Symmetry.of(features.protocol, condition.shape[1])
 
     def supply(n: int, generator: torch.Generator) -> tuple[Tensor, Batch]:
         where: dict[str, Any] = {"generator": generator, "device": generator.device}
         index = torch.randint(len(images), (n,), **where)
-        x0 = _moved(images[index], generator)
+        x0, order = moves.moved(images[index], generator)
+        signal = condition[index][:, order.to(condition.device)]
+        if features.protocol is not None:
+            signal = features.protocol.observed(signal, generator)
         known = (torch.rand(n, **where) >= dropout).to(images.dtype)
-        return x0, (condition[index], known)
+        return x0, (features(signal), known)
 
     return supply
 
 
-def _moved(images: Tensor, generator: torch.Generator) -> Tensor:
-    """One random translation, reflection and transposition of all images of a batch."""
-    ny, nx = images.shape[1:]
-    four = torch.randint(ny * nx, (4,), generator=generator, device=generator.device)
-    dy, dx, flip, turn = four.tolist()
-    images = images.roll((dy % ny, dx % nx), (1, 2))
-    images = images.flip(1) if flip % 2 else images
-    return images.transpose(1, 2).contiguous() if turn % 2 else images
+@dataclass(frozen=True, eq=False)
+class Symmetry:
+    """Which features of an image are which of the mirrored (y) and of the transposed one.
+
+    None where a symmetry of the torus is none of the acquisition: that one is not used.
+    """
+
+    features: int
+    mirrored: Int[Tensor, " feature"] | None
+    transposed: Int[Tensor, " feature"] | None
+
+    @classmethod
+    def of(cls, protocol: Protocol | None, features: int) -> Symmetry:
+        """Of averages over directions, without a protocol, nothing changes."""
+        if protocol is None:
+            return cls(features, torch.arange(features), torch.arange(features))
+        return cls(features, protocol.mirrored(), protocol.transposed())
+
+    def moved(self, images: Pictures, generator: torch.Generator) -> tuple[Pictures, Tensor]:
+        """One random move of all images of a batch, and the order of their features after it."""
+        ny, nx = images.shape[1:]
+        four = torch.randint(ny * nx, (4,), generator=generator, device=generator.device)
+        dy, dx, flip, turn = four.tolist()
+        images = images.roll((dy % ny, dx % nx), (1, 2))
+        order = torch.arange(self.features)
+        if flip % 2 and self.mirrored is not None:
+            images, order = images.flip(1), self.mirrored
+        if turn % 2 and self.transposed is not None:
+            images, order = images.transpose(1, 2).contiguous(), order[self.transposed]
+        return images, order

@@ -13,6 +13,8 @@ from torch.nn import functional
 FREQUENCIES = 8
 FEW_FREQUENCIES = 4
 GROUPS = 8
+# Means of images differ by a tenth of their deviation.
+MEAN_SCALE = 10.0
 
 
 class Wrap(torch.autograd.Function):
@@ -74,13 +76,18 @@ class UNet(nn.Module):
 
     Images enter by pixel unshuffle, so no convolution runs at full resolution. A translation of
     the image by 8 pixels commutes with the network, as it should on a periodic cell.
+
+    Group normalisation hides an image's mean from the convolutions. It is what a signal knows best
+    (the volume fraction), so it enters the embedding, which may shift the output's mean.
     """
 
     def __init__(self, width: int, features: int) -> None:
         super().__init__()
         w, e = width, 2 * width
-        self.noise = nn.Sequential(nn.Linear(2 * FREQUENCIES, e), nn.SiLU(), nn.Linear(e, e))
+        self.noise = nn.Sequential(nn.Linear(2 * FREQUENCIES + 1, e), nn.SiLU(), nn.Linear(e, e))
         self.condition = nn.Sequential(nn.Linear(features, e), nn.SiLU(), nn.Linear(e, e))
+        self.joint = nn.Linear(e, e)
+        self.level = nn.Linear(e, 1)
         self.entry = Convolution(4, w)
         self.down = nn.ModuleList([Block(w, w, e), Block(w, 2 * w, e)])
         self.bottom = Block(2 * w, 2 * w, e)
@@ -96,8 +103,10 @@ class UNet(nn.Module):
         known: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch pixel_y pixel_x"]:
         """`known` is 0 where the condition is to be ignored, else 1."""
-        embedding = self.noise(fourier(noise))
+        mean = MEAN_SCALE * x.mean((1, 2))
+        embedding = self.noise(torch.cat([fourier(noise), mean[:, None]], 1))
         embedding = functional.silu(embedding + known[:, None] * self.condition(condition))
+        embedding = functional.silu(self.joint(embedding))
         h = self.entry(functional.pixel_unshuffle(x[:, None], 2))
         kept = []
         for block in self.down:
@@ -109,7 +118,7 @@ class UNet(nn.Module):
             h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
             h = block(torch.cat([h, kept.pop()], 1), embedding)
         h = self.exit(functional.silu(self.exit_norm(h)))
-        return functional.pixel_shuffle(h, 2)[:, 0]
+        return functional.pixel_shuffle(h, 2)[:, 0] + self.level(embedding)[..., None]
 
 
 def seeded_unet(width: int, features: int, generator: torch.Generator) -> UNet:
@@ -121,7 +130,7 @@ def seeded_unet(width: int, features: int, generator: torch.Generator) -> UNet:
         network = UNet(width, features)
     network.to_empty(device=generator.device)
     for name, parameter in network.named_parameters():
-        last = name.endswith("second.weight") or name == "exit.weight"
+        last = name.endswith("second.weight") or name in ("exit.weight", "level.weight")
         if parameter.ndim == 1 or last:
             is_gain = name.endswith("norm.weight")
             nn.init.constant_(parameter, 1.0 if is_gain else 0.0)

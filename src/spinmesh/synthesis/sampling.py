@@ -196,7 +196,12 @@ def _draw_linear(
     generator: torch.Generator,
     condition: Tensor | None,
 ) -> Tensor:
-    denoise = guided(model.denoise, condition, spec.guidance)
+    mixed = guided(model.denoise, condition, spec.guidance)
+
+    def denoise(x: Tensor, level: Tensor) -> Tensor:
+        # Guidance extrapolates; no mean of images lies beyond [-1, 1].
+        return mixed(x, level).clamp(-1, 1)
+
     levels = noise_levels(sde, spec.steps, LOWEST_NOISE)
     if spec.sampler == "fractional":
         return _draw_fractional(denoise, spec, shape, generator)

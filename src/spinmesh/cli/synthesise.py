@@ -1,0 +1,115 @@
+"""`spinmesh synthesise`: images of tissue that could have produced a measured signal, or of any."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from spinmesh.cli.reconstruct import _acquisition, _refuse_full, _target
+from spinmesh.errors import ConfigError
+
+if TYPE_CHECKING:
+    from spinmesh.inversion import Target
+    from spinmesh.synthesis import Draws
+
+
+def synthesise(
+    model: Annotated[Path, typer.Option(help="Store of a score model, trained on bundles.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    count: Annotated[int, typer.Option(min=2, help="Images.")] = 64,
+    signal: Annotated[
+        Path | None, typer.Option(help="SIGNAL.csv, .nii or .nii.gz; none: images of the prior.")
+    ] = None,
+    scheme: Annotated[str | None, typer.Option(help="Camino STEJSKALTANNER scheme.")] = None,
+    bvals: Annotated[str | None, typer.Option(help="FSL b-values, s/mm^2.")] = None,
+    bvecs: Annotated[str | None, typer.Option(help="FSL directions.")] = None,
+    delta: Annotated[
+        str | None, typer.Option("--delta", help="Pulse duration, ms, or file.")
+    ] = None,
+    Delta: Annotated[
+        str | None, typer.Option("--Delta", help="Onset to onset, ms, or file.")
+    ] = None,
+    snr: Annotated[
+        float | None, typer.Option(help="Of the unweighted signal; the model's if left out.")
+    ] = None,
+    voxel: Annotated[str | None, typer.Option(help="I,J,K of the voxel, from 0.")] = None,
+    roi: Annotated[Path | None, typer.Option(help="Mask whose mean signal is taken.")] = None,
+    guidance: Annotated[
+        float, typer.Option(help="0 ignores the signal, 1: posterior, above: exaggerated.")
+    ] = 1.0,
+    steps: Annotated[int, typer.Option(min=2, help="Of DPM-Solver++(2M).")] = 16,
+    simulated: Annotated[int, typer.Option(min=0, help="Images to simulate again.")] = 8,
+    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
+) -> None:
+    """Draw images of the tissue behind a signal: Zarr, PNG and a summary of what they say.
+
+    The signal must be of the model's protocol; unweighted measurements may come on top.
+    """
+    # Everything a user can get wrong is looked at before the first second of compute.
+    _refuse_full(out, force)
+    from spinmesh.io import load
+    from spinmesh.synthesis import SampleSpec, ScoreModel, draw_posterior, known_protocol
+
+    spec = SampleSpec("dpm_solver_2m", steps, count, guidance)
+    trained = load(ScoreModel, model)
+    target, doubt = None, None
+    if signal is not None:
+        protocol = known_protocol(trained)
+        asked = _acquisition(scheme, bvals, bvecs, delta, Delta)
+        snr = protocol.snr if snr is None else snr
+        target = _weighted(_target(signal, asked, snr, voxel, roi))
+        protocol.refuse_other(target.acquisition)
+        doubt = protocol.doubt(target.sigma)
+    elif any(given is not None for given in (scheme, bvals, bvecs, delta, Delta, snr, voxel, roi)):
+        raise ConfigError("an acquisition, --snr, --voxel and --roi go with --signal. Give it too.")
+    drawn = draw_posterior(
+        trained, spec, seed, None if target is None else target.attenuation, min(simulated, count)
+    )
+    summary = {"signal": None if signal is None else str(signal), "seed": seed, "doubt": doubt}
+    _write(drawn, out, seed, summary | drawn.summary())
+    for line in _lines(drawn.summary(), out):
+        typer.echo(line)
+    if doubt is not None:
+        typer.echo(f"WARNING: {doubt}", err=True)
+
+
+def _weighted(target: Target) -> Target:
+    """Without the unweighted measurements, which are 1 by definition and no condition."""
+    from spinmesh.inversion import Target
+    from spinmesh.io.targets import UNWEIGHTED_BELOW
+
+    weighted = target.acquisition.b_value > UNWEIGHTED_BELOW
+    if not bool(weighted.any()):
+        raise ConfigError("--signal: nothing is diffusion-weighted. Give the whole series.")
+    acquisition = target.acquisition.select(weighted.nonzero()[:, 0])
+    return Target(acquisition, target.attenuation[weighted], target.sigma)
+
+
+def _write(drawn: Draws, out: Path, seed: int, summary: dict[str, Any]) -> None:
+    """Images, gallery and, last, summary.json."""
+    from spinmesh.io import save, write_text
+    from spinmesh.provenance import Provenance, package_version
+    from spinmesh.report import plot_draws
+
+    save(drawn, out / "images.zarr", Provenance(seed))
+    plot_draws(drawn, out / "gallery.png")
+    summary = {"package_version": package_version(), **summary}
+    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", out / "summary.json")
+
+
+def _lines(summary: dict[str, Any], out: Path) -> list[str]:
+    words = []
+    for name, found in summary["statistics"].items():
+        low, high = found["interval_80"]
+        unit = "" if found["unit"] == "1" else f" {found['unit']}"
+        words.append(f"{name.replace('_', ' ')} {found['mean']:.3g} [{low:.3g}, {high:.3g}]{unit}")
+    lines = [f"{out}: {summary['images']} images; mean [80 %]: {', '.join(words)}"]
+    again = summary.get("resimulated")
+    if again is not None and again["chi2_per_measurement"] is not None:
+        median = again["chi2_per_measurement"]["median"]
+        lines.append(f"simulated again: chi2 per measurement {median:.2f} (median; 1 if it fits)")
+    return lines

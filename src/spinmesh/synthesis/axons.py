@@ -1,0 +1,185 @@
+"""From an image back to its axons: circles, what they say of the tissue, and their signal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from scipy import ndimage
+from torch import Tensor
+
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.mesh import Disks
+from spinmesh.progress import progress
+from spinmesh.synthesis.bundles import (
+    WIDEST,
+    bundle_attenuation,
+    cylinder_table,
+    rasterised,
+)
+from spinmesh.synthesis.protocol import Protocol
+
+# Fine cells along a pixel. With 3 the effective radius of true images is found to 0.006 um and
+# their surface to 1 %, with 2 to 0.015 um and 2 % (docs/synthesis.md).
+FINE = 3
+# Pixels over which the distance to the edge is smoothed: more and small neighbours merge.
+SMOOTHING = 0.35
+# Regions smaller than this (pixels) are specks of grey and no axons.
+SPECK = 0.15
+# Circles are moved apart to this distance (um), as the bundles' default, in so many rounds.
+GAP, ROUNDS = 0.1, 300
+# Circles move by this part of what they lack; in a chain of three a whole would overshoot.
+RELAXATION = 0.5
+STATISTICS = ("volume_fraction", "effective_radius", "surface_to_volume")
+UNITS = {"volume_fraction": "1", "effective_radius": "um", "surface_to_volume": "1/um"}
+
+
+@dataclass(frozen=True, eq=False)
+class Axons:
+    """Circles that stand for the axons of an image; they may touch or overlap."""
+
+    centres: Float[ndarray, "disk 2"]  # um
+    radii: Float[ndarray, " disk"]  # um
+    cell: float  # um
+
+    def statistics(self) -> list[float]:
+        """`STATISTICS` in their units; see `mesh.Disks` for their definitions."""
+        square = (self.radii**2).mean()
+        return [
+            float(np.pi * len(self.radii) * square / self.cell**2),
+            float(((self.radii**6).mean() / square) ** 0.25),
+            float(2 * np.pi * self.radii.sum() / self.cell**2),
+        ]
+
+    def apart(self) -> Disks:
+        """The same circles moved until all are `GAP` apart; MeshError if they have no room."""
+        centres, radii = self.centres, self.radii
+        for _ in range(ROUNDS):
+            offset = centres[:, None] - centres
+            offset -= self.cell * np.round(offset / self.cell)
+            distance = np.hypot(offset[..., 0], offset[..., 1])
+            np.fill_diagonal(distance, np.inf)
+            lack = np.maximum(0, radii + radii[:, None] + GAP - distance)
+            if lack.max(initial=0) < 0.1 * GAP:
+                return Disks(centres % self.cell, radii, self.cell)
+            push = lack / np.maximum(distance, 1e-9)
+            centres = centres + RELAXATION * (push[..., None] * offset).sum(1)
+        raise MeshError(
+            f"image: {len(radii)} axons of {self.statistics()[0]:.0%} overlap by up to "
+            f"{lack.max():.2g} um and find no room. The image is no packing; train longer."
+        )
+
+
+def find_axons(image: Float[Tensor, "pixel_y pixel_x"], field_of_view: float) -> Axons:
+    """The axons of an image (+1 inside, -1 outside, grey at edges), as circles of equal area.
+
+    Thresholded at mid grey; regions are parted at their necks, each axon being the set of points
+    from which the way up the (smoothed) distance to the edge ends on the same summit. Its area is
+    the sum of its grey levels, so that the volume fraction is exact. Raises ConfigError if pixels
+    leave [-1, 1] or nothing is inside.
+    """
+    if not bool((image.abs() <= 1).all()):
+        raise ConfigError(
+            f"image: grey levels from {image.min():g} to {image.max():g}; -1 is outside axons, +1 "
+            "inside, nothing beyond."
+        )
+    inside = _refined((image.double().numpy() + 1) / 2)
+    summit, depth = _summits(inside)
+    place, region = np.unique(summit, return_inverse=True)
+    side = len(inside)
+    area = np.bincount(region, inside.ravel())
+    kept = (area > SPECK * FINE**2) & (depth.ravel()[place] > 0)
+    if not kept.any():
+        raise ConfigError("image: holds no axon. The model has learnt nothing; train longer.")
+    # Centroids, by the shortest way around the cell from each summit.
+    position, origin = np.divmod(np.arange(side**2), side), np.divmod(place, side)
+    centroid = []
+    for own, start in zip(position, origin, strict=True):
+        way = (own - start[region] + side // 2) % side - side // 2
+        moment = np.bincount(region, inside.ravel() * way)
+        centroid.append(start[kept] + moment[kept] / area[kept])
+    pitch = field_of_view / side
+    centres = pitch * (np.stack(centroid[::-1], 1) + 0.5)
+    return Axons(centres, pitch * np.sqrt(area[kept] / np.pi), field_of_view)
+
+
+def _refined(inside: Float[ndarray, "y x"]) -> Float[ndarray, "fine_y fine_x"]:
+    """Linear interpolation to FINE cells along a pixel, on the torus."""
+    margin = 2
+    wide = np.pad(inside, margin, mode="wrap")
+    fine = ndimage.zoom(wide, FINE, order=1, grid_mode=True, mode="nearest")
+    cut = slice(margin * FINE, -margin * FINE)
+    return np.asarray(fine[cut, cut])
+
+
+def _summits(inside: Float[ndarray, "y x"]) -> tuple[ndarray, ndarray]:
+    """Of every cell of the torus the number of that where its way up ends; and all depths."""
+    side = len(inside)
+    half = side // 2
+    distance = ndimage.distance_transform_edt(np.pad(inside, half, mode="wrap") > 0.5)
+    depth = distance[half : half + side, half : half + side]
+    # Ties, as on the ridge of a long region, are broken by the cell's number.
+    number = np.arange(side**2).reshape(side, side)
+    height = ndimage.gaussian_filter(depth, SMOOTHING * FINE, mode="wrap") + 1e-9 * number
+    best, target = height, number
+    for shift in np.ndindex(3, 3):
+        move = (shift[0] - 1, shift[1] - 1)
+        near = np.roll(height, move, (0, 1))
+        target = np.where(near > best, np.roll(number, move, (0, 1)), target)
+        best = np.maximum(near, best)
+    way = target.ravel()
+    while not np.array_equal(way, way[way]):
+        way = way[way]
+    return np.asarray(way), depth
+
+
+def image_statistics(
+    images: Float[Tensor, "image pixel_y pixel_x"], field_of_view: float
+) -> Float[Tensor, "image statistic"]:
+    """`STATISTICS` of every image."""
+    rows = [
+        find_axons(image, field_of_view).statistics()
+        for image in progress(images, "looking for axons")
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def resimulate(
+    images: Float[Tensor, "image pixel_y pixel_x"],
+    field_of_view: float,
+    protocol: Protocol,
+    seed: int,
+) -> tuple[Float[Tensor, "image measurement"], Float[Tensor, " image"]]:
+    """S/S0 of every image's axons, and how far the circles are from the image (rms of coverage).
+
+    The way the training signals were made: exact inside circles, finite elements between them. An
+    image whose circles find no room has NaN for its signal.
+    """
+    axons = [find_axons(image, field_of_view) for image in images]
+    widest = max(float(each.radii.max()) for each in axons)
+    table = cylinder_table(protocol, max(widest, WIDEST * field_of_view))
+    signals, gaps = [], []
+    for number, each in enumerate(progress(axons, "simulating images again")):
+        try:
+            disks = each.apart()
+        except MeshError:
+            signals.append(torch.full((len(protocol.acquisition),), torch.nan).double())
+            gaps.append(torch.nan)
+            continue
+        signals.append(bundle_attenuation(disks, protocol, table, seed + number))
+        picture = torch.from_numpy(rasterised(disks, images.shape[-1]))
+        gaps.append(float((picture - images[number]).square().mean().sqrt()) / 2)
+    return torch.stack(signals), torch.tensor(gaps, dtype=torch.float64)
+
+
+def misfit(
+    measured: Float[Tensor, "image measurement"],
+    simulated: Float[Tensor, "image measurement"],
+    protocol: Protocol,
+) -> Float[Tensor, " image"]:
+    """chi^2 per measurement: 1 for the truth, on average; NaN where nothing was simulated."""
+    residual = protocol.noise.residual(measured.flatten(), simulated.flatten())
+    return residual.reshape(measured.shape).square().mean(1)

@@ -1,0 +1,224 @@
+"""Is the posterior of images right? Held-out signals, and what is known of their tissue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis.axons import STATISTICS, image_statistics, misfit, resimulate
+from spinmesh.synthesis.images import ImageSet
+from spinmesh.synthesis.model import ScoreModel
+from spinmesh.synthesis.posterior import LEVELS, central_interval, known_protocol
+from spinmesh.synthesis.protocol import Protocol
+from spinmesh.synthesis.sampling import SampleSpec, draw_images
+
+MODEL, ABC, PRIOR = "model", "nearest-signal ABC", "prior"
+METHODS = (MODEL, ABC, PRIOR)
+TRUE_IMAGES = "true images"
+# Held-out images shown beside samples, and samples shown of each.
+SHOWN, BESIDE = 5, 6
+
+
+@dataclass(frozen=True)
+class ConditionalSpec:
+    """How many held-out signals, samples of each, and samples of each that are simulated again."""
+
+    signals: int = 200
+    samples: int = 64
+    simulated: int = 2
+    steps: int = 12
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.signals, self.samples) < 2 or not 0 < self.simulated <= self.samples:
+            raise ConfigError(
+                f"conditional: signals {self.signals}, samples {self.samples}, simulated "
+                f"{self.simulated}; give at least 2, 2 and 1, and no more simulated than samples."
+            )
+        self.sampling(2)
+
+    def sampling(self, count: int) -> SampleSpec:
+        """The cheapest sampler of second order."""
+        return SampleSpec("dpm_solver_2m", self.steps, count, self.guidance)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Statistics of held-out tissues, and of the samples that each method has for their signals.
+
+    `truth` are the exact statistics of the packings, `seen` those found in their images: what the
+    way from image to statistics costs. `misfit` holds chi^2 per measurement: of the model's
+    samples and the `TRUE_IMAGES`, simulated again (NaN where an image is no packing), and of the
+    packings that the other methods chose. `gallery` holds a true image and samples for its signal
+    in each row.
+    """
+
+    truth: Float[Tensor, "signal statistic"]
+    seen: Float[Tensor, "signal statistic"]
+    samples: dict[str, Float[Tensor, "signal sample statistic"]]
+    misfit: dict[str, Float[Tensor, "signal _"]]
+    circle_error: tuple[float, float]  # rms of coverage: samples, true images
+    gallery: Float[Tensor, "row column pixel_y pixel_x"]
+    field_of_view: float  # um
+
+    def rank(self, method: str) -> Float[Tensor, "signal statistic"]:
+        """Part of the samples below the truth; uniform if the posterior is right."""
+        return (self.samples[method] < self.truth[:, None]).double().mean(1)
+
+    def coverage(self, method: str, level: float) -> Float[Tensor, " statistic"]:
+        """How often the central interval of `level` holds the truth."""
+        found = []
+        for number, truth in enumerate(self.truth.T):
+            low, high = central_interval(self.samples[method][..., number], level)
+            found.append(((low <= truth) & (truth <= high)).double().mean())
+        return torch.stack(found)
+
+    def crps(self, method: str) -> Float[Tensor, " statistic"]:
+        """Mean continuous ranked probability score, in the statistic's unit; 0 at best."""
+        return crps(self.samples[method], self.truth).mean(0)
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """The table: a row for each statistic and method, and one for each kind of image."""
+        table: list[dict[str, str | float]] = []
+        against = self.crps(ABC)
+        for number, name in enumerate(STATISTICS):
+            for method in METHODS:
+                own = self.crps(method)[number]
+                row: dict[str, str | float] = {"quantity": name, "method": method}
+                for level in LEVELS:
+                    hit = self.coverage(method, level)[number]
+                    row[f"coverage_{100 * level:.0f}"] = float(hit)
+                row["mean_rank"] = float(self.rank(method)[:, number].mean())
+                row["crps"] = float(own)
+                row["crps_below_abc"] = float(1 - own / against[number])
+                table.append(row)
+            # One number, no distribution: its score is the error of the way through the image.
+            error = (self.seen - self.truth)[:, number].abs().mean()
+            table.append({"quantity": name, "method": TRUE_IMAGES, "crps": float(error)})
+        return [*table, *self._misfit_rows()]
+
+    def _misfit_rows(self) -> list[dict[str, str | float]]:
+        reference = float(self.misfit[TRUE_IMAGES].nanmedian())
+        errors = dict(zip((MODEL, TRUE_IMAGES), self.circle_error, strict=True))
+        table: list[dict[str, str | float]] = []
+        for kind in (name for name in (TRUE_IMAGES, *METHODS) if name in self.misfit):
+            values = self.misfit[kind]
+            median = float(values.nanmedian())
+            row: dict[str, str | float] = {"quantity": "chi2_per_measurement", "method": kind}
+            row |= {"median": median, "median_over_true_images": median / reference}
+            if kind in errors:
+                row["no_packing"] = float(values.isnan().double().mean())
+                row["circle_error"] = errors[kind]
+            table.append(row)
+        return table
+
+
+def evaluate_conditional(
+    model: ScoreModel, images: ImageSet, spec: ConditionalSpec, seed: int
+) -> Calibration:
+    """Draw `spec.samples` images for each of `spec.signals` held-out signals and judge them.
+
+    Beside them the `spec.samples` training packings whose (noisy) signals are nearest, and as many
+    at random. Raises ConfigError or SequenceError, before any compute, if model and images are not
+    of one protocol and cell, or there are too few images.
+    """
+    protocol = _check(model, images, spec)
+    train, test = images.select("train"), images.select("test").chosen(range(spec.signals))
+    observed = test.observed(seed)
+    rows = torch.arange(spec.signals).repeat_interleave(spec.samples)
+    shape = (model.pixels, model.pixels)
+    drawn = draw_images(model, spec.sampling(len(rows)), shape, seed, observed[rows])
+    found = image_statistics(drawn, model.field_of_view)
+    drawn = drawn.reshape(spec.signals, spec.samples, *shape)
+    known = _statistics(train)
+    generator = torch.Generator().manual_seed(seed)
+    random = torch.randint(len(train), (spec.signals, spec.samples), generator=generator)
+    nearest = nearest_signals(observed, train.observed(seed + 1), spec.samples)
+    chosen = torch.cat([test.images, drawn[:, : spec.simulated].flatten(0, 1)])
+    again, error = resimulate(chosen, model.field_of_view, protocol, seed)
+    attenuation, clean = observed.double().exp(), train.condition.double().exp()
+    pictures = {TRUE_IMAGES: again[: len(test)], MODEL: again[len(test) :]}
+    simulated = {kind: signal.unflatten(0, (len(test), -1)) for kind, signal in pictures.items()}
+    simulated |= {ABC: clean[nearest], PRIOR: clean[random]}
+    gallery = torch.cat([test.images[:, None], drawn], 1)[:SHOWN, : BESIDE + 1]
+    return Calibration(
+        _statistics(test),
+        image_statistics(test.images, model.field_of_view),
+        {
+            MODEL: found.reshape(spec.signals, spec.samples, -1),
+            ABC: known[nearest],
+            PRIOR: known[random],
+        },
+        {kind: _misfits(attenuation, signal, protocol) for kind, signal in simulated.items()},
+        (float(error[len(test) :].nanmean()), float(error[: len(test)].nanmean())),
+        gallery,
+        model.field_of_view,
+    )
+
+
+def _check(model: ScoreModel, images: ImageSet, spec: ConditionalSpec) -> Protocol:
+    if images.protocol is None or images.effective_radius is None:
+        raise ConfigError(
+            "conditional: these images have no measurable signals. Set `synthesise.source: "
+            "bundles`."
+        )
+    protocol = known_protocol(model)
+    protocol.refuse_other(images.protocol.acquisition)
+    own, its = (model.pixels, model.field_of_view), (images.images.shape[2], images.field_of_view)
+    if own != its or protocol.snr != images.protocol.snr:
+        raise ConfigError(
+            f"conditional: the model was trained on {own[0]} pixels of {own[1]:g} um at SNR "
+            f"{protocol.snr:g}, the images have {its[0]} of {its[1]:g} um at "
+            f"{images.protocol.snr:g}. Train the model on these images."
+        )
+    held_out, train = images.split.count("test"), images.split.count("train")
+    if held_out < spec.signals or train < spec.samples:
+        raise ConfigError(
+            f"conditional: {held_out} held-out and {train} training images for {spec.signals} "
+            f"signals and {spec.samples} samples. Raise `images.count` or lower these."
+        )
+    return protocol
+
+
+def _misfits(
+    measured: Tensor, simulated: Float[Tensor, "signal _ feature"], protocol: Protocol
+) -> Tensor:
+    """Of several simulated signals for each measured one."""
+    repeated = measured[:, None].expand_as(simulated)
+    found = misfit(repeated.flatten(0, 1), simulated.flatten(0, 1), protocol)
+    return found.reshape(simulated.shape[:2])
+
+
+def nearest_signals(
+    observed: Float[Tensor, "signal feature"], known: Float[Tensor, "image feature"], count: int
+) -> Tensor:
+    """Numbers of the `count` known signals nearest to each: rejection ABC at a fixed rate.
+
+    Distance in attenuation, where the noise of every measurement is the same.
+    """
+    distance = torch.cdist(observed.double().exp(), known.double().exp())
+    return distance.topk(count, largest=False).indices
+
+
+def crps(
+    samples: Float[Tensor, "signal sample statistic"], truth: Float[Tensor, "signal statistic"]
+) -> Float[Tensor, "signal statistic"]:
+    """E|X - y| - E|X - X'|/2, with X' never the same sample as X: unbiased in their number.
+
+    Source: Gneiting & Raftery (2007); Ferro (2014) for the fair form.
+    """
+    count = samples.shape[1]
+    ordered = samples.sort(1).values
+    place = (2 * torch.arange(1, count + 1, dtype=samples.dtype) - count - 1)[:, None]
+    spread = 2 * (place * ordered).sum(1) / (count * (count - 1))
+    return (samples - truth[:, None]).abs().mean(1) - 0.5 * spread
+
+
+def _statistics(images: ImageSet) -> Float[Tensor, "image statistic"]:
+    """The exact ones, known of packings."""
+    columns = [getattr(images, name) for name in STATISTICS]
+    return torch.stack(columns, 1).double()

@@ -1,0 +1,129 @@
+"""Images of the tissue behind one measured signal, what they say of it, and whether they fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+from spinmesh.synthesis.axons import STATISTICS, UNITS, image_statistics, misfit, resimulate
+from spinmesh.synthesis.model import ScoreModel
+from spinmesh.synthesis.protocol import Protocol
+from spinmesh.synthesis.sampling import SampleSpec, draw_images
+
+# Parts of the posterior inside the central intervals that are reported.
+LEVELS = (0.5, 0.8, 0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Synthetic images, `STATISTICS` of each and, given a signal, how well each explains it.
+
+    `simulated` are S/S0 of the images' own axons, `circle_error` the rms of the coverage that
+    circles leave out, for as many images (from the first on) as were simulated again; NaN where
+    the axons had no room. `measured` is the signal they were drawn for, None for the prior.
+    """
+
+    images: Float[Tensor, "image pixel_y pixel_x"]
+    field_of_view: float  # um
+    statistics: Float[Tensor, "image statistic"]
+    protocol: Protocol | None = None
+    measured: Float[Tensor, " measurement"] | None = None
+    simulated: Float[Tensor, "simulated measurement"] | None = None
+    circle_error: Float[Tensor, " simulated"] | None = None
+
+    @property
+    def misfit(self) -> Float[Tensor, " simulated"] | None:
+        """chi^2 per measurement of every image that was simulated again."""
+        if self.protocol is None or self.measured is None or self.simulated is None:
+            return None
+        measured = self.measured.expand(len(self.simulated), -1)
+        return misfit(measured, self.simulated, self.protocol)
+
+    def summary(self) -> dict[str, Any]:
+        """Means and central intervals, and quantiles of the misfit; plain numbers."""
+        statistics = {
+            name: {"unit": UNITS[name]} | intervals(column)
+            for name, column in zip(STATISTICS, self.statistics.T, strict=True)
+        }
+        found: dict[str, Any] = {"images": len(self.images), "statistics": statistics}
+        chi2 = self.misfit
+        if chi2 is None or self.circle_error is None:
+            return found
+        fits = chi2[torch.isfinite(chi2)]
+        found["resimulated"] = {
+            "images": len(chi2),
+            "without_room_for_their_axons": len(chi2) - len(fits),
+            "chi2_per_measurement": intervals(fits) if len(fits) else None,
+            "circle_error": float(self.circle_error.nanmean()) if len(fits) else None,
+        }
+        return found
+
+
+def intervals(values: Float[Tensor, " sample"]) -> dict[str, Any]:
+    """Mean, median and the central intervals of `LEVELS`."""
+    found: dict[str, Any] = {"mean": float(values.mean()), "median": float(values.median())}
+    for level in LEVELS:
+        low, high = central_interval(values[None], level)
+        found[f"interval_{100 * level:.0f}"] = [float(low[0]), float(high[0])]
+    return found
+
+
+def central_interval(
+    samples: Float[Tensor, "signal sample"], level: float
+) -> tuple[Float[Tensor, " signal"], Float[Tensor, " signal"]]:
+    """Ends that a further draw of the same law lies between with probability `level`.
+
+    Order statistics at p (n + 1), Weibull's positions: unbiased for any law and any n.
+    """
+    ends = (0.5 - level / 2, 0.5 + level / 2)
+    found = np.quantile(samples.double().numpy(), ends, axis=1, method="weibull")
+    low, high = torch.from_numpy(found)
+    return low, high
+
+
+def draw_posterior(
+    model: ScoreModel,
+    spec: SampleSpec,
+    seed: int,
+    measured: Float[Tensor, " measurement"] | None = None,
+    simulated_again: int = 0,
+) -> Draws:
+    """`spec.count` images given measured attenuations, or of the prior without any.
+
+    The first `simulated_again` of them are simulated. Raises ConfigError for a signal if the model
+    knows no protocol.
+    """
+    shape, condition = (model.pixels, model.pixels), None
+    if measured is None:
+        spec = replace(spec, guidance=0.0)
+    else:
+        condition = _condition(model, measured).expand(spec.count, -1)
+    images = draw_images(model, spec, shape, seed, condition)
+    statistics = image_statistics(images, model.field_of_view)
+    drawn = Draws(images, model.field_of_view, statistics, model.protocol, measured)
+    if model.protocol is None or measured is None or simulated_again == 0:
+        return drawn
+    again = resimulate(images[:simulated_again], model.field_of_view, model.protocol, seed)
+    return replace(drawn, simulated=again[0], circle_error=again[1])
+
+
+def known_protocol(model: ScoreModel) -> Protocol:
+    """The protocol whose signals a model takes; ConfigError if they are no measurable ones."""
+    if model.protocol is None:
+        raise ConfigError(
+            "synthesise: this model was trained on axons' signals without the water between them, "
+            "which nobody can measure. Train one with `synthesise.source: bundles`, or leave the "
+            "signal out."
+        )
+    return model.protocol
+
+
+def _condition(model: ScoreModel, measured: Tensor) -> Float[Tensor, "1 feature"]:
+    """Logarithms; a magnitude of zero counts as the hundredth part of the noise."""
+    return measured.clamp_min(0.01 / known_protocol(model).snr).log()[None].float()

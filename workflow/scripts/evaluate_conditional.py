@@ -1,0 +1,19 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.config.inference import Conditional
+from spinmesh.io import load, save
+from spinmesh.io.tables import write_rows
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+from spinmesh.synthesis import ImageSet, ScoreModel, evaluate_conditional
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+calibration = evaluate_conditional(
+    load(ScoreModel, snakemake.input.model),
+    load(ImageSet, snakemake.input.images),
+    Conditional(**snakemake.params.conditional).spec(),
+    snakemake.params.seed,
+)
+write_rows(calibration.rows(), snakemake.output.table)
+save(calibration, snakemake.output.calibration, Provenance(**snakemake.params.provenance))

@@ -1,0 +1,10 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.io import load
+from spinmesh.progress import log_to
+from spinmesh.report import plot_calibration
+from spinmesh.synthesis import Calibration
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+plot_calibration(load(Calibration, snakemake.input.calibration), snakemake.output.figure)
