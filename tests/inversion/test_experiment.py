@@ -23,8 +23,8 @@ from spinmesh.inversion import (
 )
 from spinmesh.inversion.ablations import ABLATIONS, cases, with_directions, with_times
 from spinmesh.inversion.alignment import Bank
-from spinmesh.inversion.harmonics import fit_harmonics, harmonics
 from spinmesh.inversion.experiment import Arm, Bench, chosen, estimate, random_rotation
+from spinmesh.inversion.harmonics import fit_harmonics, harmonics
 from spinmesh.mesh import (
     Substrates,
     SweptDisk,

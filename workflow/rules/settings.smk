@@ -60,11 +60,8 @@ CODE = {
         "spinmesh.config.physics",
     ),
     "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
-<<<<<<< HEAD
     "scores": ("spinmesh.synthesis", "spinmesh.io.drawn", "spinmesh.config.evaluation"),
-=======
     "conditional": ("spinmesh.synthesis", "spinmesh.io.draws", "spinmesh.config.inference"),
->>>>>>> cond
     "bundles": ("spinmesh.synthesis.bundles", "spinmesh.io.images", "spinmesh.config.inference"),
     "phantom": (
         "spinmesh.phantom",
@@ -85,11 +82,8 @@ CODE = {
     "plot_signals": ("spinmesh.report.signals",),
     "plot_reconstruction": ("spinmesh.report.reconstruction",),
     "plot_synthesis": ("spinmesh.report.synthesis",),
-<<<<<<< HEAD
     "plot_scores": ("spinmesh.report.scores", "spinmesh.io.drawn"),
-=======
     "plot_conditional": ("spinmesh.report.conditional",),
->>>>>>> cond
     "plot_phantom": ("spinmesh.report.phantom",),
     "summarise": ("spinmesh.report.summary",),
 }

@@ -185,11 +185,7 @@ def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
 
 _STAGE = "synthesise"
 CODECS = (
-<<<<<<< HEAD
-    Codec(ImageSet, "spinmesh/images", 1, _STAGE, _encode_images, _decode_images),
-=======
     Codec(ImageSet, "spinmesh/images", 2, _STAGE, _encode_images, _decode_images),
->>>>>>> cond
     Codec(ScoreModel, "spinmesh/score_model", 3, _STAGE, _encode_score_model, _decode_score_model),
     Codec(Synthesis, "spinmesh/synthesis", 1, _STAGE, _encode_synthesis, _decode_synthesis),
 )

@@ -50,13 +50,10 @@ CODECS = {
     "ImageSet": "spinmesh.io.images",
     "ScoreModel": "spinmesh.io.images",
     "Synthesis": "spinmesh.io.images",
-<<<<<<< HEAD
     "Drawn": "spinmesh.io.drawn",
     "PointDraws": "spinmesh.io.drawn",
-=======
     "Draws": "spinmesh.io.draws",
     "Calibration": "spinmesh.io.draws",
->>>>>>> cond
     "Phantom": "spinmesh.io.phantoms",
 }
 

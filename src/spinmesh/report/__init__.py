@@ -19,12 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "plot_ablations",
-<<<<<<< HEAD
-    "plot_gallery",
-=======
     "plot_calibration",
     "plot_draws",
->>>>>>> cond
+    "plot_gallery",
     "plot_meshes",
     "plot_models",
     "plot_paper",
@@ -39,12 +36,9 @@ __all__ = [
 
 _MODULES = {
     "plot_ablations": "paper",
-<<<<<<< HEAD
     "plot_gallery": "scores",
-=======
     "plot_calibration": "conditional",
     "plot_draws": "conditional",
->>>>>>> cond
     "plot_meshes": "meshes",
     "plot_models": "scores",
     "plot_phantom": "phantom",

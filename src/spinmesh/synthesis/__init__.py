@@ -14,7 +14,6 @@ from spinmesh.synthesis.chains import (
     pilot_gains,
     simulate_weight,
 )
-<<<<<<< HEAD
 from spinmesh.synthesis.comparison import (
     Drawn,
     draw_model,
@@ -22,6 +21,7 @@ from spinmesh.synthesis.comparison import (
     score_models,
     summarise_models,
 )
+from spinmesh.synthesis.conditional import Calibration, ConditionalSpec, evaluate_conditional
 from spinmesh.synthesis.evaluation import (
     Synthesis,
     compare,
@@ -30,11 +30,7 @@ from spinmesh.synthesis.evaluation import (
     synthesise,
     two_point,
 )
-=======
-from spinmesh.synthesis.conditional import Calibration, ConditionalSpec, evaluate_conditional
-from spinmesh.synthesis.evaluation import Synthesis, compare, sliced_w2, synthesise
 from spinmesh.synthesis.features import Features
->>>>>>> cond
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.likelihood import log_likelihood
@@ -57,7 +53,6 @@ from spinmesh.synthesis.nonlinear import (
     make_sde,
     rational_drift,
 )
-<<<<<<< HEAD
 from spinmesh.synthesis.point_sets import (
     PointDraws,
     PointSpec,
@@ -66,10 +61,8 @@ from spinmesh.synthesis.point_sets import (
     score_points,
     summarise_points,
 )
-=======
 from spinmesh.synthesis.posterior import Draws, draw_posterior, known_protocol
 from spinmesh.synthesis.protocol import Protocol
->>>>>>> cond
 from spinmesh.synthesis.sampling import (
     SampleSpec,
     dpm_solver_2m,
@@ -109,11 +102,8 @@ __all__ = [
     "Denoiser",
     "Denoising",
     "DoubleWell",
-<<<<<<< HEAD
     "Drawn",
-=======
     "Draws",
->>>>>>> cond
     "ElementwiseWeight",
     "Features",
     "FitSpec",
@@ -147,12 +137,9 @@ __all__ = [
     "compare",
     "dpm_solver_2m",
     "draw_images",
-<<<<<<< HEAD
     "draw_model",
     "draw_points",
-=======
     "draw_posterior",
->>>>>>> cond
     "euler_maruyama",
     "evaluate_conditional",
     "exponential",
@@ -176,11 +163,8 @@ __all__ = [
     "problem",
     "radial_spectrum",
     "rational_drift",
-<<<<<<< HEAD
     "reference",
-=======
     "resimulate",
->>>>>>> cond
     "reverse_fractional",
     "score_all_points",
     "score_models",

@@ -75,7 +75,7 @@ def _held_out(images: ImageSet, first: int) -> ImageSet:
         raise ConfigError(
             f"comparison: {len(test)} held-out images; at least 4 are needed. Raise the count."
         )
-    return test.at(range(first, len(test), 2))
+    return test.chosen(range(first, len(test), 2))
 
 
 def baselines(images: ImageSet, count: int, seed: int) -> list[Drawn]:

@@ -118,19 +118,11 @@ class ImageSet:
         index = [i for i, s in enumerate(self.split) if s == split]
         if not index:
             raise ConfigError(f"image set: no {split!r} images, only {sorted(set(self.split))}.")
-<<<<<<< HEAD
-        return self.at(index)
-
-    def at(self, rows: Sequence[int]) -> ImageSet:
-        """Some of the images."""
-        index = list(rows)
-=======
         return self.chosen(index)
 
     def chosen(self, index: Sequence[int]) -> ImageSet:
         """Some of the images, in the order of their numbers given."""
         index = list(index)
->>>>>>> cond
         return ImageSet(
             self.images[index],
             self.condition[index],

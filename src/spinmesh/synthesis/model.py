@@ -68,13 +68,9 @@ class ScoreSpec:
 class ScoreModel:
     """A trained score: averaged weights and the scalings they were trained with.
 
-<<<<<<< HEAD
-    `scalings` are there if the target was the weight of a simulated chain; `seconds` is the CPU
-    time of its training.
-=======
     `features` is what the network is told of a signal; `field_of_view` (um) and `pixels` are those
-    of the images it learnt from. `scalings` are there if the target was the weight of a chain.
->>>>>>> cond
+    of the images it learnt from. `scalings` are there if the target was the weight of a chain;
+    `seconds` is the CPU time of its training.
     """
 
     spec: ScoreSpec
@@ -194,10 +190,6 @@ def train_score(
     identity += repr((spec, seed)).encode()
     fitted = fit(network, task, spec.fit, generator, runtime, identity)
     scalings = task.scalings if isinstance(task, WeightRegression) else None
-<<<<<<< HEAD
-    columns = (fitted.state, fitted.losses, condition_mean, condition_std)
-    return ScoreModel(spec, *columns, mean, std, scalings, fitted.seconds)
-=======
     return ScoreModel(
         spec,
         fitted.state,
@@ -208,8 +200,8 @@ def train_score(
         mean,
         std,
         scalings,
+        fitted.seconds,
     )
->>>>>>> cond
 
 
 def image_supply(
