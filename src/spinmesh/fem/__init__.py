@@ -9,7 +9,7 @@ from spinmesh.fem.assembly import (
     check_tissue,
     jumps,
 )
-from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass
+from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass, face_shapes
 from spinmesh.fem.plane import PlaneMatrices, assemble_plane
 from spinmesh.fem.space import Space, function_space
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_tissue",
     "element_matrices",
     "face_mass",
+    "face_shapes",
     "function_space",
     "jumps",
 ]

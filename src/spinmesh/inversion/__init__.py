@@ -12,6 +12,8 @@ from spinmesh.inversion.description import (
     posterior_shapes,
 )
 from spinmesh.inversion.estimates import (
+    GOALS,
+    PUBLISHED,
     Estimates,
     Score,
     joined_scores,
@@ -35,6 +37,7 @@ from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel, ShapeModelSpec, train_shape_model
 from spinmesh.inversion.spectral import SpectralBasis, spectral_basis
 from spinmesh.inversion.starts import nearest_training_shapes
+from spinmesh.inversion.surface import surface_distance
 from spinmesh.inversion.target import Target, simulate_target
 from spinmesh.inversion.unknowns import Free
 from spinmesh.inversion.voxels import Grid, VoxelTargets
@@ -42,7 +45,9 @@ from spinmesh.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
 
 __all__ = [
     "DESCRIPTION",
+    "GOALS",
     "HISTORY",
+    "PUBLISHED",
     "VOXEL_NUMBERS",
     "Arm",
     "Bench",
@@ -93,6 +98,7 @@ __all__ = [
     "simulate_target",
     "spectral_basis",
     "summarise_scores",
+    "surface_distance",
     "train_shape_model",
     "train_signal_network",
 ]

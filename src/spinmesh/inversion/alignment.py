@@ -57,15 +57,11 @@ class Bank:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """A training shape turned by `rotation`, and the RMS difference of its signal (attenuation).
-
-    `attenuation` is that signal, from the harmonics.
-    """
+    """A training shape turned by `rotation`, and the RMS difference of its signal (attenuation)."""
 
     substrate: int
     rotation: Float[Tensor, "3 3"]
     misfit: float
-    attenuation: Float[Tensor, " measurement"]
 
 
 def nearest_poses(target: Target, bank: Bank, count: int) -> list[Pose]:
@@ -90,11 +86,9 @@ def nearest_poses(target: Target, bank: Bank, count: int) -> list[Pose]:
     order = misfit.flatten().argsort()[: max(REFINED, count)]
     chosen, rotation = shapes[order // len(turns)], turns[order % len(turns)]
     misfit, rotation = _refined(screen, chosen, rotation, misfit.flatten()[order])
-    best = misfit.argsort()[:count]
-    seen = screen.attenuations(chosen[best], rotation[best])
     return [
-        Pose(int(chosen[i]), rotation[i] @ bank.frames[chosen[i]].T, float(misfit[i]), signal)
-        for i, signal in zip(best.tolist(), seen, strict=True)
+        Pose(int(chosen[i]), rotation[i] @ bank.frames[chosen[i]].T, float(misfit[i]))
+        for i in misfit.argsort()[:count].tolist()
     ]
 
 

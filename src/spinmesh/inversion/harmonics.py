@@ -31,6 +31,10 @@ class Harmonics:
         """Root of the power of each order on each shell: what no rotation of the shape changes."""
         return _power(self.coefficients)
 
+    def take(self, index: Int[Tensor, " chosen"]) -> Harmonics:
+        """Those of some shapes."""
+        return Harmonics(self.shells, self.coefficients[index])
+
     def predict(
         self, substrate: int, acquisition: Acquisition, rotations: Float[Tensor, "batch 3 3"]
     ) -> Float[Tensor, "batch measurement"]:

@@ -7,14 +7,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from spinmesh.inversion import Score
+from spinmesh.inversion import GOALS, PUBLISHED, Score
 from spinmesh.report.style import BLUE, FAMILY_COLOURS, GREY, INK, VERMILLION, picture
 
 FAMILIES = ("bend_twist", "beading", "fanning")
-# Means as published (arXiv 2502.01988, no unit given), and what we set out to reach without noise
-# and at SNR 50, um.
-PUBLISHED = {"bend_twist": 1.709, "beading": 0.568, "fanning": 7.433}
-GOALS = {"bend_twist": (0.10, 0.30), "beading": (0.08, 0.25), "fanning": (0.10, 0.30)}
 METHODS = {
     "gauss_newton": "Gauss-Newton",
     "gauss_newton_autoencoder": "... autoencoder",
