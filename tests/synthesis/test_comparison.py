@@ -127,10 +127,11 @@ def test_a_regression_is_held_beyond_its_pilots():
     pairs = list(forward_chain(well, x0, well.grid(16), seeded(2)))
     found = pilot_scalings(well, [(x, w.delta) for x, w in pairs], well.grid(16)[1:])
     weight = MeanWeight(lambda u, *_: 5 * u, well, found)
-    x, t = torch.tensor([[1.0], [20.0], [30.0]]), torch.full((3,), 0.5)
+    x = torch.tensor([[1.0], [20.0], [30.0]], dtype=torch.float64)
+    t = torch.full((3,), 0.5, dtype=torch.float64)
     rest = weight.score(x, t) - well.base_score(x, t)
-    # Scores of ten thousand and more in float32.
-    torch.testing.assert_close(rest[1], rest[2], rtol=1e-2, atol=1e-2)
+    # What rounding leaves of scores of a hundred thousand.
+    torch.testing.assert_close(rest[1], rest[2], rtol=0, atol=1e-8)
     assert abs(float(rest[0] - rest[1])) > 1
 
 
