@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from spinmesh.inversion import Gaussian, ShapeModelSpec, profile, train_shape_model
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import (
+    plot_calibration,
     plot_meshes,
     plot_reconstruction,
     plot_signals,
@@ -22,6 +23,7 @@ from spinmesh.report import (
 )
 from spinmesh.report.reconstruction import aligned, radius_spread
 from spinmesh.report.style import picture
+from spinmesh.synthesis import Calibration
 
 
 @pytest.fixture
@@ -153,6 +155,28 @@ def test_synthesis_shows_three_grids_spectra_loss_and_table(
     table = [text.get_text() for text in figure.axes[-1].texts]
     for value in ("0.123", "0.057", "1.891"):
         assert table.count(value) == 5, "one per metric"
+
+
+def test_calibration_shows_a_gallery_coverage_scatters_and_misfit(tmp_path) -> None:
+    """The model's samples have half the error and spread of the nearest signals'."""
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.rand((40, 3), generator=generator).double()
+    noise = torch.randn((40, 32, 3), generator=generator).double()
+    own = torch.randn((40, 1, 3), generator=generator).double()
+    samples = {
+        "model": truth[:, None] + 0.1 * (own + noise),
+        "nearest-signal ABC": truth[:, None] + 0.2 * (own + noise),
+    }
+    fits = {"true images": torch.ones(40, 1), "model": torch.full((40, 1), 1.25)}
+    fits |= {"nearest-signal ABC": torch.full((40, 32), 2.0)}
+    gallery = torch.rand((5, 7, 16, 16), generator=generator) * 2 - 1
+    found = Calibration(truth, truth, samples, fits, (0.1, 0.1), gallery, 20.0)
+    figure = plot_calibration(found, tmp_path / "c.png")
+    assert_picture(tmp_path / "c.png", figure, axes=6)
+    # Scores scale with the law.
+    assert [axes.get_title(loc="left") for axes in figure.axes[2:5]] == ["CRPS 0.50 of ABC's"] * 3
+    words = [text.get_text() for text in figure.axes[5].get_legend().get_texts()]
+    assert [word.rpartition(" ")[2] for word in words] == ["1.00", "1.25", "2.00"]
 
 
 def test_a_drawing_that_fails_leaves_nothing_behind(tmp_path) -> None:
