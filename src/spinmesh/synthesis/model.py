@@ -30,6 +30,9 @@ from spinmesh.synthesis.training import FitSpec, Runtime, fit
 
 # Networks are float32; every cast into and out of them uses this name.
 NETWORK_DTYPE = torch.float32
+# What the mean of an image counts in the loss, beside its pixels' mean: with 50 it is half of an
+# untrained network's loss at high noise, and next to nothing where the noise is low.
+MEAN_WEIGHT = 50.0
 Pictures = Float[Tensor, "batch pixel_y pixel_x"]
 
 
@@ -184,7 +187,8 @@ def train_score(
     )
     sde = make_sde(spec.sde, spec.sde_parameters)
     moments = (mean, std)
-    task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator)
+    weight = MEAN_WEIGHT if spec.target == DENOISER else 0.0
+    task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator, weight)
     told = torch.cat([features.mean[:, None], features.weight], 1)
     identity = b"".join(x.numpy().tobytes() for x in (pixels, condition, told))
     identity += repr((spec, seed)).encode()

@@ -77,8 +77,9 @@ class UNet(nn.Module):
     Images enter by pixel unshuffle, so no convolution runs at full resolution. A translation of
     the image by 8 pixels commutes with the network, as it should on a periodic cell.
 
-    Group normalisation hides an image's mean from the convolutions. It is what a signal knows best
-    (the volume fraction), so it enters the embedding, which may shift the output's mean.
+    An image's mean is what a signal knows best (the volume fraction), and what convolutions know
+    least: normalisation hides it, and theirs is the sum of what they guess at a thousand pixels. So
+    it enters the embedding, which alone makes the output's mean; theirs is taken off.
     """
 
     def __init__(self, width: int, features: int) -> None:
@@ -118,7 +119,8 @@ class UNet(nn.Module):
             h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
             h = block(torch.cat([h, kept.pop()], 1), embedding)
         h = self.exit(functional.silu(self.exit_norm(h)))
-        return functional.pixel_shuffle(h, 2)[:, 0] + self.level(embedding)[..., None]
+        texture = functional.pixel_shuffle(h, 2)[:, 0]
+        return texture - texture.mean((1, 2), keepdim=True) + self.level(embedding)[..., None]
 
 
 def seeded_unet(width: int, features: int, generator: torch.Generator) -> UNet:

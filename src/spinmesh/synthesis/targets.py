@@ -82,6 +82,10 @@ class Denoising(Problem):
     `denoiser`: log sigma is normal with mean and deviation `noise`, and the loss is the same at
     every noise level before training (Karras et al. 2022). `dsm`: t is uniform and the loss is
     that of the noise itself, E |sqrt(gamma) (s + delta)|^2 (Song et al. 2021).
+
+    `mean_weight` adds so many times the square of the error's mean over an image. The minimiser, a
+    conditional mean, is the same for any positive quadratic form; but an image's mean, which a
+    signal knows best, is one of its thousand components and would be learnt last.
     """
 
     def __init__(
@@ -92,9 +96,11 @@ class Denoising(Problem):
         batch: int,
         moments: tuple[float, float],
         noise: tuple[float, float],
+        mean_weight: float = 0.0,
     ) -> None:
         check_target(sde, target)
         self.sde, self.target, self.supply, self.batch = sde, target, supply, batch
+        self.mean_weight = mean_weight
         (self.mean, self.std), self.noise = moments, noise
         self.highest = sde.noise_level(torch.ones((), dtype=torch.float64))
 
@@ -125,10 +131,10 @@ class Denoising(Problem):
         x, delta = linear_weight(self.sde, x0, noise, t)
         level = sigma.to(x0.dtype)
         clean = Denoiser(network, self.mean, self.std)(x / Y, level, *context)
-        error = ((x - Y * clean) / root - root * delta) ** 2
+        error = (x - Y * clean) / root - root * delta
         if self.target == DENOISER:
-            error = per_row(1 + (level / self.std) ** 2, x0) * error
-        return error.mean()
+            error = per_row((1 + (level / self.std) ** 2).sqrt(), x0) * error
+        return (error**2).mean() + self.mean_weight * (error.flatten(1).mean(1) ** 2).mean()
 
     def state(self) -> list[Batch]:
         return []
@@ -228,10 +234,14 @@ def problem(
     moments: tuple[float, float],
     noise: tuple[float, float],
     generator: torch.Generator,
+    mean_weight: float = 0.0,
 ) -> Problem:
-    """The regression of `target` for `sde`; `moments` are mean and deviation of the data."""
+    """The regression of `target` for `sde`; `moments` are mean and deviation of the data.
+
+    `mean_weight` is of `Denoising` alone.
+    """
     check_target(sde, target)
     if target in (DENOISER, DSM):
         assert isinstance(sde, LinearSDE)
-        return Denoising(sde, target, supply, batch, moments, noise)
+        return Denoising(sde, target, supply, batch, moments, noise, mean_weight)
     return WeightRegression(sde, target, supply, batch, generator)
