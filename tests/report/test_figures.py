@@ -14,11 +14,8 @@ from matplotlib.image import imread
 from spinmesh.inversion import Gaussian, ShapeModelSpec, profile, train_shape_model
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import (
-<<<<<<< HEAD
-    plot_gallery,
-=======
     plot_calibration,
->>>>>>> cond
+    plot_gallery,
     plot_meshes,
     plot_models,
     plot_points,
@@ -29,11 +26,7 @@ from spinmesh.report import (
 )
 from spinmesh.report.reconstruction import aligned, radius_spread
 from spinmesh.report.style import picture
-<<<<<<< HEAD
-from spinmesh.synthesis import Drawn, PointDraws, score_models
-=======
-from spinmesh.synthesis import Calibration
->>>>>>> cond
+from spinmesh.synthesis import Calibration, Drawn, PointDraws, score_models
 
 
 @pytest.fixture
@@ -167,7 +160,6 @@ def test_synthesis_shows_three_grids_spectra_loss_and_table(
         assert table.count(value) == 5, "one per metric"
 
 
-<<<<<<< HEAD
 def test_the_comparison_shows_every_metric_model_and_set(tmp_path, images) -> None:
     drawn = [Drawn(name, 1, images.images[k : k + 8], 1.0, 1.0) for k, name in enumerate("ab")]
     rows = score_models(drawn, images)
@@ -182,7 +174,8 @@ def test_the_comparison_shows_every_metric_model_and_set(tmp_path, images) -> No
     points = plot_points(pair, sets, tmp_path / "p.png")
     assert len(points.axes) == 3
     assert "edm, 1.50" in points.axes[1].get_title(loc="left")
-=======
+
+
 def test_calibration_shows_a_gallery_coverage_scatters_and_misfit(tmp_path) -> None:
     """The model's samples have half the error and spread of the nearest signals'."""
     generator = torch.Generator().manual_seed(1)
@@ -203,7 +196,6 @@ def test_calibration_shows_a_gallery_coverage_scatters_and_misfit(tmp_path) -> N
     assert [axes.get_title(loc="left") for axes in figure.axes[2:5]] == ["CRPS 0.50 of ABC's"] * 3
     words = [text.get_text() for text in figure.axes[5].get_legend().get_texts()]
     assert [word.rpartition(" ")[2] for word in words] == ["1.00", "1.25", "2.00"]
->>>>>>> cond
 
 
 def test_a_drawing_that_fails_leaves_nothing_behind(tmp_path) -> None:
