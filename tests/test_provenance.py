@@ -66,7 +66,7 @@ def test_comments_docstrings_and_layout_do_not_count(source: Path) -> None:
 
 STAGES = {"mesh", "simulate", "target", "reconstruct", "synthesise"}
 # Asked for by name, on demand: their own stages and figures.
-ON_DEMAND = {"voxels", "bundles", "phantom", "held_out", "paper", "scores"}
+ON_DEMAND = {"voxels", "bundles", "phantom", "held_out", "paper", "scores", "conditional"}
 FIGURES = {
     "plot_meshes",
     "plot_signals",
@@ -75,6 +75,7 @@ FIGURES = {
     "plot_phantom",
     "plot_paper",
     "plot_scores",
+    "plot_conditional",
 }
 
 
@@ -122,7 +123,10 @@ def test_a_statement_changes_the_stages_that_use_its_file(
     [
         ("report/style.py", FIGURES),
         ("report/meshes.py", {"plot_meshes", "plot_signals"}),
-        ("synthesis/training.py", {"plot_synthesis", "plot_scores", "summarise"}),
+        (
+            "synthesis/training.py",
+            {"plot_synthesis", "plot_scores", "plot_conditional", "summarise"},
+        ),
         ("inversion/metrics.py", {"plot_reconstruction", "plot_paper"}),
     ],
 )
@@ -156,6 +160,7 @@ def test_only_what_no_store_depends_on_belongs_to_no_stage() -> None:
         "spinmesh.cli",
         "spinmesh.cli.reconstruct",
         "spinmesh.cli.results",
+        "spinmesh.cli.synthesise",
         "spinmesh.config",
         "spinmesh.config.__main__",
         "spinmesh.config.inputs",
