@@ -159,11 +159,11 @@ def test_rotation_matrix_turns_by_the_vector_length_and_is_smooth_at_zero():
 
 
 def test_a_compartment_is_a_mesh_of_its_own():
-    """Inside the first of two rings: a hexagonal prism, 3 r^2 sin(2 pi/6) long; no point is idle."""
+    """Inside the first of two rings: a prism of area 3 r^2 sin(2 pi/6); no idle points."""
     mesh = nested_cylinder(SweptDisk(2, 3, 4.0, 10.0, order=1), inner_rings=1)
     axon = mesh.part(1)
     exact = 3 * 2.0**2 * math.sin(math.pi / 3) * 10
     assert float(corner_volumes(axon.points, axon.tets).sum()) == pytest.approx(exact, rel=1e-12)
     assert len(axon.vertices) == len(axon.points) == 7 * 4
-    with pytest.raises(MeshError, match="no compartment 3. It has 1, 2"):
+    with pytest.raises(MeshError, match=r"no compartment 3\. It has 1, 2"):
         mesh.part(3)

@@ -35,8 +35,10 @@ def predict(unknowns: Unknowns, point: Point, acquisition: Acquisition, basis: B
         return Prediction(found.span, reduced, attenuation(reduced, acquisition))
 
 
-def attenuation(reduced: ReducedModel, acquisition: Acquisition) -> Float[Tensor, " measurement"]:
-    """|S|/S0 of a reduced model."""
+def attenuation(
+    reduced: ReducedModel, acquisition: Acquisition
+) -> Float[Tensor, "*shape measurement"]:
+    """|S|/S0 of a reduced model, or of many."""
     return simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
 
 
