@@ -116,7 +116,7 @@ def reconstruction() -> spinmesh.ReconstructionSpec:
     every one of five targets tried, at twice the cost of the search.
     """
     return spinmesh.ReconstructionSpec(
-        starts=1, scouts=1, iterations=8, noise_floor=1e-4, samples=DRAWS, moves=2,
+        starts=1, scouts=1, iterations=30, noise_floor=1e-4, samples=DRAWS, moves=10,
         basis=spinmesh.Basis(blocks=1),
     )  # fmt: skip
 

@@ -159,7 +159,7 @@ def test_rotation_matrix_turns_by_the_vector_length_and_is_smooth_at_zero():
 
 
 def test_a_compartment_is_a_mesh_of_its_own():
-    """Inside the first of two rings: a hexagonal prism of area 3 r^2 sin(2 pi/6); no idle point."""
+    """Inside the first of two rings: a prism of area 3 r^2 sin(2 pi/6); no idle points."""
     mesh = nested_cylinder(SweptDisk(2, 3, 4.0, 10.0, order=1), inner_rings=1)
     axon = mesh.part(1)
     exact = 3 * 2.0**2 * math.sin(math.pi / 3) * 10
