@@ -114,7 +114,8 @@ def draw_points(
 
     Raises ConfigError for an unknown set or model.
     """
-    for word, known in ((name, SETS), *((model, MODELS) for model in models)):
+    wanted = [(name, list(SETS)), *((model, list(MODELS)) for model in models)]
+    for word, known in wanted:
         if word not in known:
             raise ConfigError(f"points: {word!r} is unknown. Choose from {', '.join(known)}.")
     trains, drawn, seconds = [], [], []
@@ -169,7 +170,7 @@ def summarise_points(rows: Sequence[Row]) -> list[Row]:
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((str(row["set"]), str(row["model"])), []).append(row)
-    table = []
+    table: list[Row] = []
     for (name, model), members in groups.items():
         means = {
             key: mean(float(row[key]) for row in members)
@@ -177,10 +178,8 @@ def summarise_points(rows: Sequence[Row]) -> list[Row]:
         }
         ratio = means["sliced_w2"] / means["floor"]
         worst = max(float(row["ratio"]) for row in members)
-        table.append(
-            {"set": name, "model": model, "seeds": len(members), **means}
-            | {"ratio": ratio, "worst_ratio": worst}
-        )
+        line: Row = {"set": name, "model": model, "seeds": len(members)}
+        table.append(line | means | {"ratio": ratio, "worst_ratio": worst})
     return table
 
 
