@@ -114,7 +114,7 @@ def draw_points(
 
     Raises ConfigError for an unknown set or model.
     """
-    wanted = [(name, tuple(SETS)), *((model, tuple(MODELS)) for model in models)]
+    wanted = [(name, list(SETS)), *((model, list(MODELS)) for model in models)]
     for word, known in wanted:
         if word not in known:
             raise ConfigError(f"points: {word!r} is unknown. Choose from {', '.join(known)}.")
@@ -178,8 +178,8 @@ def summarise_points(rows: Sequence[Row]) -> list[Row]:
         }
         ratio = means["sliced_w2"] / means["floor"]
         worst = max(float(row["ratio"]) for row in members)
-        head: Row = {"set": name, "model": model, "seeds": len(members), **means}
-        table.append(head | {"ratio": ratio, "worst_ratio": worst})
+        line: Row = {"set": name, "model": model, "seeds": len(members)}
+        table.append(line | means | {"ratio": ratio, "worst_ratio": worst})
     return table
 
 
