@@ -4,20 +4,6 @@ CONDITIONAL_TABLE = f"{RESULTS}/synthesise/conditional.csv"
 FIGURE_CONDITIONAL = f"{RESULTS}/figures/conditional.png"
 
 
-def bundles_only(path):
-    """Input of rules that need signals which can be measured."""
-
-    def chosen(wildcards):
-        if CONFIG.synthesise.source != "bundles":
-            raise WorkflowError(
-                "conditional: images of cut substrates have no measurable signals. Set "
-                "`synthesise.source: bundles`."
-            )
-        return path
-
-    return chosen
-
-
 rule evaluate_conditional:
     input:
         model=SCORE_MODEL,

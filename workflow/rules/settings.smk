@@ -102,6 +102,20 @@ def provenance(*parts):
     return {"seed": CONFIG.seed, "config_digest": config_digest(parts)}
 
 
+def bundles_only(path):
+    """An input of rules that need measurable signals; an error without them."""
+
+    def chosen(wildcards):
+        if CONFIG.synthesise.source != "bundles":
+            raise WorkflowError(
+                "conditional: images of cut substrates have no measurable signals. Set "
+                "`synthesise.source: bundles`."
+            )
+        return path
+
+    return chosen
+
+
 # What each stage takes from the configuration, and through it all later ones.
 SAMPLED = part("mesh", "template", "families", "ranges", "split", "published", seed=CONFIG.seed)
 TARGETED = part("mesh", "template", "target")
