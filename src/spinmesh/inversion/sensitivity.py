@@ -38,11 +38,7 @@ def predict(unknowns: Unknowns, point: Point, acquisition: Acquisition, basis: B
 def attenuation(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "*shape measurement"]:
-<<<<<<< HEAD
-    """|S|/S0 of a reduced model."""
-=======
     """|S|/S0 of a reduced model, or of many."""
->>>>>>> calib
     return simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
 
 
