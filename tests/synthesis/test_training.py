@@ -11,6 +11,7 @@ from spinmesh.errors import ConfigError, ReductionError, StoreError
 from spinmesh.io.store import load, save
 from spinmesh.synthesis import (
     Denoising,
+    Features,
     ImageSet,
     Runtime,
     SampleSpec,
@@ -201,7 +202,7 @@ def _reloaded(model, folder, image_set):
 def equal(a, b):
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b) and a.dtype == b.dtype
-    if isinstance(a, Scalings):
+    if isinstance(a, (Scalings, Features)):
         return equal(vars(a), vars(b))
     if isinstance(a, dict):
         return set(a) == set(b) and all(equal(a[key], b[key]) for key in a)
