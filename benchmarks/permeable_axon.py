@@ -77,7 +77,12 @@ def surrounded(mesh: spinmesh.TetMesh, parameters: Tensor, membrane: float) -> T
     outer = (1 - share) * membrane * OUTER + share * OUTER / bead
     stretch = torch.where(radius > MEMBRANE, outer, inner) / radius.clamp_min(1e-12)
     points = torch.cat([mesh.points[:, :2] * stretch[:, None], mesh.points[:, 2:]], 1)
-    return spinmesh.deform(mesh.with_points(points), parameters)
+    # `deform` measures radii, and bends by widths, against the widest point that it is given.
+    wider = float(points[:, :2].norm(dim=1).max()) / OUTER
+    adjusted = parameters.clone()
+    adjusted[PARAMETERS.index("radius")] *= wider
+    adjusted[PARAMETERS.index("bend")] /= wider
+    return spinmesh.deform(mesh.with_points(points), adjusted)
 
 
 def drawn(mesh: spinmesh.TetMesh, family: str, count: int, seed: int) -> spinmesh.Substrates:
