@@ -55,7 +55,7 @@ paper: CONFIG = config/paper.yaml
 paper: $(STAMP)
 	@$(SNAKEMAKE) paper
 	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
-	    results/paper/paper/table.csv
+	    "$$(ls -t results/*/paper/table.csv | head -n 1)"
 
 synthesis: CONFIG = config/synthesis.yaml
 synthesis: $(STAMP)
