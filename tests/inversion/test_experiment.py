@@ -200,7 +200,7 @@ def test_guesses_find_a_training_shape_in_its_pose(
     other = table.template.with_points(model.mean_points)
     apart = [surface_distance(shape, table.mesh(3)) for shape in (found, other)]
     assert apart[0] < 0.5 * apart[1]
-    # In the guessed pose the decoded shape gives the signal, simulated anew, as far as five principal
+    # In the guessed pose the decoded shape gives the signal, simulated anew, as far as five leading
     # components and 28 shapes go: measured 0.32, and 1.2 with the frames turned the wrong way.
     seen = acquisition.rotated(best.rotation.T)
     misfit = [
