@@ -9,7 +9,7 @@ from torch.func import grad, jacrev, jvp, vmap
 
 from spinmesh.errors import ConfigError
 from spinmesh.synthesis import SDES, chains, make_sde, nonlinear, sampling
-from spinmesh.synthesis.sde import ChainSDE, SeparableSDE
+from spinmesh.synthesis.sde import ChainSDE, SeparableSDE, normal_like
 
 F64 = torch.float64
 ZERO = torch.zeros((), dtype=F64)
@@ -156,6 +156,24 @@ def test_reverse_steps_of_a_cubic_drift_stay_bounded():
     object.__setattr__(wild, "superlinear", False)
     burst = sampling.euler_maruyama(wild, wild.base_score, x, times, seeded(0))
     assert not bool(torch.isfinite(burst).all())
+
+
+def test_splitting_holds_where_explicit_steps_are_thrown_out():
+    """With the score of the limit law the reverse is the chain itself, whatever the step."""
+    well = nonlinear.DoubleWell(1.0, 0.7, 3.0)
+    times = torch.tensor([3.0, 2.75, 2.5], dtype=F64)  # h |b'| is 2.75 at x = 2.
+    x = torch.linspace(-30, 30, 7, dtype=F64)
+    back = sampling.splitting(well, well.base_score, x, times, seeded(4))
+    chain, noise = x, seeded(4)
+    for t in times[1:]:
+        chain = well.move(chain, t, 0.25) + well.kick(t, 0.25) * normal_like(chain, noise)
+    torch.testing.assert_close(back, chain, rtol=0, atol=1e-10)  # 2b/g^2 is subtracted from itself
+    assert back.abs().max() < 3
+    # A constant excess of c for the time h adds g^2 c h, tamed.
+    off = sampling.splitting(well, lambda x, t: well.base_score(x, t) + t, x, times[:2], seeded(4))
+    one = sampling.splitting(well, well.base_score, x, times[:2], seeded(4))
+    pushed = 0.7**2 * 3.0 * 0.25
+    torch.testing.assert_close(off - one, torch.full_like(x, pushed / (1 + pushed**2) ** 0.5))
 
 
 def test_every_equation_states_what_it_is():

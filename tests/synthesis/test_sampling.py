@@ -17,6 +17,7 @@ from spinmesh.synthesis import (
     heun,
     noise_levels,
     probability_flow,
+    splitting,
 )
 
 F64 = torch.float64
@@ -84,11 +85,12 @@ def mixture_score(sde):
     return score
 
 
+@pytest.mark.parametrize("sampler", [euler_maruyama, splitting])
 @pytest.mark.parametrize("sde", [VE(0.01, 50.0), VP(), SubVP()], ids=["ve", "vp", "sub-vp"])
-def test_the_reverse_sde_returns_the_mixture(sde):
+def test_the_reverse_sde_returns_the_mixture(sde, sampler):
     times = sde.time_of(noise_levels(sde, 500, 0.02)[:-1])
     noise, generator = start(4000, float(sde.std(times[0])))
-    x = euler_maruyama(sde, mixture_score(sde), noise, times, generator)
+    x = sampler(sde, mixture_score(sde), noise, times, generator)
     x = denoise(x / sde.mean_factor(times[-1]), sde.noise_level(times[-1]))
     assert min(p_values(x)) > LEVEL
 

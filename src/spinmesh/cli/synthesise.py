@@ -40,7 +40,7 @@ def synthesise(
     guidance: Annotated[
         float, typer.Option(help="0 ignores the signal, 1: posterior, above: exaggerated.")
     ] = 1.0,
-    steps: Annotated[int, typer.Option(min=2, help="Of DPM-Solver++(2M).")] = 16,
+    steps: Annotated[int, typer.Option(min=2, help="Of the sampler.")] = 16,
     simulated: Annotated[int, typer.Option(min=0, help="Images to simulate again.")] = 8,
     seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
@@ -52,10 +52,16 @@ def synthesise(
     # Everything a user can get wrong is looked at before the first second of compute.
     _refuse_full(out, force)
     from spinmesh.io import load
-    from spinmesh.synthesis import SampleSpec, ScoreModel, draw_posterior, known_protocol
+    from spinmesh.synthesis import (
+        SampleSpec,
+        ScoreModel,
+        draw_posterior,
+        known_protocol,
+        quick_sampler,
+    )
 
-    spec = SampleSpec("dpm_solver_2m", steps, count, guidance)
     trained = load(ScoreModel, model)
+    spec = SampleSpec(quick_sampler(trained.sde), steps, count, guidance)
     target, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)

@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from spinmesh.config.inference import Samples, ScoreModelSection
+from spinmesh.config.inference import Equation, Sampler, Samples, ScoreModelSection, check_sampler
 from spinmesh.config.section import Section
 
 if TYPE_CHECKING:
     from spinmesh.synthesis import PointSpec
 
-Sampler = Literal["heun", "dpm_solver_2m", "exponential", "fractional", "euler_maruyama"]
-
 
 class Contestant(Section):
     """A model that is compared: all but this is as in `synthesise.score_model` and `samples`."""
 
-    sde: Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"] = "ve"
+    sde: Equation = "ve"
     """Equation that turns images into noise."""
     sde_parameters: dict[str, float] = Field(default_factory=dict)
     """Overrides of its constants."""
@@ -26,7 +24,7 @@ class Contestant(Section):
         "denoiser"
     )
     """What is regressed."""
-    sampler: Sampler = "heun"
+    sampler: Sampler = "auto"
     """How it draws."""
     steps: int | None = Field(None, ge=2)
     """Noise levels on the way; null: as in `synthesise.samples`."""
@@ -35,15 +33,15 @@ class Contestant(Section):
 
 
 # Two evaluations of the network a step for Heun's method, one for the others: 48 steps for 24.
-REVERSED: dict[str, Any] = {"sampler": "euler_maruyama", "steps": 48}
+TWICE: dict[str, Any] = {"steps": 48}
 DOUBLE_WELL: dict[str, Any] = {
     "sde": "double-well",
     "sde_parameters": {"sigma": 1.2, "horizon": 6.0},
-} | REVERSED
+} | TWICE
 ALLEN_CAHN: dict[str, Any] = {
     "sde": "allen-cahn",
     "sde_parameters": {"kappa": 0.05, "sigma": 1.2, "horizon": 6.0},
-} | REVERSED
+} | TWICE
 CONTESTANTS = {
     "edm": Contestant(),
     "vp": Contestant(sde="vp", sde_parameters={"beta_max": 15.5}, target="dsm"),
@@ -51,7 +49,7 @@ CONTESTANTS = {
     "local": Contestant(target="local-dsm", **DOUBLE_WELL),
     "ito": Contestant(target="ito", **DOUBLE_WELL),
     "allen-cahn": Contestant(target="malliavin-c", **ALLEN_CAHN),
-    "fractional": Contestant(weights_of="edm", sampler="fractional", steps=48),
+    "fractional": Contestant(weights_of="edm", sampler="fractional", **TWICE),
 }
 
 
@@ -113,6 +111,8 @@ class Evaluation(Section):
                 raise ValueError(
                     f"model `{name}`: no model `{other}` is trained; there are {known}"
                 )
+            owner = self.models[other or name]
+            check_sampler(owner.sde, model.sampler, f"model `{name}`")
         return self
 
     @property

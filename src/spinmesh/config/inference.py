@@ -222,10 +222,26 @@ class Bundles(Section):
         return bundle_acquisition(b, self.delta_ms, self.Delta_ms)
 
 
+Equation = Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"]
+Sampler = Literal[
+    "auto", "heun", "dpm_solver_2m", "exponential", "fractional", "splitting", "euler_maruyama"
+]
+
+
+def check_sampler(sde: Equation, sampler: Sampler, where: str) -> None:
+    """ValueError if `sampler` wants the denoiser that only a linear equation has."""
+    anything = ("auto", "splitting", "euler_maruyama")
+    if sde not in ("ve", "vp", "sub-vp") and sampler not in anything:
+        raise ValueError(
+            f"{where}: sampler {sampler} wants a denoiser, which {sde} has none of; choose from "
+            f"{', '.join(anything)}"
+        )
+
+
 class ScoreModelSection(Section):
     """The network that learns the score, and the SDE it learns it for."""
 
-    sde: Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"] = "ve"
+    sde: Equation = "ve"
     """Equation that turns images into noise."""
     sde_parameters: dict[str, float] = Field(default_factory=dict)
     """Overrides of that SDE's constants, such as sigma_max or beta_max."""
@@ -256,10 +272,9 @@ class ScoreModelSection(Section):
 class Samples(Section):
     """What is drawn from the trained model."""
 
-    sampler: Literal["heun", "dpm_solver_2m", "exponential", "fractional", "euler_maruyama"] = (
-        "heun"
-    )
-    """heun, dpm_solver_2m: the probability flow; the others: reverse SDEs."""
+    sampler: Sampler = "auto"
+    """heun, dpm_solver_2m: the probability flow; the others: reverse SDEs. auto: heun for a linear
+    sde, splitting for the others, which have no denoiser."""
     steps: int = Field(24, ge=2)
     """Noise levels on the way."""
     count: int = Field(256, ge=2)
@@ -286,7 +301,7 @@ class Conditional(Section):
     simulated: PositiveInt = 2
     """Of these, how many are simulated again."""
     steps: int = Field(12, ge=2)
-    """Of the sampler dpm_solver_2m."""
+    """Of the sampler: dpm_solver_2m for a linear sde, splitting for the others."""
     guidance: NonNegativeFloat = 1.0
     """As in `samples`."""
 
@@ -312,3 +327,8 @@ class Synthesise(Section):
     """The synthetic images."""
     conditional: Conditional = Conditional()
     """Calibration of images given a signal: `snakemake conditional`."""
+
+    @model_validator(mode="after")
+    def _sampler_serves(self) -> Synthesise:
+        check_sampler(self.score_model.sde, self.samples.sampler, "samples")
+        return self

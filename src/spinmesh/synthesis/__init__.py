@@ -72,6 +72,8 @@ from spinmesh.synthesis.sampling import (
     guided,
     heun,
     probability_flow,
+    quick_sampler,
+    splitting,
 )
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings
 from spinmesh.synthesis.sde import (
@@ -161,6 +163,7 @@ __all__ = [
     "pilot_gains",
     "probability_flow",
     "problem",
+    "quick_sampler",
     "radial_spectrum",
     "rational_drift",
     "reference",
@@ -173,6 +176,7 @@ __all__ = [
     "simulate_bundles",
     "simulate_weight",
     "sliced_w2",
+    "splitting",
     "summarise_models",
     "summarise_points",
     "synthesise",

@@ -14,7 +14,7 @@ from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.posterior import LEVELS, central_interval, known_protocol
 from spinmesh.synthesis.protocol import Protocol
-from spinmesh.synthesis.sampling import SampleSpec, draw_images
+from spinmesh.synthesis.sampling import SampleSpec, draw_images, quick_sampler
 
 MODEL, ABC, PRIOR = "model", "nearest-signal ABC", "prior"
 METHODS = (MODEL, ABC, PRIOR)
@@ -39,11 +39,7 @@ class ConditionalSpec:
                 f"conditional: signals {self.signals}, samples {self.samples}, simulated "
                 f"{self.simulated}; give at least 2, 2 and 1, and no more simulated than samples."
             )
-        self.sampling(2)
-
-    def sampling(self, count: int) -> SampleSpec:
-        """The cheapest sampler of second order."""
-        return SampleSpec("dpm_solver_2m", self.steps, count, self.guidance)
+        SampleSpec(steps=self.steps, guidance=self.guidance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +127,8 @@ def evaluate_conditional(
     observed = test.observed(seed)
     rows = torch.arange(spec.signals).repeat_interleave(spec.samples)
     shape = (model.pixels, model.pixels)
-    drawn = draw_images(model, spec.sampling(len(rows)), shape, seed, observed[rows])
+    how = SampleSpec(quick_sampler(model.sde), spec.steps, len(rows), spec.guidance)
+    drawn = draw_images(model, how, shape, seed, observed[rows])
     found = image_statistics(drawn, model.field_of_view)
     drawn = drawn.reshape(spec.signals, spec.samples, *shape)
     known = _statistics(train)

@@ -103,7 +103,7 @@ class ScoreModel:
         if not isinstance(self.sde, LinearSDE):
             raise ConfigError(
                 f"score: {self.spec.sde} is nonlinear, so its score is no denoiser. Use `score`, "
-                "and the sampler `heun` or `euler_maruyama`."
+                "and the sampler `splitting` or `euler_maruyama`."
             )
         return self.sde
 

@@ -23,7 +23,7 @@ from spinmesh.synthesis.comparison import Row
 from spinmesh.synthesis.evaluation import sliced_w2
 from spinmesh.synthesis.network import Perceptron
 from spinmesh.synthesis.nonlinear import DoubleWell
-from spinmesh.synthesis.sampling import euler_maruyama, heun
+from spinmesh.synthesis.sampling import heun, splitting
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight
 from spinmesh.synthesis.sde import VE, VP, ChainSDE, LinearSDE, noise_levels
 from spinmesh.synthesis.targets import Batch, WeightRegression, problem
@@ -228,7 +228,7 @@ def _reversed(
 
     *_, (x, _) = task.chain(data, generator)
     times = sde.grid(spec.evaluations).flip(0)[:-1].float()
-    x = euler_maruyama(sde, score, x, times, generator)
+    x = splitting(sde, score, x, times, generator)
     last = times[-1]
     return x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))
 

@@ -29,7 +29,8 @@ from spinmesh.synthesis.targets import CHAIN_STEPS
 Levels = Float[Tensor, " level"]
 Times = Float[Tensor, " time"]
 DENOISER_SAMPLERS = ("heun", "dpm_solver_2m", "exponential", "fractional")
-SAMPLERS = (*DENOISER_SAMPLERS, "euler_maruyama")
+SCORE_SAMPLERS = ("splitting", "euler_maruyama")
+SAMPLERS = ("auto", *DENOISER_SAMPLERS, *SCORE_SAMPLERS)
 # Images denoised at once.
 BATCH = 64
 
@@ -38,10 +39,11 @@ BATCH = 64
 class SampleSpec:
     """How to sample. `guidance` 0 ignores the signal, 1 is the posterior, more exaggerates it.
 
-    `hurst` is that of the fractional noise, for the sampler `fractional`.
+    `sampler` auto is heun for linear equations and splitting for the others. `hurst` is that of the
+    fractional noise, for the sampler `fractional`.
     """
 
-    sampler: str = "heun"
+    sampler: str = "auto"
     steps: int = 24
     count: int = 256
     guidance: float = 1.0
@@ -121,6 +123,24 @@ def euler_maruyama(
     return x
 
 
+def splitting(
+    sde: ChainSDE, score: Score, x: Tensor, times: Times, generator: torch.Generator
+) -> Tensor:
+    """The reverse SDE with its stiff part by the chain's own step; arguments of `euler_maruyama`.
+
+    The reverse drift -b + g^2 s is b + g^2 (s - 2b/g^2): the forward drift, which holds x back, and
+    an excess that is nothing once the limit law is reached. Each step takes x through the chain's
+    step F, then adds the excess there. Euler's explicit step of the same drift throws x outward
+    where h |b'| > 2, to where no network was trained.
+    """
+    for now, after in pairwise(times):
+        h = float(now - after)
+        x = sde.move(x, after, h)
+        excess = sde.noise(now) ** 2 * score(x, now) - 2 * sde.drift(x, now)
+        x = x + tamed(sde, h * excess) + sde.kick(after, h) * normal_like(x, generator)
+    return x
+
+
 def probability_flow(sde: SDE, score: Score, x: Tensor, times: Times) -> Tensor:
     """The probability-flow ODE of any equation by Heun's method, tamed like the reverse SDE."""
     for now, after in pairwise(times):
@@ -170,11 +190,7 @@ def draw_images(
     """`spec.count` images of `shape` pixels, one for each row of `condition` if there is one."""
     if condition is not None and len(condition) != spec.count:
         raise ConfigError(f"sampler: {len(condition)} conditions for {spec.count} images.")
-    if not isinstance(model.sde, LinearSDE) and spec.sampler not in ("heun", "euler_maruyama"):
-        raise ConfigError(
-            f"sampler: {spec.sampler} wants a denoiser, which {model.spec.sde} has none of. Use "
-            "heun (its probability flow) or euler_maruyama (its reverse)."
-        )
+    check_sampler(model.sde, spec.sampler)
     generator = torch.Generator().manual_seed(seed)
     batches = torch.arange(spec.count).split(BATCH)
     images = []
@@ -203,14 +219,15 @@ def _draw_linear(
         return mixed(x, level).clamp(-1, 1)
 
     levels = noise_levels(sde, spec.steps, LOWEST_NOISE)
-    if spec.sampler == "fractional":
+    sampler = "heun" if spec.sampler == "auto" else spec.sampler
+    if sampler == "fractional":
         return _draw_fractional(denoise, spec, shape, generator)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-    if spec.sampler != "euler_maruyama":
+    if sampler in DENOISER_SAMPLERS:
         x = model.pixel_mean + levels[0] * noise
-        if spec.sampler == "exponential":
+        if sampler == "exponential":
             return exponential(denoise, x, levels, generator)
-        return {"heun": heun, "dpm_solver_2m": dpm_solver_2m}[spec.sampler](denoise, x, levels)
+        return {"heun": heun, "dpm_solver_2m": dpm_solver_2m}[sampler](denoise, x, levels)
     times = sde.time_of(levels[:-1])
 
     def score(x: Tensor, t: Tensor) -> Tensor:
@@ -218,7 +235,7 @@ def _draw_linear(
         return (Y * denoise(x / Y, sde.noise_level(t)) - x) / sde.gamma(t)
 
     x = sde.mean_factor(times[0]) * model.pixel_mean + sde.std(times[0]) * noise
-    x = euler_maruyama(sde, score, x, times, generator)
+    x = _reverse(sampler)(sde, score, x, times, generator)
     return denoise(x / sde.mean_factor(times[-1]), levels[-2])
 
 
@@ -241,13 +258,28 @@ def _draw_nonlinear(
     sde, score = model.sde, guided(model.score, condition, spec.guidance)
     times = sde.grid(spec.steps).flip(0)[:-1]
     x = settled(sde, sde.prior(torch.zeros(shape, dtype=torch.float64), generator), generator)
-    if spec.sampler == "heun":
-        x = probability_flow(sde, score, x, times)
-    else:
-        x = euler_maruyama(sde, score, x, times, generator)
+    x = _reverse(spec.sampler)(sde, score, x, times, generator)
     last = times[-1]
     clean = x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))
     return clean.clamp(-1, 1)
+
+
+def quick_sampler(sde: ChainSDE) -> str:
+    """The best sampler that asks the network once a step."""
+    return "dpm_solver_2m" if isinstance(sde, LinearSDE) else "splitting"
+
+
+def check_sampler(sde: ChainSDE, sampler: str) -> None:
+    """ConfigError if `sampler` wants a denoiser and the score of this equation is none."""
+    if sampler in DENOISER_SAMPLERS and not isinstance(sde, LinearSDE):
+        raise ConfigError(
+            f"sampler: {sampler} wants a denoiser, and the score of {type(sde).__name__} is none. "
+            f"Use {' or '.join(SCORE_SAMPLERS)}."
+        )
+
+
+def _reverse(sampler: str) -> Callable[..., Tensor]:
+    return euler_maruyama if sampler == "euler_maruyama" else splitting
 
 
 def settled(sde: ChainSDE, x: Tensor, generator: torch.Generator) -> Tensor:
