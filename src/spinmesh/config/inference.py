@@ -125,6 +125,8 @@ class Reconstruct(Section):
     """Quantities of the tissue that are found as well."""
     iterations: PositiveInt = 20
     """Gauss-Newton steps at most, for the start that goes on."""
+    patience: NonNegativeInt = 0
+    """Steps in a row that gain next to nothing (3 `tolerance`) before the end; 0: goes on."""
     starts: PositiveInt = 3
     """Shapes the optimisation starts from."""
     scouts: PositiveInt = 2

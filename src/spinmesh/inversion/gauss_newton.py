@@ -32,6 +32,8 @@ COARSE = 10.0
 MOST_BENT = 0.75
 # Squared residual per measurement below which the fit is as good as the noise allows, or nearly.
 NEAR = 4.0
+# An accepted step that gains less than this many tolerances has gained next to nothing.
+LITTLE = 3.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class ReconstructionSpec:
     what the shape model and the mesh cannot represent, and keeps noise-free targets finite.
     `minimum_volume` is the smallest element Jacobian allowed, as a fraction of the template's.
     Each of `starts` gets `scouts` iterations; the best `modes` and a spare one go on for
-    `iterations` at most; the best `modes` of them become modes of the posterior. `samples` are
+    `iterations` at most, or until `patience` accepted steps in a row gain next to nothing (0: goes
+    on); the best `modes` of them become modes of the posterior. `samples` are
     drawn from it: by annealed importance sampling with `moves` moves a temperature, or from the
     Laplace approximation if `moves` is 0. The basis leaves a tenth of the default floor.
     """
@@ -50,6 +53,7 @@ class ReconstructionSpec:
     pose: Literal["known", "unknown"] = "known"
     free: tuple[Free, ...] = ()
     iterations: int = 20
+    patience: int = 0
     starts: int = 3
     scouts: int = 2
     modes: int = 1
@@ -66,7 +70,7 @@ class ReconstructionSpec:
         for name in ("iterations", "starts", "modes", "noise_floor", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"reconstruct: {name} is {getattr(self, name)}; give > 0.")
-        for name in ("scouts", "samples", "moves"):
+        for name in ("patience", "scouts", "samples", "moves"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"reconstruct: {name} is {getattr(self, name)}; give >= 0.")
         labels = [free.label for free in self.free]
@@ -76,11 +80,15 @@ class ReconstructionSpec:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """A point whose mesh is valid, with the signal there; `damping` is the trust region."""
+    """A point whose mesh is valid, with the signal there.
+
+    `damping` is the trust region, `idle` the number of steps in a row that gained next to nothing.
+    """
 
     point: Point
     prediction: Prediction
     damping: float = FIRST_DAMPING
+    idle: int = 0
     converged: bool = False
 
 
@@ -171,12 +179,12 @@ class Problem:
         ratio = jacobian_determinants(points, tets) / self._reference
         return bool(ratio.min() >= self.spec.minimum_volume)
 
-    def state(self, point: Point, damping: float = FIRST_DAMPING) -> State | None:
+    def state(self, point: Point, damping: float = FIRST_DAMPING, idle: int = 0) -> State | None:
         """Evaluate a point; None if its mesh folds or nearly so."""
         if not self.valid(self.unknowns.shape(point)):
             return None
         prediction = predict(self.unknowns, point, self.target.acquisition, self.spec.basis)
-        return State(point, prediction, damping)
+        return State(point, prediction, damping, idle)
 
     def stage_noise(self, state: State) -> MagnitudeNoise:
         """The noise of this stage of the search: its floor is the RMS misfit until that is small.
@@ -254,7 +262,10 @@ def improve(problem: Problem, state: State, log: Callable[[Trial], None]) -> Sta
         if trial is not None and gain > 0:
             agreement = gain / curvature.gain(step)
             damping *= 0.2 if agreement > 0.5 else (1.0 if agreement > 0.2 else 3.0)
-            return replace(trial, damping=max(damping, DAMPING_FLOOR))
+            idle = state.idle + 1 if gain < LITTLE * worth else 0
+            done = 0 < problem.spec.patience <= idle
+            damping = max(damping, DAMPING_FLOOR)
+            return replace(trial, damping=damping, idle=idle, converged=done)
         if float(step.norm()) < problem.tolerance:
             break
         damping *= 4

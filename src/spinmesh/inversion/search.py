@@ -54,19 +54,20 @@ class Track:
     damping: float = FIRST_DAMPING
     stage: int = SCOUT
     taken: int = 0
+    idle: int = 0
     converged: bool = False
 
     def row(self) -> list[Any]:
         """Plain tensors and numbers."""
         own = self.point
         head = [own.latent, own.rotation, own.physics]
-        return [*head, self.start, self.damping, self.stage, self.taken, self.converged]
+        return [*head, self.start, self.damping, self.stage, self.taken, self.idle, self.converged]
 
     @classmethod
     def of(cls, row: list[Any]) -> Track:
         """The inverse of `row`."""
-        *head, start, damping, stage, taken, converged = row
-        return cls(start, Point(*head), damping, stage, taken, converged)
+        latent, rotation, physics, start, *rest = row
+        return cls(start, Point(latent, rotation, physics), *rest)
 
 
 class Search:
@@ -131,7 +132,8 @@ class Search:
             self.tracks = self._chosen(self._ordered(done))
         for index, track in enumerate(self.tracks):
             if track.stage == stage:
-                self.tracks[index] = replace(track, stage=stage + 1, taken=0, converged=False)
+                fresh = Track(track.start, track.point, track.damping, stage + 1)
+                self.tracks[index] = fresh
 
     def _ordered(self, tracks: list[Track]) -> list[Track]:
         cost = {track.start: self.fewer.cost(self._state(track)) for track in tracks}
@@ -158,7 +160,7 @@ class Search:
         if self._last is not None and self._last[0] is track:
             return self._last[1]
         problem = self.problem if track.stage >= ALL else self.fewer
-        state = problem.state(track.point, track.damping)
+        state = problem.state(track.point, track.damping, track.idle)
         if state is None:
             raise ReductionError(
                 "reconstruct: the checkpoint holds a folded mesh. Delete it and rerun."
@@ -177,6 +179,7 @@ class Search:
             track,
             point=after.point,
             damping=after.damping,
+            idle=after.idle,
             converged=after.converged,
             taken=track.taken + 1,
         )
