@@ -7,7 +7,7 @@ import torch
 
 from spinmesh.bloch_torrey import simulate_mesh
 from spinmesh.errors import StoreError
-from spinmesh.inversion import ReconstructionSpec, ShapeModel, Target, reconstruct
+from spinmesh.inversion import ReconstructionSpec, ShapeModel, Target, gauss_newton, reconstruct
 from spinmesh.inversion import search as search_module
 from spinmesh.inversion.checkpoint import fingerprint
 from spinmesh.inversion.search import FEW, Search
@@ -111,3 +111,26 @@ def test_many_measurements_are_searched_with_few_first(target, model):
     assert len(search.fewer.target.acquisition) == FEW
     small = search_module.Problem.of(target, model, TISSUE, SPEC)
     assert Search(small, None, "").fewer is small
+
+
+def test_patience_ends_a_search_when_steps_in_a_row_gain_next_to_nothing(
+    target, model, monkeypatch
+):
+    """A hundredth of a measurement's worth is little here, and no step is too small to be taken."""
+    monkeypatch.setattr(gauss_newton, "LITTLE", 1e7)
+    spec = replace(SPEC, pose="known", tolerance=1e-9, patience=2)
+    problem = search_module.Problem.of(target, model, TISSUE, spec)
+    state = problem.state(problem.unknowns.point(torch.zeros(7, dtype=torch.float64)))
+    gains = []
+    while not state.converged:
+        noise = problem.stage_noise(state)
+        after = gauss_newton.improve(problem, state, lambda trial: None)
+        gains.append(problem.cost(state, noise) - problem.cost(after, noise))
+        little = gains[-1] < 1e-2 * max(problem.cost(state, noise), len(target.acquisition))
+        assert after.idle == (state.idle + 1 if little else 0)
+        state = after
+    assert state.idle == 2 and gains[-1] > 0, "ended by patience, on an accepted step"
+    assert len(gains) > 3 and gains[0] > 100 * gains[-1]
+    # Without patience the same state goes on.
+    endless = search_module.Problem.of(target, model, TISSUE, replace(spec, patience=0))
+    assert not gauss_newton.improve(endless, state, lambda trial: None).converged
