@@ -12,6 +12,7 @@ from spinmesh.io.store import load, save
 from spinmesh.synthesis import (
     Denoising,
     Features,
+    ImageMean,
     ImageSet,
     Runtime,
     SampleSpec,
@@ -31,6 +32,7 @@ from spinmesh.synthesis import (
 )
 from spinmesh.synthesis.features import learn_features
 from spinmesh.synthesis.sampling import SAMPLERS
+from spinmesh.synthesis.targets import MEAN_WEIGHT
 
 QUICK = ScoreSpec(iterations=12, batch=8, width=8)
 WEIGHT = replace(QUICK, sde="double-well", target="malliavin-a")
@@ -122,16 +124,19 @@ def test_the_score_is_minus_the_mean_weight(image_set, model):
 
 
 def test_training_beats_the_wiener_filter_of_white_data(model):
-    """It starts at what the best linear filter of white data leaves: 1, and more for the mean."""
-    history = model.loss_history
-    assert history[:5].mean() > 0.8
-    assert history[-50:].mean() < 0.8 * history[:5].mean()
+    """It starts at what the best linear filter of white data leaves; the mean is known already."""
+    pixels = model.loss_history - MEAN_WEIGHT
+    # Means of 5 and 50 batches of 16 have errors of some 5 and 2 per cent.
+    assert abs(float(pixels[:5].mean()) - 1) < 0.2
+    assert pixels[-50:].mean() < 0.85 * pixels[:5].mean()
 
 
 def test_divergence_is_an_error(image_set):
-    broken = replace(image_set, condition=image_set.condition.clone())
-    broken.condition[0] = float("nan")
     with pytest.raises(ReductionError, match="learning_rate"):
+        train_score(image_set, replace(QUICK, learning_rate=1e30), seed=1)
+    broken = replace(image_set, condition=image_set.condition.clone())
+    broken.condition[image_set.split.index("train")] = float("nan")
+    with pytest.raises(ConfigError, match="train image 0 or its signal is not finite"):
         train_score(broken, QUICK, seed=1)
     flat = replace(image_set, images=torch.ones_like(image_set.images))
     with pytest.raises(ConfigError, match="equal"):
@@ -202,7 +207,7 @@ def _reloaded(model, folder, image_set):
 def equal(a, b):
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b) and a.dtype == b.dtype
-    if isinstance(a, (Scalings, Features)):
+    if isinstance(a, (Scalings, Features, ImageMean)):
         return equal(vars(a), vars(b))
     if isinstance(a, dict):
         return set(a) == set(b) and all(equal(a[key], b[key]) for key in a)
@@ -245,8 +250,9 @@ def test_a_linear_chain_gives_the_denoiser_too(image_set):
     x = x + 2.0 * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
     clean = [road.denoise(x, 2.0) for road in roads]
     # Untrained: the pilot's linear regression, and the exact Wiener filter. The regression knows
-    # 256 paths of 36 images, whose moments are off by a few per cent.
-    torch.testing.assert_close(clean[0], clean[1], rtol=0, atol=0.08)
+    # 256 paths of 36 images, whose moments are off by a few per cent. Means have laws of their own.
+    texture = [y - y.mean((1, 2), keepdim=True) for y in clean]
+    torch.testing.assert_close(*texture, rtol=0, atol=0.08)
 
 
 def test_targets_that_an_equation_lacks_are_refused():

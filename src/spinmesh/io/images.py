@@ -17,6 +17,7 @@ from spinmesh.io.shapes import text_codes, text_from
 from spinmesh.io.store import Codec
 from spinmesh.synthesis import (
     Features,
+    ImageMean,
     ImageSet,
     Protocol,
     Scalings,
@@ -109,6 +110,8 @@ def _encode_score_model(model: ScoreModel) -> xr.Dataset:
         variables[_WEIGHT + name] = variable(dimensions, value)
     for name, value in ({} if model.scalings is None else vars(model.scalings)).items():
         variables[_SCALING + name] = variable(("time",), value)
+    if model.image_mean is not None:
+        variables["image_mean_weight"] = variable(("term",), model.image_mean.weight)
     known, attributes = protocol_parts(model.features.protocol)
     attributes |= {
         "spec": json.dumps(asdict(model.spec)),
@@ -118,6 +121,10 @@ def _encode_score_model(model: ScoreModel) -> xr.Dataset:
         "pixel_std": model.pixel_std,
         "seconds": model.seconds,
     }
+    if model.image_mean is not None:
+        attributes["image_mean"] = {
+            name: value for name, value in vars(model.image_mean).items() if name != "weight"
+        }
     return xr.Dataset(variables | known, attrs=attributes)
 
 
@@ -147,6 +154,9 @@ def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
         pixel_mean=dataset.attrs["pixel_mean"],
         pixel_std=dataset.attrs["pixel_std"],
         scalings=Scalings(**scalings) if scalings else None,
+        image_mean=ImageMean(tensor(dataset["image_mean_weight"]), **dataset.attrs["image_mean"])
+        if "image_mean_weight" in dataset
+        else None,
         seconds=dataset.attrs["seconds"],
     )
 
@@ -186,6 +196,6 @@ def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
 _STAGE = "synthesise"
 CODECS = (
     Codec(ImageSet, "spinmesh/images", 2, _STAGE, _encode_images, _decode_images),
-    Codec(ScoreModel, "spinmesh/score_model", 3, _STAGE, _encode_score_model, _decode_score_model),
+    Codec(ScoreModel, "spinmesh/score_model", 4, _STAGE, _encode_score_model, _decode_score_model),
     Codec(Synthesis, "spinmesh/synthesis", 1, _STAGE, _encode_synthesis, _decode_synthesis),
 )

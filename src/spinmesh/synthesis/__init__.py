@@ -32,6 +32,7 @@ from spinmesh.synthesis.evaluation import (
 )
 from spinmesh.synthesis.features import Features
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
+from spinmesh.synthesis.image_mean import ImageMean
 from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.likelihood import log_likelihood
 from spinmesh.synthesis.malliavin import (
@@ -111,6 +112,7 @@ __all__ = [
     "FitSpec",
     "Fitted",
     "FractionalVP",
+    "ImageMean",
     "ImageSet",
     "ImageSpec",
     "LinearSDE",

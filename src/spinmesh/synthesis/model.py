@@ -13,12 +13,13 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.synthesis.features import Features, learn_features
+from spinmesh.synthesis.image_mean import ImageMean, learn_image_mean
 from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.network import UNet, seeded_unet
 from spinmesh.synthesis.nonlinear import make_sde
 from spinmesh.synthesis.protocol import Protocol
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings
-from spinmesh.synthesis.sde import DENOISER, ChainSDE, LinearSDE
+from spinmesh.synthesis.sde import CLOSED, DENOISER, ChainSDE, LinearSDE
 from spinmesh.synthesis.targets import (
     Batch,
     Supply,
@@ -30,9 +31,6 @@ from spinmesh.synthesis.training import FitSpec, Runtime, fit
 
 # Networks are float32; every cast into and out of them uses this name.
 NETWORK_DTYPE = torch.float32
-# What the mean of an image counts in the loss, beside its pixels' mean: with 50 it is half of an
-# untrained network's loss at high noise, and next to nothing where the noise is low.
-MEAN_WEIGHT = 50.0
 Pictures = Float[Tensor, "batch pixel_y pixel_x"]
 
 
@@ -72,8 +70,8 @@ class ScoreModel:
     """A trained score: averaged weights and the scalings they were trained with.
 
     `features` is what the network is told of a signal; `field_of_view` (um) and `pixels` are those
-    of the images it learnt from. `scalings` are there if the target was the weight of a chain;
-    `seconds` is the CPU time of its training.
+    of the images it learnt from. `scalings` are there if the target was the weight of a chain,
+    `image_mean` if not; `seconds` is the CPU time of its training.
     """
 
     spec: ScoreSpec
@@ -85,6 +83,7 @@ class ScoreModel:
     pixel_mean: float
     pixel_std: float
     scalings: Scalings | None = None
+    image_mean: ImageMean | None = None
     seconds: float = 0.0
 
     @property
@@ -132,7 +131,7 @@ class ScoreModel:
             clean = x + self.linear.gamma(t) / Y * self.score(Y * x, t, condition)
         else:
             level = torch.as_tensor(sigma, dtype=NETWORK_DTYPE, device=x.device).expand(len(x))
-            denoiser = Denoiser(self.network, self.pixel_mean, self.pixel_std)
+            denoiser = Denoiser(self.network, self.pixel_mean, self.pixel_std, self.image_mean)
             clean = denoiser(x.to(NETWORK_DTYPE), level, *self._context(x, condition))
         return clean.clamp(-1, 1).to(x.dtype)
 
@@ -176,6 +175,12 @@ def train_score(
     if not std > 0:
         raise ConfigError("score: all pixels of the train images are equal. Check the images.")
     condition = train.condition.to(NETWORK_DTYPE)
+    broken = ~(pixels.flatten(1).isfinite().all(1) & condition.isfinite().all(1))
+    if bool(broken.any()):
+        raise ConfigError(
+            f"score: train image {int(broken.nonzero()[0])} or its signal is not finite. Check how "
+            "it was made."
+        )
     features = learn_features(condition, train.protocol, seed)
     generator = torch.Generator(runtime.device).manual_seed(seed)
     network = seeded_unet(spec.width, features.count, generator)
@@ -187,8 +192,8 @@ def train_score(
     )
     sde = make_sde(spec.sde, spec.sde_parameters)
     moments = (mean, std)
-    weight = MEAN_WEIGHT if spec.target == DENOISER else 0.0
-    task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator, weight)
+    own = learn_image_mean(supply, len(pixels), generator) if spec.target in CLOSED else None
+    task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator, own)
     told = torch.cat([features.mean[:, None], features.weight], 1)
     identity = b"".join(x.numpy().tobytes() for x in (pixels, condition, told))
     identity += repr((spec, seed)).encode()
@@ -204,6 +209,7 @@ def train_score(
         mean,
         std,
         scalings,
+        own,
         fitted.seconds,
     )
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ReductionError
+from spinmesh.synthesis.image_mean import ImageMean
 from spinmesh.synthesis.sde import ChainSDE
 
 Network = Callable[..., Tensor]
@@ -21,11 +22,14 @@ class Denoiser:
     """(noisy data, sigma) -> clean data: a network between the scalings of Karras et al. (2022).
 
     They keep the network's input and target at unit variance for data of mean `mean` and standard
-    deviation `std`.
+    deviation `std`. With an `image_mean` the mean of each row has scalings of its own, by the same
+    rule: the network's own mean is what it adds to the normal law, in units of its deviation.
     """
 
-    def __init__(self, network: Network, mean: float, std: float) -> None:
-        self.network, self.mean, self.std = network, mean, std
+    def __init__(
+        self, network: Network, mean: float, std: float, image_mean: ImageMean | None = None
+    ) -> None:
+        self.network, self.mean, self.std, self.image_mean = network, mean, std, image_mean
 
     def __call__(
         self, x: Float[Tensor, "batch ..."], sigma: Float[Tensor, " batch"], *context: Tensor
@@ -37,7 +41,20 @@ class Denoiser:
         c_out = level * self.std * c_in
         c_noise = sigma.log() / 4
         F = self.network(c_in * (x - self.mean), c_noise, *context)
-        return self.mean + c_skip * (x - self.mean) + c_out * F
+        if self.image_mean is None:
+            return self.mean + c_skip * (x - self.mean) + c_out * F
+        seen, own = row_mean(x), row_mean(F)
+        texture = c_skip * (x - per_row(seen, x)) + c_out * (F - per_row(own, F))
+        noise = sigma * x[0].numel() ** -0.5
+        expected, spread = self.image_mean.denoised(seen, noise, *context)
+        return texture + per_row(expected + spread * own, x)
+
+    def mean_spread(
+        self, x: Float[Tensor, "batch ..."], sigma: Float[Tensor, " batch"], *context: Tensor
+    ) -> Float[Tensor, " batch"]:
+        """The unit of the network's own mean, for `image_mean` alone."""
+        assert self.image_mean is not None
+        return self.image_mean.denoised(row_mean(x), sigma * x[0].numel() ** -0.5, *context)[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +135,11 @@ class MeanWeight:
         centre, spread, offset, slope, residual, reach = self.scalings.at(t, x)
         u = torch.minimum(torch.maximum((x - centre) / spread, -reach), reach)
         return u, offset, slope, residual
+
+
+def row_mean(x: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
+    """The mean of each row."""
+    return x.flatten(1).mean(1)
 
 
 def per_row(values: Float[Tensor, " batch"], like: Float[Tensor, "batch ..."]) -> Tensor:

@@ -25,6 +25,7 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> E[data | data + si
 # Targets that regress a Malliavin weight of the simulated chain, and those of the closed marginal.
 FORWARD, BISMUT, LOCAL, ITO = "malliavin-a", "malliavin-c", "local-dsm", "ito"
 DENOISER, DSM = "denoiser", "dsm"
+CLOSED = (DENOISER, DSM)
 # Noise left before the last denoising: invisible beside a grey step of 1/16.
 LOWEST_NOISE = 0.01
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.synthesis.chains import bismut_chain, forward_chain, local_gains, pilot_gains
+from spinmesh.synthesis.image_mean import ImageMean
 from spinmesh.synthesis.malliavin import linear_weight
 from spinmesh.synthesis.scalings import (
     Denoiser,
@@ -20,11 +21,12 @@ from spinmesh.synthesis.scalings import (
     Scalings,
     per_row,
     pilot_scalings,
+    row_mean,
 )
 from spinmesh.synthesis.sde import (
     BISMUT,
+    CLOSED,
     DENOISER,
-    DSM,
     ITO,
     LOCAL,
     LOWEST_NOISE,
@@ -43,6 +45,8 @@ CHAIN_STEPS = 64
 PICKS = 4
 # Numbers stepped at once, at least: below that, overhead is all the cost.
 BLOCK = 32_768
+# What the error of an image's mean counts beside its pixels'; both start near 1.
+MEAN_WEIGHT = 0.25
 # Paths from which gains and scalings are found.
 PILOTS = 256
 
@@ -83,9 +87,9 @@ class Denoising(Problem):
     every noise level before training (Karras et al. 2022). `dsm`: t is uniform and the loss is
     that of the noise itself, E |sqrt(gamma) (s + delta)|^2 (Song et al. 2021).
 
-    `mean_weight` adds so many times the square of the error's mean over an image. The minimiser, a
-    conditional mean, is the same for any positive quadratic form; but an image's mean, which a
-    signal knows best, is one of its thousand components and would be learnt last.
+    With an `image_mean` the loss has MEAN_WEIGHT times the square of the mean's error in units of
+    its own deviation besides. The minimiser, a conditional mean, is the same for any positive
+    quadratic form; but an image's mean is one of its thousand components and would be learnt last.
     """
 
     def __init__(
@@ -96,11 +100,11 @@ class Denoising(Problem):
         batch: int,
         moments: tuple[float, float],
         noise: tuple[float, float],
-        mean_weight: float = 0.0,
+        image_mean: ImageMean | None = None,
     ) -> None:
         check_target(sde, target)
         self.sde, self.target, self.supply, self.batch = sde, target, supply, batch
-        self.mean_weight = mean_weight
+        self.image_mean = image_mean
         (self.mean, self.std), self.noise = moments, noise
         self.highest = sde.noise_level(torch.ones((), dtype=torch.float64))
 
@@ -130,11 +134,16 @@ class Denoising(Problem):
         Y, root, t = (v.to(x0.dtype) for v in (self.sde.mean_factor(t), self.sde.std(t), t))
         x, delta = linear_weight(self.sde, x0, noise, t)
         level = sigma.to(x0.dtype)
-        clean = Denoiser(network, self.mean, self.std)(x / Y, level, *context)
+        denoiser = Denoiser(network, self.mean, self.std, self.image_mean)
+        clean = denoiser(x / Y, level, *context)
         error = (x - Y * clean) / root - root * delta
+        extra = torch.zeros(())
+        if self.image_mean is not None:
+            spread = denoiser.mean_spread(x / Y, level, *context)
+            extra = MEAN_WEIGHT * (row_mean(error) * level / spread).square().mean()
         if self.target == DENOISER:
             error = per_row((1 + (level / self.std) ** 2).sqrt(), x0) * error
-        return (error**2).mean() + self.mean_weight * (error.flatten(1).mean(1) ** 2).mean()
+        return (error**2).mean() + extra
 
     def state(self) -> list[Batch]:
         return []
@@ -234,14 +243,14 @@ def problem(
     moments: tuple[float, float],
     noise: tuple[float, float],
     generator: torch.Generator,
-    mean_weight: float = 0.0,
+    image_mean: ImageMean | None = None,
 ) -> Problem:
     """The regression of `target` for `sde`; `moments` are mean and deviation of the data.
 
-    `mean_weight` is of `Denoising` alone.
+    `image_mean` is of `Denoising` alone.
     """
     check_target(sde, target)
-    if target in (DENOISER, DSM):
+    if target in CLOSED:
         assert isinstance(sde, LinearSDE)
-        return Denoising(sde, target, supply, batch, moments, noise, mean_weight)
+        return Denoising(sde, target, supply, batch, moments, noise, image_mean)
     return WeightRegression(sde, target, supply, batch, generator)
