@@ -158,6 +158,7 @@ def test_only_what_no_store_depends_on_belongs_to_no_stage() -> None:
     assert {name for name in names - used if not name.startswith("spinmesh.analytic")} == {
         "spinmesh",
         "spinmesh.cli",
+        "spinmesh.cli.measured",
         "spinmesh.cli.reconstruct",
         "spinmesh.cli.results",
         "spinmesh.cli.synthesise",

@@ -250,7 +250,7 @@ def test_a_linear_chain_gives_the_denoiser_too(image_set):
     x = x + 2.0 * torch.randn(x.shape, dtype=x.dtype, generator=torch.Generator().manual_seed(1))
     clean = [road.denoise(x, 2.0) for road in roads]
     # Untrained: the pilot's linear regression, and the exact Wiener filter. The regression knows
-    # 256 paths of 36 images, whose variance is off by a few per cent, and so is the gain. Means have
+    # 256 paths of 36 images, whose variance is off by some per cent, and so is the gain. Means have
     # laws of their own.
     seen, *texture = (y - y.mean((1, 2), keepdim=True) for y in (x, *clean))
     gains = [float((y * seen).sum() / (seen * seen).sum()) for y in texture]

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spinmesh.cli import measured
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
 from spinmesh.errors import ConfigError, SpinmeshError
@@ -18,10 +19,6 @@ app.command()(synthesise)
 
 MESH = "Mesh file (.msh, .vtu, .mesh, ...) of tetra or tetra10 cells; labels from its cell data."
 OUT = "FILE.zarr or FILE.csv (signal in um^3 times density)."
-SCHEME = (
-    "Camino scheme, STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), or a .csv of waveforms (ms, "
-    "mT/m). Excludes the four options below."
-)
 TISSUE = "tissue.yaml: diffusivity, T2 and density per compartment, interfaces, walls."
 TOLERANCE = (
     "Error of a signal that the basis may cause, as a fraction of the unweighted one; 1e-5 if not "
@@ -38,19 +35,11 @@ def main() -> None:
 def simulate(
     mesh: Annotated[Path, typer.Argument(help=MESH)],
     out: Annotated[Path, typer.Option(help=OUT)],
-    scheme: Annotated[str | None, typer.Option(help=SCHEME)] = None,
-    bvals: Annotated[
-        str | None, typer.Option(help="FSL b-values, s/mm^2; with --bvecs, --delta and --Delta.")
-    ] = None,
-    bvecs: Annotated[str | None, typer.Option(help="FSL unit directions, three rows.")] = None,
-    delta: Annotated[
-        str | None,
-        typer.Option("--delta", help="Pulse duration, ms: a number, or a file with one each."),
-    ] = None,
-    Delta: Annotated[
-        str | None,
-        typer.Option("--Delta", help="Onset to onset, ms: a number, or a file with one each."),
-    ] = None,
+    scheme: measured.Scheme = None,
+    bvals: measured.Bvals = None,
+    bvecs: measured.Bvecs = None,
+    delta: measured.PulseDuration = None,
+    Delta: measured.Separation = None,
     tissue: Annotated[Path | None, typer.Option(help=TISSUE)] = None,
     diffusivity: Annotated[
         float | None, typer.Option(help="um^2/ms, of all compartments; 2 without --tissue.")
@@ -71,20 +60,13 @@ def simulate(
     from spinmesh.bloch_torrey import Basis, check_device, reduce_mesh, signals_of
     from spinmesh.config import load_tissue
     from spinmesh.io import save
-    from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.io.meshes import read_mesh
     from spinmesh.io.tables import write_signal_table
     from spinmesh.tissue import Tissue
 
     check_device(device)
     spec = Basis(basis) if tolerance is None else Basis(basis, tolerance=tolerance)
-    acquisition = read_acquisition(
-        bvals=bvals,
-        bvecs=bvecs,
-        delta_ms=_number_or_file(delta),
-        Delta_ms=_number_or_file(Delta),
-        scheme=scheme,
-    )
+    acquisition = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
     shape = read_mesh(mesh, scale_to_um, name=str(mesh))
     if tissue is not None:
         filling = load_tissue(tissue).tissue()
@@ -105,15 +87,6 @@ def simulate(
         f"{out}: {len(acquisition)} signals of {mesh} ({len(shape.tets):,} tets); estimated error "
         f"{reduction.error:.1g} (basis of {reduction.span.size}) and {own:.1g} (mesh) of S0"
     )
-
-
-def _number_or_file(value: str | None) -> float | str | None:
-    if value is None:
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return value
 
 
 def run() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spinmesh.cli.reconstruct import _acquisition, _refuse_full, _target
+from spinmesh.cli import measured
 from spinmesh.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,39 +18,35 @@ if TYPE_CHECKING:
 
 def synthesise(
     model: Annotated[Path, typer.Option(help="Store of a score model, trained on bundles.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results.")],
+    out: measured.Out,
     count: Annotated[int, typer.Option(min=2, help="Images.")] = 64,
     signal: Annotated[
         Path | None, typer.Option(help="SIGNAL.csv, .nii or .nii.gz; none: images of the prior.")
     ] = None,
-    scheme: Annotated[str | None, typer.Option(help="Camino STEJSKALTANNER scheme.")] = None,
-    bvals: Annotated[str | None, typer.Option(help="FSL b-values, s/mm^2.")] = None,
-    bvecs: Annotated[str | None, typer.Option(help="FSL directions.")] = None,
-    delta: Annotated[
-        str | None, typer.Option("--delta", help="Pulse duration, ms, or file.")
-    ] = None,
-    Delta: Annotated[
-        str | None, typer.Option("--Delta", help="Onset to onset, ms, or file.")
-    ] = None,
+    scheme: measured.Scheme = None,
+    bvals: measured.Bvals = None,
+    bvecs: measured.Bvecs = None,
+    delta: measured.PulseDuration = None,
+    Delta: measured.Separation = None,
     snr: Annotated[
         float | None, typer.Option(help="Of the unweighted signal; the model's if left out.")
     ] = None,
-    voxel: Annotated[str | None, typer.Option(help="I,J,K of the voxel, from 0.")] = None,
-    roi: Annotated[Path | None, typer.Option(help="Mask whose mean signal is taken.")] = None,
+    voxel: measured.Voxel = None,
+    roi: measured.Roi = None,
     guidance: Annotated[
         float, typer.Option(help="0 ignores the signal, 1: posterior, above: exaggerated.")
     ] = 1.0,
     steps: Annotated[int, typer.Option(min=2, help="Of the sampler.")] = 16,
     simulated: Annotated[int, typer.Option(min=0, help="Images to simulate again.")] = 8,
-    seed: Annotated[int, typer.Option(help="Every random number follows from it.")] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Write into a folder with files.")] = False,
+    seed: measured.Seed = 1,
+    force: measured.Force = False,
 ) -> None:
     """Draw images of the tissue behind a signal: Zarr, PNG and a summary of what they say.
 
     The signal must be of the model's protocol; unweighted measurements may come on top.
     """
     # Everything a user can get wrong is looked at before the first second of compute.
-    _refuse_full(out, force)
+    measured.refuse_full(out, force)
     from spinmesh.io import load
     from spinmesh.synthesis import (
         SampleSpec,
@@ -65,9 +61,9 @@ def synthesise(
     target, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)
-        asked = _acquisition(scheme, bvals, bvecs, delta, Delta)
+        asked = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
         snr = protocol.snr if snr is None else snr
-        target = _weighted(_target(signal, asked, snr, voxel, roi))
+        target = _weighted(measured.target_of(signal, asked, snr, voxel, roi))
         protocol.refuse_other(target.acquisition)
         doubt = protocol.doubt(target.sigma)
     elif any(given is not None for given in (scheme, bvals, bvecs, delta, Delta, snr, voxel, roi)):
