@@ -15,6 +15,7 @@ from spinmesh.inversion import (
     ShapeModelSpec,
     Target,
     aligned_chamfer_distance,
+    chamfer_distance,
     modified_chamfer_distance,
     nearest_poses,
     spectral_basis,
@@ -96,6 +97,20 @@ def test_published_metric_by_hand():
     # Half a turn about x takes the inverted corner to where the turned one is.
     turned = [[0.0, 0, 0], [2, 0, 0], [0, -3, 0], [0, 0, -5]]
     assert modified_chamfer_distance(cube(corners), cube(turned)) < 1e-12
+
+
+def test_published_metric_is_the_least_over_all_its_turns(table: Substrates):
+    """One after another, where the metric itself leaves out turns that cannot be the best."""
+    for i, k in ((0, 20), (3, 9)):
+        clouds = [table.mesh(n).points[table.mesh(n).vertices] for n in (i, k)]
+        moving, fixed = (c - (c.amax(0) + c.amin(0)) / 2 for c in clouds)
+        least = min(
+            chamfer_distance(sign * moving @ rotation_matrix(axis * angle).T, fixed)
+            for axis in torch.eye(3, dtype=torch.float64)
+            for angle in torch.arange(24) * math.pi / 12
+            for sign in (1, -1)
+        )
+        assert modified_chamfer_distance(table.mesh(i), table.mesh(k)) == pytest.approx(least)
 
 
 def test_aligned_metric_forgives_any_rotation(table: Substrates):

@@ -135,7 +135,7 @@ rule tabulate_paper:
         f"{LOGS}/tabulate_paper.log",
     conda:
         "../../envs/spinmesh.yaml"
-    threads: 1
+    threads: 4
     params:
         code=DIGEST["paper"],
     script:

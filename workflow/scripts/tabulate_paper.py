@@ -10,6 +10,6 @@ snakemake: Snakemake
 log_to(snakemake.log[0])
 stores = [*snakemake.input.estimates, *snakemake.input.ablations]
 template = load(ShapeModel, snakemake.input.model).basis.template
-scores = joined_scores((load(Estimates, store) for store in stores), template)
+scores = joined_scores((load(Estimates, store) for store in stores), template, snakemake.threads)
 write_scores(scores, snakemake.output.scores)
 write_rows(summarise_scores(scores), snakemake.output.table)

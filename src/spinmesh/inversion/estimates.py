@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, set_num_threads
 
 from spinmesh.errors import MeshError
-from spinmesh.inversion.metrics import (
-    aligned_chamfer_distance,
-    modified_chamfer_distance,
-    volume,
-)
+from spinmesh.inversion.metrics import chamfer_distances, volume
 from spinmesh.inversion.surface import surface_distance
 from spinmesh.mesh import TetMesh
 
@@ -81,8 +80,7 @@ def score(estimates: Estimates, template: TetMesh) -> list[Score]:
     for i, (family, label) in enumerate(zip(estimates.family, estimates.label, strict=True)):
         found = template.with_points(estimates.points[i])
         truth = template.with_points(estimates.truth[i])
-        published = modified_chamfer_distance(found, truth)
-        aligned = min(published, aligned_chamfer_distance(found, truth))
+        published, aligned = chamfer_distances(found, truth)
         apart = surface_distance(found, truth)
         size = abs(volume(found) / volume(truth) - 1)
         fit = (float(estimates.chi2[i]), float(estimates.seconds[i]))
@@ -95,9 +93,13 @@ def score(estimates: Estimates, template: TetMesh) -> list[Score]:
     return rows
 
 
-def joined_scores(parts: Iterable[Estimates], template: TetMesh) -> list[Score]:
-    """The scores of several methods, one below the other."""
-    return [row for part in parts for row in score(part, template)]
+def joined_scores(parts: Iterable[Estimates], template: TetMesh, workers: int = 1) -> list[Score]:
+    """The scores of several methods, one below the other; by so many processes."""
+    scored = partial(score, template=template)
+    if workers == 1:
+        return [row for part in parts for row in scored(part)]
+    with ProcessPoolExecutor(workers, get_context("spawn"), set_num_threads, (1,)) as pool:
+        return [row for rows in pool.map(scored, parts) for row in rows]
 
 
 def summarise_scores(scores: list[Score]) -> list[dict[str, str | float]]:
