@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 
 import numpy as np
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, set_num_threads
 
 from spinmesh.errors import MeshError
 from spinmesh.inversion.metrics import chamfer_distances, volume
@@ -93,13 +94,13 @@ def score(estimates: Estimates, template: TetMesh) -> list[Score]:
 
 
 def joined_scores(parts: Iterable[Estimates], template: TetMesh, workers: int = 1) -> list[Score]:
-    """The scores of several methods, one below the other, by so many threads.
-
-    Nearly all of it is looking for neighbours, outside Python's lock.
-    """
-    with ThreadPoolExecutor(workers) as pool:
-        scored = pool.map(partial(score, template=template), parts)
-        return [row for rows in scored for row in rows]
+    """The scores of several methods, one below the other; by so many processes."""
+    scored = partial(score, template=template)
+    if workers == 1:
+        return [row for part in parts for row in scored(part)]
+    # Forked as torch's own data loaders are: a spawned one would run the script again.
+    with ProcessPoolExecutor(workers, get_context("fork"), set_num_threads, (1,)) as pool:
+        return [row for rows in pool.map(scored, parts) for row in rows]
 
 
 def summarise_scores(scores: list[Score]) -> list[dict[str, str | float]]:
