@@ -136,6 +136,7 @@ def test_modes_of_the_symmetric_bodies_are_degenerate(body):
 
 
 @pytest.mark.parametrize(("body", "basis"), list(itertools.product(BODIES, SPANS)))
+@pytest.mark.slow
 def test_gradcheck_in_nodes_and_tissue(body, basis):
     """Both modes, in each of seven inputs along a random combination of its entries."""
     signals, inputs = frozen(body, basis)
@@ -281,6 +282,7 @@ def fresh_slopes():
     ],
     ids=SPANS,
 )
+@pytest.mark.slow
 def test_frozen_span_gradient_becomes_the_total_one_as_the_basis_grows(make, sizes, fresh_slopes):
     """16, 40, 80 Krylov or 10, 30, 90 Laplace functions: 10 to 30 %, some %, below 1 %.
 

@@ -162,6 +162,7 @@ def test_steps_of_a_smooth_profile_are_of_fourth_order_and_default_to_1e_6(seque
     assert errors[0] / errors[2] > 3**3.5
 
 
+@pytest.mark.slow
 def test_a_waveform_of_many_levels_is_worked_on_in_smaller_chunks(axon, monkeypatch):
     """Memory is bounded: fewer measurements at a time give the same signals and gradients."""
     acquisition = Acquisition.of(SineOGSE(6.0, 9.0, 2), [0.5, 1.0] * 2, DIRECTIONS)

@@ -30,6 +30,7 @@ def levels(steps):
     return noise_levels(VE(0.01, 50.0), steps, 0.01)[:-1]
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_a_gaussian_is_exact_to_second_order():
     x, errors = torch.randn(50, 3, dtype=F64, generator=seeded(1)), []
     for steps in (50, 100, 200):
@@ -52,6 +53,7 @@ def test_probes_agree_with_the_exact_divergence():
     torch.testing.assert_close(flat, same, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_mixture_integrates_to_one():
     """exp(log p) summed over a line: the density knows its own volume."""
 

@@ -90,6 +90,7 @@ def test_one_allen_cahn_step_is_the_drift_to_second_order():
     assert all(3.5 < errors[i] / errors[i + 1] < 4.5 for i in (0, 1))
 
 
+@pytest.mark.slow
 def test_allen_cahn_weight_obeys_integration_by_parts_with_little_variance():
     """E[delta_p f(X)] = E[d_p f(X)] with f = X_p^3 and X_q^2 X_p, at every pixel."""
     field, times = nonlinear.AllenCahn(), torch.linspace(0, 0.5, 11, dtype=F64)

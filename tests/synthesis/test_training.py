@@ -176,6 +176,7 @@ def test_guidance_zero_ignores_the_signal(image_set, model):
     assert not torch.equal(first, other)
 
 
+@pytest.mark.slow
 def test_all_samplers_agree_on_the_mean(image_set, model):
     spec = SampleSpec(count=32, steps=40)
     means = [
@@ -215,6 +216,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("target", ["malliavin-a", "malliavin-c", "ito"])
+@pytest.mark.slow
 def test_nonlinear_scores_draw_images_of_the_right_contrast(image_set, target):
     """Forty iterations: the pilot regression and the wells do it."""
     spec = replace(WEIGHT, target=target, iterations=40, batch=16)

@@ -39,8 +39,8 @@ STORES = {
     "synthesise/score_model.zarr": "score_model",
     "synthesise/samples.zarr": "synthesis",
 }
-# Seconds within which the first shard of a run is written; a loaded machine takes a minute.
-PATIENCE = 300
+# Seconds within which the first shard of a run is written; a machine with other work has taken 300.
+PATIENCE = 900
 
 
 @dataclass(frozen=True)
