@@ -18,6 +18,7 @@ from spinmesh.config import (
     schema_text,
     validate_config,
 )
+from spinmesh.config.experiment import Experiment
 from spinmesh.config.physics import BasisSection
 from spinmesh.config.shapes import RANGES, SHAPE_BOUNDS, internal_shape
 from spinmesh.errors import ConfigError, SequenceError
@@ -296,3 +297,12 @@ def test_loading_a_configuration_does_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_no_job_of_the_experiment_is_empty() -> None:
+    """Nine shapes make nine jobs, not ten; every job of an arm knows how many there are."""
+    jobs = Experiment(few=3, chunks=10).jobs()
+    assert "gauss_newton-snr50/9-of-10" in jobs
+    assert "adamw-snrinf/8-of-9" in jobs and not any(job.endswith("9-of-9") for job in jobs)
+    assert "from_truth-snrinf/1-of-2" in Experiment(few=3, chunks=2).jobs()
+    assert len(jobs) == len(set(jobs))

@@ -128,6 +128,11 @@ def estimate(
     seeded by the shape, so every method sees the same.
     """
     index = chosen(shapes, arm.per_family)[chunk::chunks]
+    if not index:
+        raise ConfigError(
+            f"experiment: chunk {chunk} of {chunks} holds no shape of {arm.method}. Lower "
+            "experiment.chunks."
+        )
     method = _method(bench, arm.method)
     points, chi2, seconds = [], [], []
     for i in progress(index, f"{arm.method}, SNR {arm.snr:g}"):
