@@ -18,8 +18,6 @@ Quick = Literal["nearest", "network"]
 # The rest is shown on a few shapes of each family.
 Slow = Literal["gauss_newton_autoencoder", "gauss_newton_pca", "from_truth", "adamw"]
 Method = Blind | Quick | Slow | Literal["gauss_newton"]
-# Published families, each of which has the same number of shapes in an arm.
-FAMILIES = 3
 Ablation = Literal["bend_twist", "beads", "fans", "directions", "times"]
 BLIND: tuple[Blind, ...] = get_args(Blind)
 QUICK: tuple[Quick, ...] = get_args(Quick)
@@ -71,12 +69,13 @@ class Experiment(Section):
     def jobs(self) -> list[str]:
         """Every arm's chunks, as in the names of their stores: only searches are divided.
 
-        An arm of a few shapes has no more chunks than shapes.
+        An arm of a few shapes has no more chunks than shapes of a family: a job takes a third of a
+        minute to start, as long as one search.
         """
         found: list[str] = []
         for name, arm in self.arms().items():
             chunks = 1 if arm["method"] in (*BLIND, *QUICK) else self.chunks
             if arm["per_family"] is not None:
-                chunks = min(chunks, FAMILIES * arm["per_family"])
+                chunks = min(chunks, arm["per_family"])
             found += [f"{name}/{chunk}-of-{chunks}" for chunk in range(chunks)]
         return found
