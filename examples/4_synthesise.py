@@ -32,7 +32,7 @@ def main(folder: str | Path = ".") -> float:
     # each given the signal of one that training never saw.
     spec = spinmesh.ScoreSpec(iterations=150, batch=32, width=16)
     model = spinmesh.train_score(images, spec, seed=1)
-    how = spinmesh.SampleSpec(steps=12, count=60)
+    how = spinmesh.SampleSpec("dpm_solver_2m", steps=12, count=60)
     synthesis = spinmesh.synthesise(model, images, how, seed=1)
 
     spinmesh.save(synthesis, Path(folder) / "samples.zarr")

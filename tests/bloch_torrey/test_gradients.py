@@ -192,6 +192,7 @@ def reduced_signals(name):
     return signals, (model.laplacian, model.moments, model.mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_jacfwd_jacrev_jvp_and_differences_agree_on_the_reduced_part(name):
     signals, inputs = reduced_signals(name)

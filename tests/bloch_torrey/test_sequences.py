@@ -141,6 +141,7 @@ SMOOTH = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequence", SMOOTH, ids=lambda s: f"{type(s).__name__}")
 def test_steps_of_a_smooth_profile_are_of_fourth_order_and_default_to_1e_6(sequence, monkeypatch):
     """b = 1 to 4 ms/um^2 in a sphere of 5 um, against four times the default steps."""

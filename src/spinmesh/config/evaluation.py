@@ -32,16 +32,14 @@ class Contestant(Section):
     """Another model whose network it draws with; then nothing is trained."""
 
 
-# Two evaluations of the network a step for Heun's method, one for the others: 48 steps for 24.
-TWICE: dict[str, Any] = {"steps": 48}
 DOUBLE_WELL: dict[str, Any] = {
     "sde": "double-well",
     "sde_parameters": {"sigma": 1.2, "horizon": 6.0},
-} | TWICE
+}
 ALLEN_CAHN: dict[str, Any] = {
     "sde": "allen-cahn",
     "sde_parameters": {"kappa": 0.05, "sigma": 1.2, "horizon": 6.0},
-} | TWICE
+}
 CONTESTANTS = {
     "edm": Contestant(),
     "vp": Contestant(sde="vp", sde_parameters={"beta_max": 15.5}, target="dsm"),
@@ -49,7 +47,7 @@ CONTESTANTS = {
     "local": Contestant(target="local-dsm", **DOUBLE_WELL),
     "ito": Contestant(target="ito", **DOUBLE_WELL),
     "allen-cahn": Contestant(target="malliavin-c", **ALLEN_CAHN),
-    "fractional": Contestant(weights_of="edm", sampler="fractional", **TWICE),
+    "fractional": Contestant(weights_of="edm", sampler="fractional"),
 }
 
 
@@ -78,7 +76,7 @@ class PointEvaluation(Section):
     """Units of a hidden layer."""
     learning_rate: PositiveFloat = 4e-3
     """Of Adam."""
-    evaluations: int = Field(40, ge=4)
+    evaluations: int = Field(80, ge=4)
     """Of the network, for one drawn point."""
 
     def seeds_from(self, seed: int) -> range:

@@ -275,9 +275,9 @@ class Samples(Section):
     """What is drawn from the trained model."""
 
     sampler: Sampler = "auto"
-    """heun, dpm_solver_2m: the probability flow; the others: reverse SDEs. auto: heun for a linear
-    sde, splitting for the others, which have no denoiser."""
-    steps: int = Field(24, ge=2)
+    """heun, dpm_solver_2m: the probability flow; the others: reverse SDEs. auto: exponential for a
+    linear sde, splitting for the others, which have no denoiser."""
+    steps: int = Field(96, ge=2)
     """Noise levels on the way."""
     count: int = Field(256, ge=2)
     """How many images."""

@@ -112,6 +112,8 @@ def _encode_score_model(model: ScoreModel) -> xr.Dataset:
         variables[_SCALING + name] = variable(("time",), value)
     if model.image_mean is not None:
         variables["image_mean_weight"] = variable(("term",), model.image_mean.weight)
+        variables["image_mean_atoms"] = variable(("known", "atom"), model.image_mean.atoms)
+        variables["image_mean_widths"] = variable(("known",), model.image_mean.widths)
     known, attributes = protocol_parts(model.features.protocol)
     attributes |= {
         "spec": json.dumps(asdict(model.spec)),
@@ -122,9 +124,7 @@ def _encode_score_model(model: ScoreModel) -> xr.Dataset:
         "seconds": model.seconds,
     }
     if model.image_mean is not None:
-        attributes["image_mean"] = {
-            name: value for name, value in vars(model.image_mean).items() if name != "weight"
-        }
+        attributes["image_mean_centre"] = model.image_mean.centre
     return xr.Dataset(variables | known, attrs=attributes)
 
 
@@ -154,7 +154,12 @@ def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
         pixel_mean=dataset.attrs["pixel_mean"],
         pixel_std=dataset.attrs["pixel_std"],
         scalings=Scalings(**scalings) if scalings else None,
-        image_mean=ImageMean(tensor(dataset["image_mean_weight"]), **dataset.attrs["image_mean"])
+        image_mean=ImageMean(
+            tensor(dataset["image_mean_weight"]),
+            dataset.attrs["image_mean_centre"],
+            tensor(dataset["image_mean_atoms"]),
+            tensor(dataset["image_mean_widths"]),
+        )
         if "image_mean_weight" in dataset
         else None,
         seconds=dataset.attrs["seconds"],
@@ -196,6 +201,6 @@ def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
 _STAGE = "synthesise"
 CODECS = (
     Codec(ImageSet, "spinmesh/images", 2, _STAGE, _encode_images, _decode_images),
-    Codec(ScoreModel, "spinmesh/score_model", 4, _STAGE, _encode_score_model, _decode_score_model),
+    Codec(ScoreModel, "spinmesh/score_model", 5, _STAGE, _encode_score_model, _decode_score_model),
     Codec(Synthesis, "spinmesh/synthesis", 1, _STAGE, _encode_synthesis, _decode_synthesis),
 )

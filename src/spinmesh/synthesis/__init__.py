@@ -76,7 +76,7 @@ from spinmesh.synthesis.sampling import (
     quick_sampler,
     splitting,
 )
-from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings
+from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings, within_range
 from spinmesh.synthesis.sde import (
     SDE,
     VE,
@@ -184,4 +184,5 @@ __all__ = [
     "synthesise",
     "train_score",
     "two_point",
+    "within_range",
 ]

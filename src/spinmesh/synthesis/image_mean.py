@@ -1,4 +1,4 @@
-"""The mean of an image: what a signal says of it, as a Gaussian, before any image is seen."""
+"""The mean of an image: its law given a signal, known before any training."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ PAIRS = 8192
 FARTHEST = 4.0
 # Distinct images for each term of the polynomial.
 IMAGES_PER_TERM = 10
+# Penalties that are tried, in units of a term's variance times their number.
+PENALTIES = torch.logspace(-8, 4, 49, dtype=torch.float64)
 # Images of one mean, grey levels apart by less than this, tell nothing of its spread.
 LEAST_SPREAD = 1e-3
+# Normal laws that make up the law of the mean about its regression.
+ATOMS = 64
 
 # n, generator -> n images, and (their features, who is told them).
 Pairs = Callable[[int, torch.Generator], tuple[Tensor, tuple[Tensor, ...]]]
@@ -25,54 +29,96 @@ Pairs = Callable[[int, torch.Generator], tuple[Tensor, tuple[Tensor, ...]]]
 
 @dataclass(frozen=True, eq=False)
 class ImageMean:
-    """The mean m of an image, normal given its features, and normal without them.
+    """The law of an image's mean m, given its features and without them.
 
     The volume fraction is what a signal knows best, and one component of an image's thousand. Seen
-    in noise of level sigma a mean of n pixels carries sigma / sqrt(n) only, so that E[m | image,
-    features] is the average of the two, each weighted by its precision: exact for normal laws, and
-    all but exact here. A network adds what is left.
+    in noise of level sigma a mean of n pixels carries sigma / sqrt(n) only. m is a polynomial of
+    the features and a rest that does not depend on them; the rest is a kernel estimate, equal
+    normal laws about its quantiles. So E[m | noisy mean, features] is a sum in closed form, and a
+    sampler draws m from its law whatever a network has learnt. Rows of `atoms` and `widths`: the
+    rest without features, with features.
     """
 
     weight: Float[Tensor, " term"]  # of 1, features, and their products if there are as many
     centre: float
-    known_spread: float
-    unknown_spread: float
+    atoms: Float[Tensor, "known atom"]
+    widths: Float[Tensor, " known"]
 
     def __call__(
         self, features: Float[Tensor, "batch feature"], known: Float[Tensor, " batch"]
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Expectation and deviation of m; `known` is 1 where the features are, else 0."""
+    ) -> Float[Tensor, " batch"]:
+        """Expectation of m; `known` is 1 where the features are, else 0."""
         told = _terms(features, len(self.weight)) @ self.weight.to(features)
-        spread = self.unknown_spread + known * (self.known_spread - self.unknown_spread)
-        return self.centre + known * (told - self.centre), spread
+        return torch.where(known > 0, told, self.centre)
 
     def denoised(
-        self, seen: Float[Tensor, " batch"], noise: Float[Tensor, " batch"], *context: Tensor
-    ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-        """Expectation and deviation of m once it is `seen` in noise of that deviation."""
-        expected, spread = self(*context)
-        share = spread**2 / (spread**2 + noise**2)
-        return expected + share * (seen - expected), share.sqrt() * noise
+        self,
+        seen: Float[Tensor, " batch"],
+        noise: Float[Tensor, " batch"],
+        features: Float[Tensor, "batch feature"],
+        known: Float[Tensor, " batch"],
+    ) -> Float[Tensor, " batch"]:
+        """Expectation of m once it is `seen` in normal noise of that deviation."""
+        row = (known > 0).long()
+        atoms, narrow = self.atoms.to(seen)[row], self.widths.to(seen)[row, None] ** 2
+        expected = self(features, known)[:, None]
+        wide = narrow + noise[:, None] ** 2
+        off = seen[:, None] - expected - atoms
+        share = torch.softmax(-(off**2) / (2 * wide), 1)
+        return (share * (expected + atoms + narrow / wide * off)).sum(1)
 
 
 def learn_image_mean(supply: Pairs, images: int, generator: torch.Generator) -> ImageMean:
-    """Least squares on `PAIRS` pairs of `supply`, which draws them from so many distinct images."""
+    """Ridge regression on `PAIRS` pairs of `supply`, which draws them from so many distinct images.
+
+    The penalty has the least Bayesian information criterion (Schwarz 1978): features of a noiseless
+    signal can be all but collinear, and tell nothing of m.
+    """
     pictures, (features, *_) = supply(PAIRS, generator)
-    means = pictures.flatten(1).mean(1).double()
+    means = pictures.flatten(1).mean(1).double().cpu()
     count = features.shape[1]
     lengths = ((count + 1) * (count + 2) // 2, count + 1, 1)
     length = next(n for n in lengths if n * IMAGES_PER_TERM <= images or n == 1)
-    terms = _terms(features.double(), length)
-    weight = torch.linalg.lstsq(terms.cpu(), means.cpu()[:, None], driver="gelsd").solution[:, 0]
+    terms = _terms(features.double().cpu(), length)
+    weight, freedom = _ridge(terms, means, images)
     # A repeated image is no new one: degrees of freedom are those of distinct images.
-    freedom = math.sqrt(images / max(images - length, 1))
-    left = (means.cpu() - terms.cpu() @ weight).square().mean().sqrt()
+    left = (means - terms @ weight) * math.sqrt(images / max(images - freedom, 1))
+    rests = [_mixture(rest, images) for rest in (means - means.mean(), left)]
     return ImageMean(
         weight.float(),
         float(means.mean()),
-        max(freedom * float(left), LEAST_SPREAD),
-        max(float(means.std()), LEAST_SPREAD),
+        torch.stack([atoms for atoms, _ in rests]).float(),
+        torch.tensor([width for _, width in rests]),
     )
+
+
+def _ridge(
+    terms: Float[Tensor, "pair term"], means: Float[Tensor, " pair"], images: int
+) -> tuple[Float[Tensor, " term"], float]:
+    """Weight of each term, the first of which is 1, and the degrees of freedom that it takes."""
+    middle = terms[:, 1:].mean(0)
+    spread = (terms[:, 1:] - middle).square().mean(0).sqrt().clamp_min(1e-12)
+    U, s, Vt = torch.linalg.svd((terms[:, 1:] - middle) / spread, full_matrices=False)
+    y = means - means.mean()
+    along = U.T @ y
+    kept = s**2 / (s**2 + len(y) * PENALTIES[:, None])
+    freedom = 1 + kept.sum(1)
+    rest = y.square().sum() - (along**2 * kept * (2 - kept)).sum(1)
+    score = images * (rest.clamp_min(1e-12 * y.square().sum() + 1e-300)).log()
+    best = int((score + math.log(images) * freedom).argmin())
+    slope = Vt.T @ (kept[best] / s.clamp_min(1e-12) * along) / spread
+    return torch.cat([(means.mean() - middle @ slope)[None], slope]), float(freedom[best])
+
+
+def _mixture(rest: Float[Tensor, " pair"], images: int) -> tuple[Float[Tensor, " atom"], float]:
+    """Atoms and width of a kernel estimate with the variance of `rest` (Silverman 1986)."""
+    spread = max(float(rest.std()), LEAST_SPREAD)
+    width = 0.9 * spread * images**-0.2
+    level = (torch.arange(ATOMS, dtype=torch.float64) + 0.5) / ATOMS
+    atoms = torch.quantile(rest, level)
+    atoms = atoms - atoms.mean()
+    remaining = math.sqrt(max(spread**2 - width**2, 0.0))
+    return atoms * remaining / max(float(atoms.std(correction=0)), LEAST_SPREAD), width
 
 
 def _terms(features: Float[Tensor, "batch feature"], length: int) -> Float[Tensor, "batch term"]:

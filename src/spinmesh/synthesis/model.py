@@ -18,7 +18,7 @@ from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.network import UNet, seeded_unet
 from spinmesh.synthesis.nonlinear import make_sde
 from spinmesh.synthesis.protocol import Protocol
-from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings
+from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings, within_range
 from spinmesh.synthesis.sde import CLOSED, DENOISER, ChainSDE, LinearSDE
 from spinmesh.synthesis.targets import (
     Batch,
@@ -123,7 +123,8 @@ class ScoreModel:
     ) -> Pictures:
         """E[image | image + sigma noise = x], given the signal or (None) for the prior.
 
-        Held to [-1, 1], where every mean of images lies. For linear equations alone.
+        Held to [-1, 1], where every mean of images lies, without a change of its own mean. For
+        linear equations alone.
         """
         if self.scalings is not None:
             t = self.linear.time_of(torch.as_tensor(sigma, dtype=torch.float64, device=x.device))
@@ -133,7 +134,7 @@ class ScoreModel:
             level = torch.as_tensor(sigma, dtype=NETWORK_DTYPE, device=x.device).expand(len(x))
             denoiser = Denoiser(self.network, self.pixel_mean, self.pixel_std, self.image_mean)
             clean = denoiser(x.to(NETWORK_DTYPE), level, *self._context(x, condition))
-        return clean.clamp(-1, 1).to(x.dtype)
+        return within_range(clean).to(x.dtype)
 
     @torch.no_grad()
     def score(

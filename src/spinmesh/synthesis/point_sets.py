@@ -56,7 +56,7 @@ class PointSpec:
     batch: int = 256
     width: int = 128
     learning_rate: float = 4e-3
-    evaluations: int = 40
+    evaluations: int = 80
 
     def __post_init__(self) -> None:
         FitSpec(self.iterations, self.batch, self.learning_rate)

@@ -14,6 +14,7 @@ from spinmesh.errors import ConfigError
 from spinmesh.progress import progress
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.model import ScoreModel
+from spinmesh.synthesis.scalings import within_range
 from spinmesh.synthesis.sde import (
     LOWEST_NOISE,
     SDE,
@@ -39,12 +40,13 @@ BATCH = 64
 class SampleSpec:
     """How to sample. `guidance` 0 ignores the signal, 1 is the posterior, more exaggerates it.
 
-    `sampler` auto is heun for linear equations and splitting for the others. `hurst` is that of the
-    fractional noise, for the sampler `fractional`.
+    `sampler` auto is exponential for linear equations and splitting for the others: both reverse
+    SDEs, whose fresh noise lets the network mend what it did at higher levels. `hurst` is that of
+    the fractional noise, for the sampler `fractional`.
     """
 
     sampler: str = "auto"
-    steps: int = 24
+    steps: int = 96
     count: int = 256
     guidance: float = 1.0
     hurst: float = 0.8
@@ -216,10 +218,10 @@ def _draw_linear(
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
         # Guidance extrapolates; no mean of images lies beyond [-1, 1].
-        return mixed(x, level).clamp(-1, 1)
+        return within_range(mixed(x, level))
 
     levels = noise_levels(sde, spec.steps, LOWEST_NOISE)
-    sampler = "heun" if spec.sampler == "auto" else spec.sampler
+    sampler = "exponential" if spec.sampler == "auto" else spec.sampler
     if sampler == "fractional":
         return _draw_fractional(denoise, spec, shape, generator)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -261,7 +263,7 @@ def _draw_nonlinear(
     x = _reverse(spec.sampler)(sde, score, x, times, generator)
     last = times[-1]
     clean = x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))
-    return clean.clamp(-1, 1)
+    return within_range(clean)
 
 
 def quick_sampler(sde: ChainSDE) -> str:

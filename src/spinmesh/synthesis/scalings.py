@@ -16,14 +16,16 @@ from spinmesh.synthesis.sde import ChainSDE
 Network = Callable[..., Tensor]
 # Training sees more paths than the pilots, some of them farther out.
 BEYOND = 1.25
+# Halvings that find the shift of an image to a millionth.
+BISECTIONS = 24
 
 
 class Denoiser:
     """(noisy data, sigma) -> clean data: a network between the scalings of Karras et al. (2022).
 
     They keep the network's input and target at unit variance for data of mean `mean` and standard
-    deviation `std`. With an `image_mean` the mean of each row has scalings of its own, by the same
-    rule: the network's own mean is what it adds to the normal law, in units of its deviation.
+    deviation `std`. With an `image_mean` the mean of each row is left to that law: a network learns
+    one component of a thousand last, and its errors there add up along a sampler's path.
     """
 
     def __init__(
@@ -43,18 +45,10 @@ class Denoiser:
         F = self.network(c_in * (x - self.mean), c_noise, *context)
         if self.image_mean is None:
             return self.mean + c_skip * (x - self.mean) + c_out * F
-        seen, own = row_mean(x), row_mean(F)
-        texture = c_skip * (x - per_row(seen, x)) + c_out * (F - per_row(own, F))
+        seen = row_mean(x)
+        texture = c_skip * (x - per_row(seen, x)) + c_out * (F - per_row(row_mean(F), F))
         noise = sigma * x[0].numel() ** -0.5
-        expected, spread = self.image_mean.denoised(seen, noise, *context)
-        return texture + per_row(expected + spread * own, x)
-
-    def mean_spread(
-        self, x: Float[Tensor, "batch ..."], sigma: Float[Tensor, " batch"], *context: Tensor
-    ) -> Float[Tensor, " batch"]:
-        """The unit of the network's own mean, for `image_mean` alone."""
-        assert self.image_mean is not None
-        return self.image_mean.denoised(row_mean(x), sigma * x[0].numel() ** -0.5, *context)[1]
+        return texture + per_row(self.image_mean.denoised(seen, noise, *context), x)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +134,23 @@ class MeanWeight:
 def row_mean(x: Float[Tensor, "batch ..."]) -> Float[Tensor, " batch"]:
     """The mean of each row."""
     return x.flatten(1).mean(1)
+
+
+def within_range(images: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    """The nearest images with pixels in [-1, 1] and the same means.
+
+    The projection is clamp(image + shift) with a shift per image. Without it, clamped pixels move
+    the mean: background outnumbers axons, so that every step of a sampler would add to them.
+    """
+    rows = images.flatten(1)
+    mean = rows.mean(1, keepdim=True).clamp(-1, 1)
+    low = -1 - rows.amax(1, keepdim=True)
+    high = 1 - rows.amin(1, keepdim=True)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        too_dark = (rows + middle).clamp(-1, 1).mean(1, keepdim=True) < mean
+        low, high = torch.where(too_dark, middle, low), torch.where(too_dark, high, middle)
+    return (rows + (low + high) / 2).clamp(-1, 1).reshape(images.shape)
 
 
 def per_row(values: Float[Tensor, " batch"], like: Float[Tensor, "batch ..."]) -> Tensor:

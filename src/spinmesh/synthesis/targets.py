@@ -21,7 +21,6 @@ from spinmesh.synthesis.scalings import (
     Scalings,
     per_row,
     pilot_scalings,
-    row_mean,
 )
 from spinmesh.synthesis.sde import (
     BISMUT,
@@ -45,8 +44,6 @@ CHAIN_STEPS = 64
 PICKS = 4
 # Numbers stepped at once, at least: below that, overhead is all the cost.
 BLOCK = 32_768
-# What the error of an image's mean counts beside its pixels'; both start near 1.
-MEAN_WEIGHT = 0.25
 # Paths from which gains and scalings are found.
 PILOTS = 256
 
@@ -86,10 +83,6 @@ class Denoising(Problem):
     `denoiser`: log sigma is normal with mean and deviation `noise`, and the loss is the same at
     every noise level before training (Karras et al. 2022). `dsm`: t is uniform and the loss is
     that of the noise itself, E |sqrt(gamma) (s + delta)|^2 (Song et al. 2021).
-
-    With an `image_mean` the loss has MEAN_WEIGHT times the square of the mean's error in units of
-    its own deviation besides. The minimiser, a conditional mean, is the same for any positive
-    quadratic form; but an image's mean is one of its thousand components and would be learnt last.
     """
 
     def __init__(
@@ -137,13 +130,9 @@ class Denoising(Problem):
         denoiser = Denoiser(network, self.mean, self.std, self.image_mean)
         clean = denoiser(x / Y, level, *context)
         error = (x - Y * clean) / root - root * delta
-        extra = torch.zeros(())
-        if self.image_mean is not None:
-            spread = denoiser.mean_spread(x / Y, level, *context)
-            extra = MEAN_WEIGHT * (row_mean(error) * level / spread).square().mean()
         if self.target == DENOISER:
             error = per_row((1 + (level / self.std) ** 2).sqrt(), x0) * error
-        return (error**2).mean() + extra
+        return (error**2).mean()
 
     def state(self) -> list[Batch]:
         return []
