@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from spinmesh.config import (
+from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.settings import (
     Reconstruct,
     check_inputs,
     json_schema,
@@ -18,10 +19,9 @@ from spinmesh.config import (
     schema_text,
     validate_config,
 )
-from spinmesh.config.experiment import Experiment
-from spinmesh.config.physics import BasisSection
-from spinmesh.config.shapes import RANGES, SHAPE_BOUNDS, internal_shape
-from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.settings.mesh import RANGES, SHAPE_BOUNDS, internal_shape
+from spinmesh.settings.physics import BasisSection
+from spinmesh.settings.published_experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
@@ -162,8 +162,8 @@ def test_unreadable_file_is_refused_by_name(tmp_path: Path, text: str, word: str
 
 def test_shape_keys_are_the_parameters_of_the_mesh() -> None:
     """Every parameter can be set, under its unit; only degrees are converted."""
-    from spinmesh.config.shapes import ShapeKey
     from spinmesh.mesh import FAMILIES, PARAMETER_TABLE
+    from spinmesh.settings.mesh import ShapeKey
 
     units = {"um": "um", "rad": "rad", "deg": "rad"}
     named = {key: internal_shape({key: 90.0}) for key in ShapeKey.__args__}  # type: ignore[attr-defined]
@@ -203,16 +203,11 @@ def test_tissue_section_builds_the_tissue() -> None:
 def test_stated_defaults_are_those_of_the_package() -> None:
     """A run without a key does what a call without that argument does."""
     from spinmesh.bloch_torrey import Basis
-    from spinmesh.config.imaging import CROSSING, FibreField, FillingSection
-    from spinmesh.config.inference import (
-        Bundles,
-        Images,
-        Samples,
-        ScoreModelSection,
-        ShapeModelSection,
-    )
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
     from spinmesh.phantom import FieldSpec, Filling
+    from spinmesh.settings.phantom import CROSSING, FibreField, FillingSection
+    from spinmesh.settings.reconstruct import ShapeModelSection
+    from spinmesh.settings.synthesise import Bundles, Images, Samples, ScoreModelSection
     from spinmesh.synthesis import BundleSpec, ImageSpec, SampleSpec, ScoreSpec
 
     assert BasisSection().spec() == Basis()
@@ -293,7 +288,7 @@ def test_loading_a_configuration_does_not_load_torch() -> None:
     import sys
 
     code = (
-        "import sys, spinmesh.config as c; c.load_config('config/config.yaml');"
+        "import sys, spinmesh.settings as c; c.load_config('config/config.yaml');"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -8,7 +8,6 @@ import torch
 from spinmesh.bloch_torrey import Basis, reduce_mesh, signals_of, simulate_mesh
 from spinmesh.bloch_torrey import memory as memory_module
 from spinmesh.bloch_torrey.memory import available_memory, needed_memory
-from spinmesh.config import load_tissue
 from spinmesh.errors import (
     ConfigError,
     MeshError,
@@ -20,6 +19,7 @@ from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.meshes import read_mesh, write_mesh
 from spinmesh.mesh import SweptDisk, TetMesh, ball, nested_cylinder
 from spinmesh.sequence import Acquisition
+from spinmesh.settings import load_tissue
 from spinmesh.tissue import Tissue
 
 NAN, INF = float("nan"), float("inf")

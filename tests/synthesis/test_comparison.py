@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from spinmesh.config import Evaluation
 from spinmesh.errors import ConfigError
 from spinmesh.io import load, save
+from spinmesh.settings import Evaluation
 from spinmesh.synthesis import (
     DoubleWell,
     Drawn,

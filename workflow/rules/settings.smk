@@ -2,7 +2,7 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from spinmesh.config import check_inputs, validate_config
+from spinmesh.settings import check_inputs, validate_config
 from spinmesh.errors import SpinmeshError
 from spinmesh.provenance import code_digest, config_digest
 
@@ -30,25 +30,25 @@ NUMERICS = ("numpy", "scipy", "scikit-fem", "torch")
 # Listed by hand: io finds a store's codec by name, which no import shows, and a section of the
 # configuration turns keys with units into what its stage takes.
 CODE = {
-    "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes", "spinmesh.config.shapes"),
+    "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes", "spinmesh.settings.mesh"),
     "simulate": (
         "spinmesh.bloch_torrey",
         "spinmesh.io.signals",
         "spinmesh.io.acquisitions",
         "spinmesh.io.tables",
-        "spinmesh.config.physics",
+        "spinmesh.settings.physics",
     ),
     "target": (
         "spinmesh.inversion.target",
         "spinmesh.io.targets",
         "spinmesh.io.acquisitions",
-        "spinmesh.config.physics",
+        "spinmesh.settings.physics",
     ),
     "reconstruct": (
         "spinmesh.inversion",
         "spinmesh.io.reconstructions",
         "spinmesh.io.meshes",
-        "spinmesh.config.physics",
+        "spinmesh.settings.physics",
     ),
     "voxels": (
         "spinmesh.inversion.maps",
@@ -56,26 +56,26 @@ CODE = {
         "spinmesh.io.targets",
         "spinmesh.io.acquisitions",
         "spinmesh.io.reconstructions",
-        "spinmesh.config.inference",
-        "spinmesh.config.physics",
+        "spinmesh.settings.reconstruct",
+        "spinmesh.settings.physics",
     ),
     "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
-    "scores": ("spinmesh.synthesis", "spinmesh.io.drawn", "spinmesh.config.evaluation"),
-    "conditional": ("spinmesh.synthesis", "spinmesh.io.draws", "spinmesh.config.inference"),
-    "bundles": ("spinmesh.synthesis.bundles", "spinmesh.io.images", "spinmesh.config.inference"),
+    "scores": ("spinmesh.synthesis", "spinmesh.io.drawn", "spinmesh.settings.score_comparison"),
+    "conditional": ("spinmesh.synthesis", "spinmesh.io.draws", "spinmesh.settings.synthesise"),
+    "bundles": ("spinmesh.synthesis.bundles", "spinmesh.io.images", "spinmesh.settings.synthesise"),
     "phantom": (
         "spinmesh.phantom",
         "spinmesh.io.phantoms",
         "spinmesh.io.acquisitions",
-        "spinmesh.config.imaging",
-        "spinmesh.config.physics",
+        "spinmesh.settings.phantom",
+        "spinmesh.settings.physics",
     ),
-    "held_out": ("spinmesh.inversion.experiment", "spinmesh.io.signals", "spinmesh.config.physics"),
+    "held_out": ("spinmesh.inversion.experiment", "spinmesh.io.signals", "spinmesh.settings.physics"),
     "paper": (
         "spinmesh.inversion",
         "spinmesh.io.estimates",
         "spinmesh.io.scores",
-        "spinmesh.config.experiment",
+        "spinmesh.settings.published_experiment",
     ),
     "plot_paper": ("spinmesh.report.paper",),
     "plot_meshes": ("spinmesh.report.meshes",),

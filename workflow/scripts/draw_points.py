@@ -1,9 +1,9 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config import PointEvaluation
 from spinmesh.io import save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import PointEvaluation
 from spinmesh.synthesis import draw_points
 
 snakemake: Snakemake

@@ -1,10 +1,10 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config.inference import Conditional
 from spinmesh.io import load, save
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings.synthesise import Conditional
 from spinmesh.synthesis import ImageSet, ScoreModel, evaluate_conditional
 
 snakemake: Snakemake

@@ -1,10 +1,10 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config import Mesh
 from spinmesh.io import save
 from spinmesh.mesh import single_substrate, swept_disk
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import Mesh
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

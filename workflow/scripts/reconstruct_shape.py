@@ -1,12 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.config import Reconstruct, TissueSection
 from spinmesh.inversion import ShapeModel, Target, reconstruct
 from spinmesh.io import load, load_optional, save
 from spinmesh.io.meshes import write_mesh
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import Reconstruct, TissueSection
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,13 +1,13 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.config import Reconstruct, TissueSection
 from spinmesh.inversion import ShapeModel, reconstruct_voxels
 from spinmesh.io import load, load_optional, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.targets import read_voxels
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import Reconstruct, TissueSection
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,9 +1,9 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config import Mesh
 from spinmesh.io import save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import Mesh
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,9 +1,9 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config import Bundles, Images
 from spinmesh.io import save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import Bundles, Images
 from spinmesh.synthesis import simulate_bundles
 
 snakemake: Snakemake

@@ -1,12 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config import Simulate, TissueSection
 from spinmesh.inversion import simulate_target
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import Simulate, TissueSection
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,9 +1,9 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config.inference import ScoreModelSection
 from spinmesh.io import load, save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings.synthesise import ScoreModelSection
 from spinmesh.synthesis import ImageSet, Runtime, train_score
 
 snakemake: Snakemake

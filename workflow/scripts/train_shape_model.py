@@ -1,12 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.config import Mesh
-from spinmesh.config.inference import ShapeModelSection
 from spinmesh.inversion import train_shape_model
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
+from spinmesh.settings import Mesh
+from spinmesh.settings.reconstruct import ShapeModelSection
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

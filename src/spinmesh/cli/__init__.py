@@ -58,10 +58,10 @@ def simulate(
     if tissue is not None and diffusivity is not None:
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
     from spinmesh.bloch_torrey import Basis, check_device, reduce_mesh, signals_of
-    from spinmesh.config import load_tissue
     from spinmesh.io import save
     from spinmesh.io.meshes import read_mesh
     from spinmesh.io.tables import write_signal_table
+    from spinmesh.settings import load_tissue
     from spinmesh.tissue import Tissue
 
     check_device(device)

@@ -62,10 +62,10 @@ def reconstruct(
     quantities = _quantities(free)
     from spinmesh.bloch_torrey import Signals
     from spinmesh.cli.results import write_results
-    from spinmesh.config import load_tissue
     from spinmesh.inversion import Free, ReconstructionSpec, ShapeModel, refuse_other_protocol
     from spinmesh.inversion import reconstruct as find_shape
     from spinmesh.io import load
+    from spinmesh.settings import load_tissue
     from spinmesh.tissue import Tissue
 
     spec = ReconstructionSpec(

@@ -6,8 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from spinmesh.config.inference import Equation, Sampler, Samples, ScoreModelSection, check_sampler
-from spinmesh.config.section import Section
+from spinmesh.settings.section import Section
+from spinmesh.settings.synthesise import (
+    Equation,
+    Sampler,
+    Samples,
+    ScoreModelSection,
+    check_sampler,
+)
 
 if TYPE_CHECKING:
     from spinmesh.synthesis import PointSpec

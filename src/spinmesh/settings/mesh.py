@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.config.section import Section
+from spinmesh.settings.section import Section
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spinmesh.config.loading import Config
+from spinmesh.settings.loading import Config
 
 
 def check_inputs(config: Config) -> None:

@@ -12,14 +12,15 @@ import yaml
 from pydantic import Field, NonNegativeInt, ValidationError
 from pydantic_core import ErrorDetails
 
-from spinmesh.config.evaluation import Evaluation
-from spinmesh.config.experiment import Experiment
-from spinmesh.config.imaging import PhantomSection
-from spinmesh.config.inference import Reconstruct, Synthesise
-from spinmesh.config.physics import AcquisitionSection, Simulate, TissueSection
-from spinmesh.config.section import Section
-from spinmesh.config.shapes import Mesh
 from spinmesh.errors import ConfigError
+from spinmesh.settings.mesh import Mesh
+from spinmesh.settings.phantom import PhantomSection
+from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
+from spinmesh.settings.published_experiment import Experiment
+from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.settings.score_comparison import Evaluation
+from spinmesh.settings.section import Section
+from spinmesh.settings.synthesise import Synthesise
 
 
 class Config(Section):

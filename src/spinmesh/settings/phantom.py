@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from spinmesh.config.physics import AcquisitionSection
-from spinmesh.config.section import Section
+from spinmesh.settings.physics import AcquisitionSection
+from spinmesh.settings.section import Section
 
 if TYPE_CHECKING:
     from spinmesh import phantom

@@ -16,8 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.config.section import Section
 from spinmesh.errors import ConfigError
+from spinmesh.settings.section import Section
 
 if TYPE_CHECKING:
     from spinmesh import bloch_torrey

@@ -2,6 +2,6 @@
 
 import sys
 
-from spinmesh.config import schema_text
+from spinmesh.settings import schema_text
 
 sys.stdout.write(schema_text())

@@ -1,156 +1,17 @@
-"""Stages 3 and 4 of the configuration: reconstruction and synthesis."""
+"""Stage 4 of the configuration: synthesis."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from spinmesh.config.physics import AcquisitionSection
-from spinmesh.config.section import Section
-from spinmesh.config.shapes import Range
+from spinmesh.settings.mesh import Range
+from spinmesh.settings.section import Section
 
 if TYPE_CHECKING:
-    from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
     from spinmesh.sequence import Acquisition
     from spinmesh.synthesis import BundleSpec, ConditionalSpec, ImageSpec, SampleSpec, ScoreSpec
-
-
-class ShapeModelSection(Section):
-    """The latent space of shapes."""
-
-    kind: Literal["autoencoder", "pca", "best", "variational"] = "autoencoder"
-    """best: autoencoder or PCA, by validation error; variational: wants thousands of shapes."""
-    latent: PositiveInt = 16
-    """Numbers that describe a shape."""
-    modes: PositiveInt = 256
-    """Functions that shapes are expanded in: polynomials, then eigenfunctions of the template."""
-    degree: NonNegativeInt = 3
-    """Of the polynomials that come before the eigenfunctions."""
-    scores: PositiveInt = 64
-    """Principal components of the expansion that the network works with."""
-    width: PositiveInt = 128
-    """Units of a hidden layer."""
-    epochs: PositiveInt = 1500
-    """Passes over the training shapes."""
-    learning_rate: PositiveFloat = 3e-4
-    """Of AdamW."""
-    weight_decay: NonNegativeFloat = 1.0
-    """Of AdamW."""
-    latent_noise: NonNegativeFloat = 0.05
-    """Standard deviation of the noise added to latents in training; smooths the decoder."""
-
-    def spec(self) -> ShapeModelSpec:
-        """What `spinmesh.inversion.train_shape_model` asks for."""
-        from spinmesh.inversion import ShapeModelSpec
-
-        return ShapeModelSpec(**self.model_dump())
-
-
-class SignalSection(Section):
-    """A measured signal: a csv table, or one voxel, a region or every voxel of a NIfTI image."""
-
-    csv: str | None = None
-    """One row per measurement with a column `signal` or `attenuation`."""
-    nifti: str | None = None
-    """A 4-D image, measurements last; goes with one of `voxel`, `roi` and `mask`."""
-    voxel: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] | None = None
-    """Index of the voxel, counted from 0."""
-    roi: str | None = None
-    """A mask on the image's grid, whose mean signal is taken."""
-    mask: str | None = None
-    """A mask every voxel of which is reconstructed by itself; figure and summary show its mean."""
-    shards: PositiveInt = 2
-    """Into how many jobs the voxels of `mask` are divided."""
-    snr: PositiveFloat | None = None
-    """Signal-to-noise ratio of a voxel's unweighted signal; null: from repeated measurements."""
-    acquisition: AcquisitionSection | None = None
-    """How it was measured; null: like the section `acquisition`."""
-
-    @model_validator(mode="after")
-    def _one_of_the_two(self) -> SignalSection:
-        if (self.csv is None) == (self.nifti is None):
-            raise ValueError("give either `csv` or `nifti`")
-        places = [name for name in ("voxel", "roi", "mask") if getattr(self, name) is not None]
-        if self.csv is not None and places:
-            raise ValueError(f"`{places[0]}` goes with `nifti`, and only with it")
-        if self.nifti is not None and len(places) != 1:
-            raise ValueError("with `nifti` give one of `voxel: [i, j, k]`, `roi` and `mask`")
-        return self
-
-    def single(self) -> dict[str, Any]:
-        """What `spinmesh.io.targets.read_target` asks for: of a mask, the mean."""
-        values = self.model_dump(include={"csv", "nifti", "voxel", "snr"})
-        return values | {"roi": self.mask if self.roi is None else self.roi}
-
-    def scattered(self) -> dict[str, Any] | None:
-        """What `spinmesh.io.targets.read_voxels` asks for; None without a mask."""
-        return None if self.mask is None else self.model_dump(include={"nifti", "mask", "snr"})
-
-    def files(self) -> dict[str, str]:
-        """The files it names, keyed by where it names them."""
-        own = {name: getattr(self, name) for name in ("csv", "nifti", "roi", "mask")}
-        found = {key: path for key, path in own.items() if path is not None}
-        if self.acquisition is not None:
-            found |= {f"acquisition.{key}": p for key, p in self.acquisition.files().items()}
-        return found
-
-
-class FreeSection(Section):
-    """A quantity of the tissue that is found together with the shape."""
-
-    quantity: Literal["diffusivity", "t2", "density", "permeability"]
-    """density is a volume fraction: name some of the compartments."""
-    compartments: tuple[int, ...] = ()
-    """Labels it is found for, with one factor for all; two for a membrane; none: all there are."""
-    spread: PositiveFloat = 0.3
-    """Prior standard deviation of its logarithm about the value in `tissue`."""
-
-
-class Reconstruct(Section):
-    """Stage 3: from a signal to a mesh."""
-
-    shape_model: ShapeModelSection = ShapeModelSection()
-    """The latent space and its training."""
-    pose: Literal["known", "unknown"] = "known"
-    """unknown: a rotation is found together with the shape."""
-    free: tuple[FreeSection, ...] = ()
-    """Quantities of the tissue that are found as well."""
-    iterations: PositiveInt = 20
-    """Gauss-Newton steps at most, for the start that goes on."""
-    patience: NonNegativeInt = 0
-    """Steps in a row that gain next to nothing (3 `tolerance`) before the end; 0: goes on."""
-    starts: PositiveInt = 3
-    """Shapes the optimisation starts from."""
-    scouts: PositiveInt = 2
-    """Steps each start gets before the best goes on."""
-    modes: PositiveInt = 1
-    """Shapes that go on, modes of the posterior; from 2 on one is the point reflection."""
-    samples: NonNegativeInt = 64
-    """Draws from the posterior."""
-    moves: NonNegativeInt = 0
-    """Moves of each draw per temperature; 0: draws from the Laplace approximation, at no cost."""
-    noise_floor: PositiveFloat = 1e-3
-    """Added to the noise, in attenuation: what mesh and shape model cannot represent."""
-    tolerance: PositiveFloat = 1e-3
-    """A step that lowers the cost by less than this fraction is the last."""
-    signal: SignalSection | None = None
-    """Your measured signal; null: the simulated target of `mesh.target`."""
-
-    def spec(self) -> ReconstructionSpec:
-        """What `spinmesh.inversion.reconstruct` asks for."""
-        from spinmesh.inversion import Free, ReconstructionSpec
-
-        free = tuple(Free(**section.model_dump()) for section in self.free)
-        values = self.model_dump(exclude={"shape_model", "signal", "free"})
-        return ReconstructionSpec(free=free, **values)
 
 
 class Images(Section):

@@ -1,16 +1,12 @@
 """What a run may ask for: every option with its unit, default and meaning, checked before any job.
 
-`python -m spinmesh.config` prints the JSON schema that the workflow validates against. The
+`python -m spinmesh.settings` prints the JSON schema that the workflow validates against. The
 scientific packages are imported only by the methods that build their nouns, so that a workflow
 starts without loading them.
 """
 
-from spinmesh.config.evaluation import Evaluation, PointEvaluation
-from spinmesh.config.experiment import Experiment
-from spinmesh.config.imaging import PhantomSection
-from spinmesh.config.inference import Bundles, Images, Reconstruct, Synthesise
-from spinmesh.config.inputs import check_inputs
-from spinmesh.config.loading import (
+from spinmesh.settings.inputs import check_inputs
+from spinmesh.settings.loading import (
     Config,
     json_schema,
     load_config,
@@ -18,8 +14,13 @@ from spinmesh.config.loading import (
     schema_text,
     validate_config,
 )
-from spinmesh.config.physics import AcquisitionSection, Simulate, TissueSection
-from spinmesh.config.shapes import Mesh
+from spinmesh.settings.mesh import Mesh
+from spinmesh.settings.phantom import PhantomSection
+from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
+from spinmesh.settings.published_experiment import Experiment
+from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.settings.score_comparison import Evaluation, PointEvaluation
+from spinmesh.settings.synthesise import Bundles, Images, Synthesise
 
 __all__ = [
     "AcquisitionSection",

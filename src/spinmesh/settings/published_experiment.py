@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import PositiveFloat, PositiveInt
 
-from spinmesh.config.inference import ShapeModelSection
-from spinmesh.config.physics import BasisSection
-from spinmesh.config.section import Section
+from spinmesh.settings.physics import BasisSection
+from spinmesh.settings.reconstruct import ShapeModelSection
+from spinmesh.settings.section import Section
 
 # Methods that read no signal: what any reconstruction has to beat, and what a decoder can do.
 Blind = Literal["template", "mean_shape", "decoder", "decoder_autoencoder", "decoder_pca"]
