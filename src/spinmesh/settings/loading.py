@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,20 +9,20 @@ from typing import Any
 
 import yaml
 from pydantic import Field, NonNegativeInt, ValidationError
-from pydantic_core import ErrorDetails
 
 from spinmesh.errors import ConfigError
+from spinmesh.settings.complaints import complaints
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSection
 from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
 from spinmesh.settings.published_experiment import Experiment
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.score_comparison import Evaluation
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import Synthesise
 
 
-class Config(Section):
+class Config(Setting):
     """A run of spinmesh: shapes, signals, reconstruction and images."""
 
     run: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -50,10 +49,6 @@ class Config(Section):
     """The target `paper`: the published experiment."""
     evaluation: Evaluation = Evaluation()
     """The target `evaluate_scores`: score models compared."""
-
-    def plain(self) -> dict[str, Any]:
-        """Every option, defaults included, as dicts, lists, numbers and words."""
-        return self.model_dump(mode="json")
 
     def files(self) -> dict[str, str]:
         """The input files it names, keyed by where it names them."""
@@ -82,8 +77,8 @@ def load_tissue(path: str | Path) -> TissueSection:
     try:
         return TissueSection.model_validate(_read_yaml(Path(path)))
     except ValidationError as error:
-        complaints = _complaints(error, str(path), TissueSection.model_json_schema())
-        raise ConfigError("\n".join(complaints)) from error
+        schema = TissueSection.model_json_schema()
+        raise ConfigError("\n".join(complaints(error, str(path), schema))) from error
 
 
 def _read_yaml(path: Path) -> Any:
@@ -102,7 +97,7 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_complaints(error, name, json_schema()))) from error
+        raise ConfigError("\n".join(complaints(error, name, json_schema()))) from error
     missing = [
         f"{name}: `{key}`: there is no file {path} in {Path(root).resolve()}. Correct the path."
         for key, path in config.files().items()
@@ -120,89 +115,6 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_for_other_tools(schema),
     }
-
-
-def _complaints(error: ValidationError, name: str, schema: Mapping[str, Any]) -> list[str]:
-    """One sentence per wrong key; the branches of a union complain once."""
-    said: dict[str, str] = {}
-    for detail in error.errors():
-        keys, node = _walk(schema, detail["loc"])
-        where = ".".join(keys)
-        said.setdefault(where, f"{name}: {_complaint(where, detail, node)}")
-    return list(said.values())
-
-
-def _complaint(where: str, detail: ErrorDetails, node: Mapping[str, Any]) -> str:
-    if detail["type"] == "extra_forbidden":
-        return f"unknown key `{where}`. {_nearest(str(detail['loc'][-1]), node)}"
-    if detail["type"] == "missing":
-        return f"`{where}` is missing. {node.get('description', '')}".rstrip()
-    if detail["type"] == "literal_error":
-        known = {"properties": dict.fromkeys(_literals(detail))}
-        value = f"`{where}` is {detail['input']!r}"
-        what = f"unknown key `{where}`" if "[key]" in detail["loc"] else value
-        return f"{what}. {_nearest(str(detail['input']), known)}"
-    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "give a value")
-    if detail["type"] == "value_error":
-        return f"`{where}`: {message}" + ("" if message.endswith("?") else ".")
-    about = node.get("description", "")
-    return f"`{where}` is {detail['input']!r}: {message}. {about}".rstrip()
-
-
-def _nearest(wrong: str, node: Mapping[str, Any]) -> str:
-    known = list(node.get("properties", {}))
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    remedy = f"Did you mean `{close[0]}`? " if close else ""
-    return f"{remedy}Known here: {', '.join(known)}."
-
-
-def _literals(detail: ErrorDetails) -> list[str]:
-    expected = detail.get("ctx", {}).get("expected", "")
-    return [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
-
-
-def _walk(
-    schema: Mapping[str, Any], loc: tuple[int | str, ...]
-) -> tuple[list[str], Mapping[str, Any]]:
-    """The keys of a location without pydantic's own words, and the schema node there.
-
-    For an unknown key the node is that of its section, which lists the known ones.
-    """
-    keys: list[str] = []
-    node = _resolve(schema, schema)
-    for part in loc:
-        children = node.get("properties", {})
-        if part == "[key]":
-            return keys, node
-        if part in children:
-            node = _described(children[str(part)], schema)
-        elif isinstance(node.get("additionalProperties"), Mapping):
-            node = _described(node["additionalProperties"], schema)
-        elif isinstance(part, int) and ("items" in node or "prefixItems" in node):
-            node = _described(node.get("items") or node["prefixItems"][part], schema)
-        elif part is not loc[-1] or not children:
-            # A word of pydantic's for the branch of a union.
-            continue
-        keys.append(str(part))
-    return keys, node
-
-
-def _described(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The node behind references, under the description of the key that refers to it."""
-    resolved = dict(_resolve(node, schema))
-    if "description" in node:
-        resolved["description"] = node["description"]
-    return resolved
-
-
-def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow `$ref`, and in a union take the branch that has keys."""
-    if "$ref" in node:
-        return _resolve(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
-    for branch in node.get("anyOf", ()):
-        if "$ref" in branch or "items" in branch or "prefixItems" in branch:
-            return _resolve(branch, schema)
-    return node
 
 
 def _for_other_tools(node: Any) -> Any:

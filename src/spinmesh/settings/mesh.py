@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ def internal_shape(values: Mapping[ShapeKey, Any]) -> dict[str, Any]:
     return named
 
 
-class Template(Section):
+class Template(Setting):
     """The swept cylinder that every substrate is a deformation of."""
 
     rings: PositiveInt = 2
@@ -133,7 +133,7 @@ class Template(Section):
         )
 
 
-class Split(Section):
+class Split(Setting):
     """Fractions of the substrates; they add up to 1."""
 
     train: NonNegativeFloat = 0.8
@@ -151,7 +151,7 @@ class Split(Section):
         return self
 
 
-class TargetShape(Section):
+class TargetShape(Setting):
     """The shape to reconstruct in the demonstration: in no training set, on a finer mesh."""
 
     shape: dict[ShapeKey, float] = DEMO_TARGET
@@ -164,7 +164,7 @@ class TargetShape(Section):
         return internal_shape(self.shape)
 
 
-class Published(Section):
+class Published(Setting):
     """The shapes of ReMiDi (arXiv 2502.01988): three families with their splits."""
 
     fraction: float = Field(1 / 15, gt=0, le=1)
@@ -177,7 +177,7 @@ class Published(Section):
     """Shapes of each family, without signals, that a variational shape model also learns from."""
 
 
-class UserMesh(Section):
+class UserMesh(Setting):
     """A mesh of your own; it is simulated beside the substrates."""
 
     path: str
@@ -188,7 +188,7 @@ class UserMesh(Section):
     """Its name in messages and figures."""
 
 
-class Mesh(Section):
+class Mesh(Setting):
     """Stage 1: shapes."""
 
     template: Template = Template()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from spinmesh.settings.physics import AcquisitionSection
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
     from spinmesh import phantom
@@ -20,7 +20,7 @@ CROSSING = (
 )
 
 
-class FibreField(Section):
+class FibreField(Setting):
     """Where fibres, cells and free water are, in world axes: x right, y front, z up."""
 
     bundles_mm: tuple[tuple[Point, ...], ...] = Field(CROSSING, min_length=1)
@@ -50,7 +50,7 @@ class FibreField(Section):
         )
 
 
-class MaterialSection(Section):
+class MaterialSection(Setting):
     """Unweighted signal of a material."""
 
     density: PositiveFloat
@@ -65,7 +65,7 @@ class MaterialSection(Section):
         return Material(self.density, self.t2_ms)
 
 
-class FillingSection(Section):
+class FillingSection(Setting):
     """What bundles, cells and water are made of."""
 
     axons: PositiveInt = 2
@@ -116,7 +116,7 @@ class FillingSection(Section):
         )
 
 
-class PhantomSection(Section):
+class PhantomSection(Setting):
     """A diffusion series of a field of substrates: `snakemake phantom`."""
 
     field: FibreField = FibreField()

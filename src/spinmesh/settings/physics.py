@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from spinmesh.errors import ConfigError
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
     from spinmesh import bloch_torrey
@@ -39,7 +39,7 @@ Row = tuple[float, float, float]
 Diffusivity = Annotated[PositiveFloat | tuple[Row, Row, Row], AfterValidator(_positive_definite)]
 
 
-class Compartment(Section):
+class Compartment(Setting):
     """What fills one compartment."""
 
     diffusivity_um2_per_ms: Diffusivity = 2.0
@@ -50,7 +50,7 @@ class Compartment(Section):
     """Spin density relative to the other compartments."""
 
 
-class InterfaceMembrane(Section):
+class InterfaceMembrane(Setting):
     """A permeable membrane between two compartments."""
 
     between: tuple[int, int]
@@ -59,7 +59,7 @@ class InterfaceMembrane(Section):
     """0 is a sealed membrane."""
 
 
-class Wall(Section):
+class Wall(Setting):
     """Loss through the outer wall of one compartment (surface relaxivity)."""
 
     compartment: int
@@ -68,7 +68,7 @@ class Wall(Section):
     """0 is a reflecting wall."""
 
 
-class TissueSection(Section):
+class TissueSection(Setting):
     """What fills the compartments and what their membranes let through."""
 
     compartments: dict[int, Compartment] = Field({1: Compartment()}, min_length=1)
@@ -116,7 +116,7 @@ def _is_number(compartment: Compartment) -> bool:
     return np.ndim(compartment.diffusivity_um2_per_ms) == 0
 
 
-class AcquisitionSection(Section):
+class AcquisitionSection(Setting):
     """FSL bvals, bvecs, delta and Delta, or one scheme; paths from the working directory."""
 
     bvals: str | None = None
@@ -152,7 +152,7 @@ class AcquisitionSection(Section):
         return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
-class BasisSection(Section):
+class BasisSection(Setting):
     """The reduced basis that signals are computed in."""
 
     kind: Literal["krylov", "laplace"] = "krylov"
@@ -173,7 +173,7 @@ class BasisSection(Section):
         return Basis(**self.model_dump())
 
 
-class Simulate(Section):
+class Simulate(Setting):
     """Stage 2: signals."""
 
     basis: BasisSection = BasisSection()

@@ -9,7 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from spinmesh.settings.physics import BasisSection
 from spinmesh.settings.reconstruct import ShapeModelSection
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 
 # Methods that read no signal: what any reconstruction has to beat, and what a decoder can do.
 Blind = Literal["template", "mean_shape", "decoder", "decoder_autoencoder", "decoder_pca"]
@@ -25,7 +25,7 @@ SLOW: tuple[Slow, ...] = get_args(Slow)
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
-class Experiment(Section):
+class Experiment(Setting):
     """Reconstruction of every held-out shape by every method; needs `mesh.published`."""
 
     refine: PositiveInt = 2

@@ -13,13 +13,13 @@ from pydantic import (
 )
 
 from spinmesh.settings.physics import AcquisitionSection
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
 
 
-class ShapeModelSection(Section):
+class ShapeModelSection(Setting):
     """The latent space of shapes."""
 
     kind: Literal["autoencoder", "pca", "best", "variational"] = "autoencoder"
@@ -50,7 +50,7 @@ class ShapeModelSection(Section):
         return ShapeModelSpec(**self.model_dump())
 
 
-class SignalSection(Section):
+class SignalSection(Setting):
     """A measured signal: a csv table, or one voxel, a region or every voxel of a NIfTI image."""
 
     csv: str | None = None
@@ -99,7 +99,7 @@ class SignalSection(Section):
         return found
 
 
-class FreeSection(Section):
+class FreeSection(Setting):
     """A quantity of the tissue that is found together with the shape."""
 
     quantity: Literal["diffusivity", "t2", "density", "permeability"]
@@ -110,7 +110,7 @@ class FreeSection(Section):
     """Prior standard deviation of its logarithm about the value in `tissue`."""
 
 
-class Reconstruct(Section):
+class Reconstruct(Setting):
     """Stage 3: from a signal to a mesh."""
 
     shape_model: ShapeModelSection = ShapeModelSection()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import (
     Equation,
     Sampler,
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from spinmesh.synthesis import PointSpec
 
 
-class Contestant(Section):
+class Contestant(Setting):
     """A model that is compared: all but this is as in `synthesise.score_model` and `samples`."""
 
     sde: Equation = "ve"
@@ -57,7 +57,7 @@ CONTESTANTS = {
 }
 
 
-class PointEvaluation(Section):
+class PointEvaluation(Setting):
     """The comparison on two-dimensional sets whose law is known."""
 
     sets: tuple[Literal["eight-gaussians", "checkerboard", "swiss-roll"], ...] = (
@@ -96,7 +96,7 @@ class PointEvaluation(Section):
         return PointSpec(**self.model_dump(exclude={"sets", "models", "seeds"}))
 
 
-class Evaluation(Section):
+class Evaluation(Setting):
     """Score models compared at equal network, budget and seeds."""
 
     seeds: PositiveInt = 1

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from spinmesh.settings.mesh import Range
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
     from spinmesh.sequence import Acquisition
     from spinmesh.synthesis import BundleSpec, ConditionalSpec, ImageSpec, SampleSpec, ScoreSpec
 
 
-class Images(Section):
+class Images(Setting):
     """Cross-section images of packed substrates: axon 1, outside -1."""
 
     count: int = Field(1600, ge=2)
@@ -38,7 +38,7 @@ class Images(Section):
         return ImageSpec(field_of_view=values.pop("field_of_view_um"), **values)
 
 
-class Bundles(Section):
+class Bundles(Setting):
     """Packed bundles of straight axons, simulated inside and between; sizes as in `images`."""
 
     radius_um: Range = (0.8, 2.0)
@@ -101,7 +101,7 @@ def check_sampler(sde: Equation, sampler: Sampler, where: str) -> None:
         )
 
 
-class ScoreModelSection(Section):
+class ScoreModelSection(Setting):
     """The network that learns the score, and the SDE it learns it for."""
 
     sde: Equation = "ve"
@@ -132,7 +132,7 @@ class ScoreModelSection(Section):
         return ScoreSpec(**self.model_dump())
 
 
-class Samples(Section):
+class Samples(Setting):
     """What is drawn from the trained model."""
 
     sampler: Sampler = "auto"
@@ -154,7 +154,7 @@ class Samples(Section):
         return SampleSpec(**self.model_dump())
 
 
-class Conditional(Section):
+class Conditional(Setting):
     """How the images drawn for held-out signals are judged; of `source: bundles`."""
 
     signals: int = Field(200, ge=2)
@@ -175,7 +175,7 @@ class Conditional(Section):
         return ConditionalSpec(**self.model_dump())
 
 
-class Synthesise(Section):
+class Synthesise(Setting):
     """Stage 4: images."""
 
     source: Literal["substrates", "bundles"] = "substrates"
