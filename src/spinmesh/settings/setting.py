@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spinmesh.errors import ConfigError
 from spinmesh.settings.complaints import complaints
+
+# Not `Self`: the run-time checker of the tests sees functions without their class.
+SameSetting = TypeVar("SameSetting", bound="Setting")
 
 
 class Setting(BaseModel):
@@ -38,6 +41,6 @@ class Setting(BaseModel):
         """Every value, defaults included, as dicts, lists, numbers and words."""
         return self.model_dump(mode="json")
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: SameSetting, **changes: Any) -> SameSetting:
         """The same setting with other values, checked again."""
         return type(self)(**(dict(self) | changes))
