@@ -129,4 +129,4 @@ def test_values_are_little_endian_doubles_for_other_readers(tmp_path):
     save(signals(), tmp_path / "s.zarr")
     dataset = xr.open_zarr(tmp_path / "s.zarr")
     assert dataset["signal"].dtype == np.complex128
-    assert dataset["b_value"].attrs["units"] == "ms/um^2"
+    assert dataset["acquisition.b_value"].attrs["units"] == "ms/um^2"

@@ -33,7 +33,7 @@ CODE = {
     "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes", "spinmesh.settings.mesh"),
     "simulate": (
         "spinmesh.bloch_torrey",
-        "spinmesh.io.signals",
+        
         "spinmesh.io.acquisitions",
         "spinmesh.io.tables",
         "spinmesh.settings.physics",
@@ -70,7 +70,7 @@ CODE = {
         "spinmesh.settings.phantom",
         "spinmesh.settings.physics",
     ),
-    "held_out": ("spinmesh.inversion.experiment", "spinmesh.io.signals", "spinmesh.settings.physics"),
+    "held_out": ("spinmesh.inversion.experiment", "spinmesh.settings.physics"),
     "paper": (
         "spinmesh.inversion",
         "spinmesh.io.estimates",

@@ -13,8 +13,13 @@ from spinmesh.bloch_torrey.propagation import signal
 from spinmesh.errors import SequenceError
 from spinmesh.reduction import ReducedModel
 from spinmesh.sequence import Acquisition
+from spinmesh.stored import quantity, store
+
+# Unit of a signal that is not divided by S0.
+SPINS = "um^3 (times relative spin density)"
 
 
+@store("spinmesh/signals", version=3, stage="simulate")
 @dataclass(frozen=True, eq=False)
 class Signals:
     """Complex signals of substrates under one acquisition, and those without gradient.
@@ -23,8 +28,8 @@ class Signals:
     """
 
     acquisition: Acquisition
-    signal: Complex[Tensor, "substrate measurement"]
-    unweighted: Float[Tensor, "substrate measurement"]
+    signal: Complex[Tensor, "substrate measurement"] = quantity(SPINS, finite=True)
+    unweighted: Float[Tensor, "substrate measurement"] = quantity(SPINS, finite=True)
 
     @property
     def attenuation(self) -> Float[Tensor, "substrate measurement"]:

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from spinmesh.inversion import Estimates
-from spinmesh.io.shapes import text_codes, text_from
+from spinmesh.io.codec import text_codes, text_from
 from spinmesh.io.store import Codec
 
 
@@ -29,8 +29,8 @@ def _decode(dataset: xr.Dataset) -> Estimates:
     return Estimates(
         dataset.attrs["method"],
         float(dataset.attrs["snr"]),
-        text_from(dataset["family"]),
-        text_from(dataset["label"]),
+        text_from(dataset["family"].variable),
+        text_from(dataset["label"].variable),
         found["truth"],
         found["found"],
         found["chi2"],

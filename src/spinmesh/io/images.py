@@ -12,8 +12,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from spinmesh.io.codec import text_codes, text_from
 from spinmesh.io.sequences import acquisition_from, acquisition_variables
-from spinmesh.io.shapes import text_codes, text_from
 from spinmesh.io.store import Codec
 from spinmesh.synthesis import (
     Features,
@@ -90,7 +90,7 @@ def _decode_images(dataset: xr.Dataset) -> ImageSet:
         tensor(dataset["images"]),
         tensor(dataset["condition"]),
         tensor(dataset["volume_fraction"]),
-        text_from(dataset["split"]),
+        text_from(dataset["split"].variable),
         dataset.attrs["field_of_view_um"],
         tuple(dataset["condition"].attrs["features"]),
         protocol=protocol_from(dataset),

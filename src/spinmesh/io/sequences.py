@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 
 from spinmesh.errors import StoreError
-from spinmesh.io.shapes import text_codes, text_from
+from spinmesh.io.codec import register, text_codes, text_from
 from spinmesh.sequence import (
     PGSE,
     Acquisition,
@@ -65,7 +65,7 @@ def acquisition_variables(acquisition: Acquisition) -> dict[str, xr.Variable]:
 
 def acquisition_from(dataset: xr.Dataset) -> Acquisition:
     """The acquisition held by `acquisition_variables`."""
-    kinds = text_from(dataset["sequence_kind"])
+    kinds = text_from(dataset["sequence_kind"].variable)
     ends = np.cumsum(dataset["sequence_rows"].values)
     durations = np.split(dataset["sequence_durations"].values, ends[:-1])
     levels = np.split(dataset["sequence_levels"].values, ends[:-1])
@@ -109,3 +109,6 @@ def _sequence(
     if kind == "MultiplePGSE":
         given["directions"] = tuple(tuple(row) for row in levels.tolist())
     return KINDS[kind](**given)
+
+
+register(Acquisition, acquisition_variables, acquisition_from)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from spinmesh.io.codec import text_codes, text_from
 from spinmesh.io.store import Codec
 from spinmesh.mesh import Substrates, TetMesh
 
@@ -25,19 +26,6 @@ def mesh_from(dataset: xr.Dataset, name: str) -> TetMesh:
         torch.from_numpy(np.array(dataset[key])) for key in ("points", "tets", "compartment")
     )
     return TetMesh(points, tets, compartment, name)
-
-
-def text_codes(dimension: str, values: tuple[str, ...]) -> xr.Variable:
-    """Words as CF flags: integer codes with their meanings, readable by any Zarr reader."""
-    meanings = sorted(set(values))
-    codes = np.array([meanings.index(value) for value in values], dtype=np.int32)
-    attributes = {"units": "1", "flag_meanings": meanings}
-    return xr.Variable((dimension,), codes, attributes)
-
-
-def text_from(variable: xr.DataArray) -> tuple[str, ...]:
-    """The words stored by `text_codes`."""
-    return tuple(variable.attrs["flag_meanings"][code] for code in np.asarray(variable))
 
 
 def _encode_mesh(mesh: TetMesh) -> xr.Dataset:
@@ -70,8 +58,8 @@ def _decode_substrates(dataset: xr.Dataset) -> Substrates:
         points=torch.from_numpy(np.array(dataset["substrate_points"])),
         parameters=torch.from_numpy(np.array(dataset["parameters"])),
         names=tuple(dataset["parameters"].attrs["parameters"]),
-        family=text_from(dataset["family"]),
-        split=text_from(dataset["split"]),
+        family=text_from(dataset["family"].variable),
+        split=text_from(dataset["split"].variable),
     )
 
 

@@ -13,8 +13,11 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
+import spinmesh.io.sequences  # noqa: F401 (how acquisitions are stored)
 from spinmesh.errors import StoreError
+from spinmesh.io import codec as generic
 from spinmesh.provenance import Provenance, package_version
+from spinmesh.stored import schema_of
 from spinmesh.writing import complete_or_absent
 
 Noun = TypeVar("Noun")
@@ -41,7 +44,6 @@ class Codec:
 CODECS = {
     "TetMesh": "spinmesh.io.shapes",
     "Substrates": "spinmesh.io.shapes",
-    "Signals": "spinmesh.io.signals",
     "Target": "spinmesh.io.reconstructions",
     "ShapeModel": "spinmesh.io.reconstructions",
     "Reconstruction": "spinmesh.io.reconstructions",
@@ -59,7 +61,17 @@ CODECS = {
 
 
 def codec_of(noun: type) -> Codec:
-    """The codec registered for a type; StoreError if it has none."""
+    """The codec of a type, derived from its declaration; StoreError if it has none."""
+    schema = schema_of(noun)
+    if schema is not None:
+        return Codec(
+            noun,
+            schema.name,
+            schema.version,
+            schema.stage,
+            generic.encode,
+            lambda dataset: generic.decode(noun, dataset),
+        )
     if noun.__name__ not in CODECS:
         raise StoreError(f"{noun.__name__} has no store. Storable: {', '.join(sorted(CODECS))}.")
     codecs: tuple[Codec, ...] = import_module(CODECS[noun.__name__]).CODECS

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.io.signals import refuse_non_finite
+from spinmesh.io.codec import encode
 from spinmesh.units import b_to_s_per_mm2
 from spinmesh.writing import complete_or_absent
 
@@ -20,7 +20,7 @@ def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -
     Signals in um^3 times relative spin density; attenuation is |signal| over the signal without
     gradient at the same timing.
     """
-    refuse_non_finite(signals)
+    encode(signals)  # refuses what no store would take either
     acquisition = signals.acquisition
     direction = acquisition.direction.numpy()
     signal = signals.signal[substrate].numpy()

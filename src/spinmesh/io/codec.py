@@ -1,0 +1,297 @@
+"""Any noun as an xarray dataset and back: axes from its annotations, units from `quantity`.
+
+| a field's type | in the store |
+| --- | --- |
+| tensor or array | a variable; "3" is the axis `axis`, a repeated axis gets `_too` |
+| number, word, truth value, tuple or mapping of them | a group attribute |
+| tuple of words with an `axis` | a variable of codes with `flag_meanings` (CF conventions) |
+| mapping of tensors | a variable for each, named `field.key` |
+| another noun, or a tuple of nouns | its fields, named `field.name` or `field.0.name` |
+| a setting | its JSON as a group attribute |
+| None | nothing |
+
+Where a noun's class has subclasses, the attribute `kind` names the one that is stored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import torch
+import xarray as xr
+from pydantic import BaseModel
+from torch import Tensor
+
+from spinmesh.errors import StoreError
+
+# Attributes that the store itself writes.
+RESERVED = frozenset(
+    ("schema", "schema_version", "seed", "package_version", "config_digest", "manifest", "units")
+)
+# Nouns whose store is no mapping of fields: how each becomes variables, and comes back from them.
+_Encode = Callable[[Any], dict[str, xr.Variable]]
+_Decode = Callable[[xr.Dataset], Any]
+_SPECIAL: dict[type, tuple[_Encode, _Decode]] = {}
+_NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
+
+
+def encode(noun: Any) -> xr.Dataset:
+    """The dataset of a noun; StoreError if a field has no place in a store, or must be finite."""
+    variables: dict[str, xr.Variable] = {}
+    attributes: dict[str, Any] = {}
+    _encode_noun(noun, type(noun), "", variables, attributes)
+    taken = sorted(RESERVED & attributes.keys() - {"units"})
+    if taken:
+        raise StoreError(f"{type(noun).__name__}: the field name {taken[0]} is the store's own.")
+    return xr.Dataset(_with_equal_lengths(variables), attrs=attributes)
+
+
+def decode(noun: type, dataset: xr.Dataset) -> Any:
+    """The noun that `encode` made the dataset from; its constructor checks it again."""
+    return _decode_noun(noun, "", dataset)
+
+
+def _refuse_non_finite(name: str, variable: xr.Variable) -> None:
+    wrong = ~np.isfinite(variable.values)
+    if wrong.any():
+        first = zip(variable.dims, np.argwhere(wrong)[0].tolist(), strict=True)
+        raise StoreError(
+            f"{name}: {int(wrong.sum())} of {wrong.size} values are not finite (first: "
+            f"{', '.join(f'{axis} {number}' for axis, number in first)}). Compute it again; "
+            "nothing was written."
+        )
+
+
+def register(
+    noun: type,
+    variables: _Encode,
+    restore: _Decode,
+) -> None:
+    """Store a noun by functions of its own instead of field by field."""
+    _SPECIAL[noun] = (variables, restore)
+
+
+def _hints(noun: type[Any]) -> dict[str, Any]:
+    return get_type_hints(noun)
+
+
+def _kinds(annotation: Any) -> dict[str, type]:
+    """The classes an annotation stands for, itself and all below it, by name."""
+    options = get_args(annotation) if _is_union(annotation) else (annotation,)
+    classes: dict[str, type] = {}
+    for option in options:
+        classes[option.__name__] = option
+        for subclass in option.__subclasses__():
+            classes |= _kinds(subclass)
+    return classes
+
+
+def _is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, UnionType)
+
+
+def _without_none(annotation: Any) -> Any:
+    """`X` of `X | None`."""
+    if not _is_union(annotation):
+        return annotation
+    rest = [option for option in get_args(annotation) if option is not NoneType]
+    return rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
+
+
+def _is_noun(annotation: Any) -> bool:
+    options = get_args(annotation) if _is_union(annotation) else (annotation,)
+    return all(
+        isinstance(option, type) and any(map(is_dataclass, _kinds(option).values()))
+        for option in options
+    )
+
+
+def _encode_noun(
+    noun: Any, annotation: Any, prefix: str, variables: dict[str, Any], attributes: dict[str, Any]
+) -> None:
+    if type(noun) in _SPECIAL:
+        for name, variable in _SPECIAL[type(noun)][0](noun).items():
+            variables[prefix + name] = variable
+        return
+    if len(_kinds(annotation)) > 1:
+        attributes[prefix + "kind"] = type(noun).__name__
+    hints = _hints(type(noun))
+    for item in fields(noun):
+        value = getattr(noun, item.name)
+        if item.init and value is not None:
+            name = prefix + item.name
+            _encode_field(
+                name, value, _without_none(hints[item.name]), item.metadata, variables, attributes
+            )
+
+
+def _encode_field(
+    name: str,
+    value: Any,
+    annotation: Any,
+    metadata: Mapping[str, Any],
+    variables: dict[str, Any],
+    attributes: dict[str, Any],
+) -> None:
+    units = metadata.get("units", "1")
+    if isinstance(value, Tensor | np.ndarray):
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        variables[name] = xr.Variable(_axes(name, annotation, array.ndim), array, {"units": units})
+        if metadata.get("finite"):
+            _refuse_non_finite(name, variables[name])
+    elif isinstance(value, BaseModel):
+        attributes[name] = value.model_dump_json()
+    elif is_dataclass(value):
+        _encode_noun(value, annotation, name + ".", variables, attributes)
+    elif metadata.get("axis"):
+        variables[name] = text_codes(metadata["axis"], value)
+    elif isinstance(value, tuple) and value and is_dataclass(value[0]):
+        attributes[name] = len(value)
+        for number, part in enumerate(value):
+            _encode_noun(part, get_args(annotation)[0], f"{name}.{number}.", variables, attributes)
+    elif isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values()):
+        for key, tensor in value.items():
+            array, part = tensor.detach().cpu().numpy(), f"{name}.{key}"
+            axes = tuple(f"{part}[{axis}]" for axis in range(array.ndim))
+            variables[part] = xr.Variable(axes, array, {"units": units})
+    else:
+        attributes[name] = _plain(name, value)
+        if units != "1":
+            attributes.setdefault("units", {})[name] = units
+
+
+def _plain(name: str, value: Any) -> Any:
+    """What JSON can hold; infinities and NaN as words."""
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(name, each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, each) for key, each in value.items()}
+    raise StoreError(f"{name}: {type(value).__name__} has no place in a store.")
+
+
+def _axes(name: str, annotation: Any, count: int) -> tuple[str, ...]:
+    """Axis names of an array from "point 3" or "*batch mode"; unnamed ones are numbered."""
+    words = str(getattr(annotation, "dim_str", "")).split()
+    spread = [word for word in words if word.startswith("*") or word == "..."]
+    if spread:
+        at = words.index(spread[0])
+        extra = count - len(words) + 1
+        words[at : at + 1] = [f"{spread[0].strip('*.')}_{number}" for number in range(extra)]
+    if len(words) != count:
+        words = [f"{name}[{axis}]" for axis in range(count)]
+    axes: list[str] = []
+    for word in words:
+        axis = "axis" if word.isdigit() else word
+        while axis in axes:
+            axis += "_too"
+        axes.append(axis)
+    return tuple(axes)
+
+
+def _with_equal_lengths(variables: dict[str, xr.Variable]) -> dict[str, xr.Variable]:
+    """An axis name that means two lengths in one store is named after its variable instead."""
+    lengths: dict[str, int] = {}
+    renamed = {}
+    for name, variable in variables.items():
+        axes = [
+            str(axis) if lengths.setdefault(str(axis), length) == length else f"{name}:{axis}"
+            for axis, length in variable.sizes.items()
+        ]
+        # A variable of several axes must not be called like one of them.
+        axes = [f"{axis}_index" if axis == name else axis for axis in axes]
+        renamed[name] = xr.Variable(axes, variable.data, variable.attrs)
+    return renamed
+
+
+def _decode_noun(annotation: Any, prefix: str, dataset: xr.Dataset) -> Any:
+    if annotation in _SPECIAL:
+        return _SPECIAL[annotation][1](_part(dataset, prefix))
+    kinds = _kinds(annotation)
+    kind = dataset.attrs.get(prefix + "kind", next(iter(kinds)))
+    if kind not in kinds:
+        raise StoreError(f"store: unknown kind {kind!r}. Known: {', '.join(sorted(kinds))}.")
+    noun, values = kinds[kind], {}
+    hints = _hints(noun)
+    for item in fields(noun):
+        if item.init:
+            values[item.name] = _decode_field(prefix + item.name, hints[item.name], dataset)
+    return noun(**values)
+
+
+def _decode_field(name: str, annotation: Any, dataset: xr.Dataset) -> Any:
+    optional = annotation is not (annotation := _without_none(annotation))
+    origin = get_origin(annotation)
+    if name in dataset.variables:
+        variable = dataset.variables[name]
+        if "flag_meanings" in variable.attrs:
+            return text_from(variable)
+        array = np.array(variable)
+        return array if getattr(annotation, "array_type", Tensor) is np.ndarray else _tensor(array)
+    if name in dataset.attrs and origin is not tuple and not _is_noun(annotation):
+        return _restored(dataset.attrs[name], annotation)
+    if origin is tuple and name in dataset.attrs:
+        part = get_args(annotation)[0]
+        if _is_noun(part):
+            numbers = range(dataset.attrs[name])
+            return tuple(_decode_noun(part, f"{name}.{number}.", dataset) for number in numbers)
+        return _restored(dataset.attrs[name], annotation)
+    below = list(_names_below(f"{name}.", dataset))
+    if optional and not below:
+        return None
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
+        start = len(name) + 1
+        return {key[start:]: _tensor(np.array(dataset.variables[key])) for key in below}
+    if below and _is_noun(annotation):
+        return _decode_noun(annotation, f"{name}.", dataset)
+    raise StoreError(f"store: `{name}` is missing.")
+
+
+def _names_below(prefix: str, dataset: xr.Dataset) -> Iterator[str]:
+    names = (*dataset.variables, *dataset.attrs)
+    return (str(name) for name in names if str(name).startswith(prefix))
+
+
+def _part(dataset: xr.Dataset, prefix: str) -> xr.Dataset:
+    """The variables below a prefix, under the rest of their names."""
+    names = [n for n in dataset.variables if str(n).startswith(prefix)]
+    return xr.Dataset({str(n)[len(prefix) :]: dataset.variables[n] for n in names})
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array)
+
+
+def _restored(value: Any, annotation: Any) -> Any:
+    """A plain value as the annotation wants it: settings, tuples, infinities."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation.model_validate_json(value)
+    if isinstance(value, list):
+        parts = get_args(annotation) or (Any,)
+        part = [parts[0]] * len(value) if Ellipsis in parts or len(parts) != len(value) else parts
+        return tuple(_restored(each, kind) for each, kind in zip(value, part, strict=True))
+    if isinstance(value, dict):
+        part = (get_args(annotation) or (str, Any))[1]
+        return {key: _restored(each, part) for key, each in value.items()}
+    is_number = annotation is float or (_is_union(annotation) and float in get_args(annotation))
+    return _NON_FINITE.get(value, value) if is_number and isinstance(value, str) else value
+
+
+def text_codes(axis: str, words: tuple[str, ...]) -> xr.Variable:
+    """Words as CF flags: integer codes with their meanings, readable by any Zarr reader."""
+    meanings = sorted(set(words))
+    codes = np.array([meanings.index(word) for word in words], dtype=np.int32)
+    return xr.Variable((axis,), codes, {"units": "1", "flag_meanings": meanings})
+
+
+def text_from(variable: xr.Variable) -> tuple[str, ...]:
+    """The words stored by `text_codes`."""
+    return tuple(variable.attrs["flag_meanings"][code] for code in np.asarray(variable))

@@ -1,0 +1,49 @@
+"""What a noun says once about its store: schema, version and stage, and the unit of each field.
+
+Axes are in the annotations already: `Float[Tensor, "substrate measurement"]`. The Zarr store
+follows from both (`spinmesh.io.codec`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+Noun = TypeVar("Noun")
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Name and version of a store's layout, and the stage to rerun where it has moved on."""
+
+    name: str
+    version: int
+    stage: str
+
+
+def store(name: str, version: int, stage: str) -> Callable[[type[Noun]], type[Noun]]:
+    """Make a dataclass storable; raise `version` when its fields change."""
+
+    def mark(noun: type[Noun]) -> type[Noun]:
+        noun.__store__ = Schema(name, version, stage)  # type: ignore[attr-defined]
+        return noun
+
+    return mark
+
+
+def schema_of(noun: type) -> Schema | None:
+    """What `store` declared for a class or a class it inherits from; None without."""
+    return getattr(noun, "__store__", None)
+
+
+def quantity(
+    units: str = "1", *, axis: str | None = None, finite: bool = False, **default: Any
+) -> Any:
+    """A field of a noun with its unit; a field that is declared otherwise has the unit 1.
+
+    `axis` names the axis of a tuple of words, which is stored as an array of codes. With `finite`
+    a value that is NaN or infinite is refused when it would be written. `default` is passed to
+    `dataclasses.field`.
+    """
+    return field(metadata={"units": units, "axis": axis, "finite": finite}, **default)
