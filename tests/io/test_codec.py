@@ -16,11 +16,11 @@ from spinmesh.errors import StoreError
 from spinmesh.io import load, save
 from spinmesh.io.codec import encode
 from spinmesh.sequence import Acquisition
-from spinmesh.settings.section import Section
+from spinmesh.settings.setting import Setting
 from spinmesh.stored import quantity, store
 
 
-class Width(Section):
+class Width(Setting):
     """A setting."""
 
     width_um: float = 1.0
