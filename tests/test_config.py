@@ -203,12 +203,13 @@ def test_tissue_section_builds_the_tissue() -> None:
 def test_stated_defaults_are_those_of_the_package() -> None:
     """A run without a key does what a call without that argument does."""
     from spinmesh.bloch_torrey import Basis
+    from spinmesh.bundles import BundleSpec, ImageSpec
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
     from spinmesh.phantom import FieldSpec, Filling
     from spinmesh.settings.phantom import CROSSING, FibreField, FillingSection
     from spinmesh.settings.reconstruct import ShapeModelSection
     from spinmesh.settings.synthesise import Bundles, Images, Samples, ScoreModelSection
-    from spinmesh.synthesis import BundleSpec, ImageSpec, SampleSpec, ScoreSpec
+    from spinmesh.synthesis import SampleSpec, ScoreSpec
 
     assert BasisSection().spec() == Basis()
     assert ShapeModelSection().spec() == ShapeModelSpec()

@@ -92,7 +92,7 @@ FIGURES = {
         ("inversion/metrics.py", {"reconstruct"}),
         ("io/reconstructions.py", {"reconstruct"}),
         ("synthesis/__init__.py", {"synthesise"}),
-        ("synthesis/images.py", {"synthesise"}),
+        ("images/packing.py", {"synthesise"}),
         ("synthesis/training.py", {"synthesise"}),
         ("mesh/template.py", {"mesh"}),
         ("mesh/solids.py", {"mesh"}),

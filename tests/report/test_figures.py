@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from spinmesh.images import Calibration
 from spinmesh.inversion import Gaussian, ShapeModelSpec, profile, train_shape_model
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import (
@@ -26,7 +27,7 @@ from spinmesh.report import (
 )
 from spinmesh.report.reconstruction import aligned, radius_spread
 from spinmesh.report.style import picture
-from spinmesh.synthesis import Calibration, Drawn, PointDraws, score_models
+from spinmesh.synthesis import Drawn, PointDraws, score_models
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError, ReductionError, StoreError
 from spinmesh.io.store import load, save
 from spinmesh.synthesis import (
     Denoising,
     Features,
     ImageMean,
-    ImageSet,
     Runtime,
     SampleSpec,
     Scalings,

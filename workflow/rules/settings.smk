@@ -59,10 +59,10 @@ CODE = {
         "spinmesh.settings.reconstruct",
         "spinmesh.settings.physics",
     ),
-    "synthesise": ("spinmesh.synthesis", "spinmesh.io.images"),
+    "synthesise": ("spinmesh.images", "spinmesh.synthesis", "spinmesh.io.images"),
     "scores": ("spinmesh.synthesis", "spinmesh.io.drawn", "spinmesh.settings.score_comparison"),
-    "conditional": ("spinmesh.synthesis", "spinmesh.io.draws", "spinmesh.settings.synthesise"),
-    "bundles": ("spinmesh.synthesis.bundles", "spinmesh.io.images", "spinmesh.settings.synthesise"),
+    "conditional": ("spinmesh.images", "spinmesh.io.draws", "spinmesh.settings.synthesise"),
+    "bundles": ("spinmesh.bundles", "spinmesh.io.images", "spinmesh.settings.synthesise"),
     "phantom": (
         "spinmesh.phantom",
         "spinmesh.io.phantoms",

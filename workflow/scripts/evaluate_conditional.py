@@ -1,11 +1,13 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh.bundles import ImageSet
+from spinmesh.images import evaluate_conditional
 from spinmesh.io import load, save
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings.synthesise import Conditional
-from spinmesh.synthesis import ImageSet, ScoreModel, evaluate_conditional
+from spinmesh.synthesis import ScoreModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,9 +1,9 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh.bundles import ImageSet, joined_images
 from spinmesh.io import load, save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.synthesis import ImageSet, joined_images
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

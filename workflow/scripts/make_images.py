@@ -1,12 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.bloch_torrey import Signals
+from spinmesh.images import pack_cross_sections
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings.synthesise import Images
-from spinmesh.synthesis import pack_cross_sections
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,11 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh.bundles import ImageSet
 from spinmesh.io import load
 from spinmesh.io.drawn import load_all
 from spinmesh.io.tables import read_rows
 from spinmesh.progress import log_to
 from spinmesh.report import plot_gallery, plot_models, plot_points
-from spinmesh.synthesis import Drawn, ImageSet, PointDraws
+from spinmesh.synthesis import Drawn, PointDraws
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

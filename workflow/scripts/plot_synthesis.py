@@ -1,9 +1,10 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh.bundles import ImageSet
 from spinmesh.io import load
 from spinmesh.progress import log_to
 from spinmesh.report import plot_synthesis
-from spinmesh.synthesis import ImageSet, ScoreModel, Synthesis
+from spinmesh.synthesis import ScoreModel, Synthesis
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,10 +1,10 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh.bundles import simulate_bundles
 from spinmesh.io import save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Bundles, Images
-from spinmesh.synthesis import simulate_bundles
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

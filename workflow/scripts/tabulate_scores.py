@@ -1,10 +1,10 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh.bundles import ImageSet
 from spinmesh.io import load
 from spinmesh.io.drawn import load_all
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
-from spinmesh.synthesis import ImageSet
 from spinmesh.synthesis.comparison import Drawn, score_models, summarise_models
 from spinmesh.synthesis.point_sets import PointDraws, score_all_points, summarise_points
 

@@ -1,7 +1,6 @@
 """The Bloch-Torrey signal."""
 
 from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Basis, Reduction, reduce_mesh
-from spinmesh.bloch_torrey.plane import plane_attenuation
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
     MOST_DENSE_ON_CPU,
@@ -21,7 +20,6 @@ __all__ = [
     "Signals",
     "check_device",
     "interleave",
-    "plane_attenuation",
     "reduce_mesh",
     "signals_of",
     "simulate",

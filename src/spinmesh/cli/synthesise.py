@@ -12,8 +12,8 @@ from spinmesh.cli import measured
 from spinmesh.errors import ConfigError
 
 if TYPE_CHECKING:
+    from spinmesh.images import Draws
     from spinmesh.inversion import Target
-    from spinmesh.synthesis import Draws
 
 
 def synthesise(
@@ -47,14 +47,9 @@ def synthesise(
     """
     # Everything a user can get wrong is looked at before the first second of compute.
     measured.refuse_full(out, force)
+    from spinmesh.images import draw_posterior, known_protocol
     from spinmesh.io import load
-    from spinmesh.synthesis import (
-        SampleSpec,
-        ScoreModel,
-        draw_posterior,
-        known_protocol,
-        quick_sampler,
-    )
+    from spinmesh.synthesis import SampleSpec, ScoreModel, quick_sampler
 
     trained = load(ScoreModel, model)
     spec = SampleSpec(quick_sampler(trained.sde), steps, count, guidance)

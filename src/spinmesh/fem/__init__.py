@@ -10,7 +10,6 @@ from spinmesh.fem.assembly import (
     jumps,
 )
 from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass, face_shapes
-from spinmesh.fem.plane import PlaneMatrices, assemble_plane
 from spinmesh.fem.space import Space, function_space
 
 __all__ = [
@@ -18,10 +17,8 @@ __all__ = [
     "ElementMatrices",
     "Matrices",
     "Pattern",
-    "PlaneMatrices",
     "Space",
     "assemble",
-    "assemble_plane",
     "cell_matrices",
     "check_tissue",
     "element_matrices",

@@ -6,10 +6,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from spinmesh.bundles.axons import STATISTICS, UNITS
+from spinmesh.images import Calibration, Draws
 from spinmesh.io.images import PIXELS, protocol_from, protocol_parts, tensor, variable
 from spinmesh.io.store import Codec
-from spinmesh.synthesis import Calibration, Draws
-from spinmesh.synthesis.axons import STATISTICS, UNITS
 
 # What is known of draws for a signal only, and the dimensions.
 _GIVEN_A_SIGNAL = {

@@ -12,19 +12,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from spinmesh.bundles import ImageSet, Protocol
 from spinmesh.io.codec import text_codes, text_from
 from spinmesh.io.sequences import acquisition_from, acquisition_variables
 from spinmesh.io.store import Codec
-from spinmesh.synthesis import (
-    Features,
-    ImageMean,
-    ImageSet,
-    Protocol,
-    Scalings,
-    ScoreModel,
-    ScoreSpec,
-    Synthesis,
-)
+from spinmesh.synthesis import Features, ImageMean, Scalings, ScoreModel, ScoreSpec, Synthesis
 
 PIXELS = ("image", "pixel_y", "pixel_x")
 # Weights keep their names inside the store behind this prefix.

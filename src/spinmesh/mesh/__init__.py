@@ -12,8 +12,6 @@ from spinmesh.mesh.families import (
     single_substrate,
 )
 from spinmesh.mesh.orientation import oriented
-from spinmesh.mesh.packing import Disks, gamma_radii, pack_disks
-from spinmesh.mesh.plane import PeriodicPlane, mesh_plane
 from spinmesh.mesh.published import (
     distinct_counts,
     further_parameters,
@@ -37,8 +35,6 @@ __all__ = [
     "PARAMETER_TABLE",
     "TET_EDGES",
     "TET_FACES",
-    "Disks",
-    "PeriodicPlane",
     "Substrates",
     "SweptDisk",
     "TetMesh",
@@ -48,13 +44,10 @@ __all__ = [
     "deform",
     "distinct_counts",
     "further_parameters",
-    "gamma_radii",
     "jacobian_determinants",
-    "mesh_plane",
     "nested_cylinder",
     "neutral_parameters",
     "oriented",
-    "pack_disks",
     "published_substrates",
     "rotation_matrix",
     "sample_substrates",

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from spinmesh.images import Calibration, Draws
+from spinmesh.images.conditional import ABC, MODEL, PRIOR, TRUE_IMAGES
 from spinmesh.report.style import BLUE, GREEN, GREY, INK, ORANGE, blank, picture, scale_bar
 from spinmesh.report.synthesis import GAP, TISSUE
-from spinmesh.synthesis import Calibration, Draws
-from spinmesh.synthesis.conditional import ABC, MODEL, PRIOR, TRUE_IMAGES
 
 NAMES = {
     "volume_fraction": "volume fraction",

@@ -12,16 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from spinmesh.bundles import ImageSet
 from spinmesh.report.style import BLUE, COLOURS, GREY, INK, VERMILLION, blank, picture
 from spinmesh.report.synthesis import draw_grid
-from spinmesh.synthesis import (
-    Drawn,
-    ImageSet,
-    PointDraws,
-    radial_spectrum,
-    reference,
-    two_point,
-)
+from spinmesh.synthesis import Drawn, PointDraws, radial_spectrum, reference, two_point
 
 Row = dict[str, str | float]
 TITLES = {

@@ -11,6 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from spinmesh.bundles import ImageSet
 from spinmesh.report.style import (
     BLUE,
     GREEN,
@@ -21,7 +22,7 @@ from spinmesh.report.style import (
     picture,
     scale_bar,
 )  # fmt: skip
-from spinmesh.synthesis import ImageSet, ScoreModel, Synthesis
+from spinmesh.synthesis import ScoreModel, Synthesis
 
 SIDE = 5  # images along each side of a grid
 GAP = 2  # pixels between them

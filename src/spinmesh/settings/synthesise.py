@@ -10,8 +10,10 @@ from spinmesh.settings.mesh import Range
 from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
+    from spinmesh.bundles import BundleSpec, ImageSpec
+    from spinmesh.images import ConditionalSpec
     from spinmesh.sequence import Acquisition
-    from spinmesh.synthesis import BundleSpec, ConditionalSpec, ImageSpec, SampleSpec, ScoreSpec
+    from spinmesh.synthesis import SampleSpec, ScoreSpec
 
 
 class Images(Setting):
@@ -31,8 +33,8 @@ class Images(Setting):
     """Attempts to fill one image."""
 
     def spec(self) -> ImageSpec:
-        """What `spinmesh.synthesis.pack_cross_sections` asks for."""
-        from spinmesh.synthesis import ImageSpec
+        """What `spinmesh.images.pack_cross_sections` asks for."""
+        from spinmesh.bundles import ImageSpec
 
         values = self.model_dump()
         return ImageSpec(field_of_view=values.pop("field_of_view_um"), **values)
@@ -63,8 +65,8 @@ class Bundles(Setting):
     """Jobs the images are divided among."""
 
     def spec(self, images: Images) -> BundleSpec:
-        """What `spinmesh.synthesis.simulate_bundles` asks for."""
-        from spinmesh.synthesis import BundleSpec
+        """What `spinmesh.bundles.simulate_bundles` asks for."""
+        from spinmesh.bundles import BundleSpec
 
         return BundleSpec(
             images.spec(),
@@ -78,7 +80,7 @@ class Bundles(Setting):
 
     def acquisition(self) -> Acquisition:
         """The measurements in the order of the images' features."""
-        from spinmesh.synthesis import bundle_acquisition
+        from spinmesh.bundles import bundle_acquisition
         from spinmesh.units import b_from_s_per_mm2
 
         b = tuple(b_from_s_per_mm2(value) for value in self.b_s_per_mm2)
@@ -169,8 +171,8 @@ class Conditional(Setting):
     """As in `samples`."""
 
     def spec(self) -> ConditionalSpec:
-        """What `spinmesh.synthesis.evaluate_conditional` asks for."""
-        from spinmesh.synthesis import ConditionalSpec
+        """What `spinmesh.images.evaluate_conditional` asks for."""
+        from spinmesh.images import ConditionalSpec
 
         return ConditionalSpec(**self.model_dump())
 

@@ -1,12 +1,5 @@
 """Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
 
-from spinmesh.synthesis.axons import Axons, find_axons, image_statistics, resimulate
-from spinmesh.synthesis.bundles import (
-    BundleSpec,
-    bundle_acquisition,
-    joined_images,
-    simulate_bundles,
-)
 from spinmesh.synthesis.chains import (
     bismut_chain,
     forward_chain,
@@ -21,7 +14,6 @@ from spinmesh.synthesis.comparison import (
     score_models,
     summarise_models,
 )
-from spinmesh.synthesis.conditional import Calibration, ConditionalSpec, evaluate_conditional
 from spinmesh.synthesis.evaluation import (
     Synthesis,
     compare,
@@ -33,7 +25,6 @@ from spinmesh.synthesis.evaluation import (
 from spinmesh.synthesis.features import Features
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.image_mean import ImageMean
-from spinmesh.synthesis.images import ImageSet, ImageSpec, pack_cross_sections
 from spinmesh.synthesis.likelihood import log_likelihood
 from spinmesh.synthesis.malliavin import (
     ElementwiseWeight,
@@ -62,8 +53,6 @@ from spinmesh.synthesis.point_sets import (
     score_points,
     summarise_points,
 )
-from spinmesh.synthesis.posterior import Draws, draw_posterior, known_protocol
-from spinmesh.synthesis.protocol import Protocol
 from spinmesh.synthesis.sampling import (
     SampleSpec,
     dpm_solver_2m,
@@ -96,25 +85,18 @@ __all__ = [
     "VE",
     "VP",
     "AllenCahn",
-    "Axons",
-    "BundleSpec",
-    "Calibration",
     "ChainSDE",
-    "ConditionalSpec",
     "CoupledDrift",
     "Denoiser",
     "Denoising",
     "DoubleWell",
     "Drawn",
-    "Draws",
     "ElementwiseWeight",
     "Features",
     "FitSpec",
     "Fitted",
     "FractionalVP",
     "ImageMean",
-    "ImageSet",
-    "ImageSpec",
     "LinearSDE",
     "MatrixWeight",
     "MeanWeight",
@@ -123,7 +105,6 @@ __all__ = [
     "PointDraws",
     "PointSpec",
     "Problem",
-    "Protocol",
     "Runtime",
     "SampleSpec",
     "Scalings",
@@ -137,30 +118,22 @@ __all__ = [
     "WeightRegression",
     "bismut_chain",
     "bismut_step",
-    "bundle_acquisition",
     "compare",
     "dpm_solver_2m",
     "draw_images",
     "draw_model",
     "draw_points",
-    "draw_posterior",
     "euler_maruyama",
-    "evaluate_conditional",
     "exponential",
-    "find_axons",
     "fit",
     "forward_chain",
     "guided",
     "heun",
-    "image_statistics",
-    "joined_images",
-    "known_protocol",
     "linear_weight",
     "local_gains",
     "log_likelihood",
     "make_sde",
     "noise_levels",
-    "pack_cross_sections",
     "pilot_gain",
     "pilot_gains",
     "probability_flow",
@@ -169,13 +142,11 @@ __all__ = [
     "radial_spectrum",
     "rational_drift",
     "reference",
-    "resimulate",
     "reverse_fractional",
     "score_all_points",
     "score_models",
     "score_points",
     "seeded_unet",
-    "simulate_bundles",
     "simulate_weight",
     "sliced_w2",
     "splitting",

@@ -9,6 +9,7 @@ from statistics import mean
 
 import torch
 
+from spinmesh.bundles.images import ImageSet
 from spinmesh.errors import ConfigError
 from spinmesh.synthesis.evaluation import (
     Images,
@@ -17,7 +18,6 @@ from spinmesh.synthesis.evaluation import (
     nearest_distance,
     two_point_error,
 )
-from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
 

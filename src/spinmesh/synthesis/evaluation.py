@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spinmesh.bundles.images import ImageSet
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.protocol import Protocol
 
 # Noisy signals from which the covariance of the noise is taken, at least.
 ENOUGH = 4000

@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from spinmesh.bundles.images import ImageSet
+from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.synthesis.features import Features, learn_features
 from spinmesh.synthesis.image_mean import ImageMean, learn_image_mean
-from spinmesh.synthesis.images import ImageSet
 from spinmesh.synthesis.network import UNet, seeded_unet
 from spinmesh.synthesis.nonlinear import make_sde
-from spinmesh.synthesis.protocol import Protocol
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings, within_range
 from spinmesh.synthesis.sde import CLOSED, DENOISER, ChainSDE, LinearSDE
 from spinmesh.synthesis.targets import (

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spinmesh.bundles.axons import STATISTICS, image_statistics, misfit, resimulate
+from spinmesh.bundles.images import ImageSet
+from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.axons import STATISTICS, image_statistics, misfit, resimulate
-from spinmesh.synthesis.images import ImageSet
+from spinmesh.images.posterior import LEVELS, central_interval, known_protocol
 from spinmesh.synthesis.model import ScoreModel
-from spinmesh.synthesis.posterior import LEVELS, central_interval, known_protocol
-from spinmesh.synthesis.protocol import Protocol
 from spinmesh.synthesis.sampling import SampleSpec, draw_images, quick_sampler
 
 MODEL, ABC, PRIOR = "model", "nearest-signal ABC", "prior"

@@ -4,19 +4,11 @@ import pytest
 import torch
 
 from spinmesh.bloch_torrey import Signals
+from spinmesh.bundles import BundleSpec, ImageSet, ImageSpec, bundle_acquisition, simulate_bundles
+from spinmesh.images import pack_cross_sections
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
-from spinmesh.synthesis import (
-    BundleSpec,
-    ImageSet,
-    ImageSpec,
-    ScoreModel,
-    ScoreSpec,
-    bundle_acquisition,
-    pack_cross_sections,
-    simulate_bundles,
-    train_score,
-)
+from spinmesh.synthesis import ScoreModel, ScoreSpec, train_score
 
 
 @pytest.fixture(scope="session")

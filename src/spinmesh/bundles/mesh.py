@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.spatial import Delaunay
 
+from spinmesh.bundles.packing import Disks
 from spinmesh.errors import MeshError
-from spinmesh.mesh.packing import Disks
 
 # Sides of a triangle by their corners; mid-side nodes 3, 4, 5 follow this order.
 SIDES = np.array([[0, 1], [1, 2], [2, 0]])

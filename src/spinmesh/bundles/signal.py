@@ -9,8 +9,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
+from spinmesh.bundles.fem import PlaneMatrices
 from spinmesh.errors import SequenceError
-from spinmesh.fem import PlaneMatrices
 from spinmesh.reduction import factorise
 from spinmesh.sequence import PGSE, Acquisition
 from spinmesh.units import GAMMA

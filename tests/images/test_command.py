@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from spinmesh import cli
+from spinmesh.images import Draws
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import write_fsl
-from spinmesh.synthesis import Draws, Features, ScoreModel
+from spinmesh.synthesis import Features, ScoreModel
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def deaf_model(folder: Path) -> None:
 def test_wrong_input_is_refused_before_any_compute(
     folder, monkeypatch, capsys, change, words, says
 ):
-    monkeypatch.setattr("spinmesh.synthesis.posterior.draw_images", None)
+    monkeypatch.setattr("spinmesh.images.posterior.draw_images", None)
     if change is not None:
         change(folder)
     assert run(monkeypatch, *words) == 1

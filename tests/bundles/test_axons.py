@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.errors import ConfigError, MeshError
-from spinmesh.mesh import Disks
-from spinmesh.synthesis import (
+from spinmesh.bundles import (
     Axons,
     BundleSpec,
+    Disks,
     ImageSpec,
     Protocol,
     bundle_acquisition,
     find_axons,
     resimulate,
 )
-from spinmesh.synthesis.axons import misfit
-from spinmesh.synthesis.bundles import (
+from spinmesh.bundles.axons import misfit
+from spinmesh.bundles.simulation import (
     bundle_attenuation,
     cylinder_table,
     packed_bundle,
     rasterised,
 )
+from spinmesh.errors import ConfigError, MeshError
 
 PROTOCOL = Protocol(bundle_acquisition((5.0,), 10.0, (20.0,)), 50.0, 2.0, 0.8)
 

@@ -11,16 +11,11 @@ from numpy import ndarray
 from scipy import ndimage
 from torch import Tensor
 
+from spinmesh.bundles.packing import Disks
+from spinmesh.bundles.protocol import Protocol
+from spinmesh.bundles.simulation import WIDEST, bundle_attenuation, cylinder_table, rasterised
 from spinmesh.errors import ConfigError, MeshError
-from spinmesh.mesh import Disks
 from spinmesh.progress import progress
-from spinmesh.synthesis.bundles import (
-    WIDEST,
-    bundle_attenuation,
-    cylinder_table,
-    rasterised,
-)
-from spinmesh.synthesis.protocol import Protocol
 
 # Fine cells along a pixel. With 3 the effective radius of true images is found to 0.006 um and
 # their surface to 1 %, with 2 to 0.015 um and 2 % (docs/synthesis.md).

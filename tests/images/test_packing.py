@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from spinmesh.bloch_torrey import simulate_substrates
+from spinmesh.bundles import ImageSpec
 from spinmesh.errors import ConfigError
+from spinmesh.images import pack_cross_sections, packing
+from spinmesh.images.cross_sections import coverage, enclosed_area, outer_faces, outline, rotated
 from spinmesh.mesh import SweptDisk, TetMesh, corner_volumes, sample_substrates, swept_disk
-from spinmesh.synthesis import ImageSpec, images, pack_cross_sections
-from spinmesh.synthesis.cross_sections import coverage, enclosed_area, outer_faces, outline, rotated
 from spinmesh.tissue import Tissue
 
 SMALL = ImageSpec(count=8, pixels=16, field_of_view=12.0, held_out_fraction=0.25)
@@ -88,7 +89,7 @@ def test_free_positions_are_those_without_a_shared_cell():
     rng = np.random.default_rng(1)
     grid = (rng.random((12, 12)) > 0.9).astype(float)
     shape = (rng.random((3, 4)) > 0.3).astype(float)
-    free = images.free_positions(grid, shape)
+    free = packing.free_positions(grid, shape)
     for row in range(12):
         for column in range(12):
             window = np.roll(grid, (-row, -column), (0, 1))[:3, :4]
@@ -106,23 +107,23 @@ def test_images_hold_their_exact_volume_fraction(image_set):
 
 def test_no_cell_holds_two_axons(table, monkeypatch):
     """Coverage above one would mean overlap; the fine grid is seen before it is averaged."""
-    monkeypatch.setattr(images, "SUPERSAMPLING", 1)
-    cutter, rng = images._Cutter(table), np.random.default_rng(2)
+    monkeypatch.setattr(packing, "SUPERSAMPLING", 1)
+    cutter, rng = packing._Cutter(table), np.random.default_rng(2)
     for _ in range(10):
-        picture, _, members = images._pack(cutter, np.arange(12), replace(SMALL, pixels=64), rng)
+        picture, _, members = packing._pack(cutter, np.arange(12), replace(SMALL, pixels=64), rng)
         assert len(members) > 1 and picture.max() <= 1 + 1e-9
 
 
 def test_held_out_substrates_stay_out_of_train_images(table, signals, monkeypatch):
     seen: dict[str, set[int]] = {"train": set(), "test": set()}
-    original = images._pack
+    original = packing._pack
 
     def spy(cutter, pool, spec, rng):
         packed = original(cutter, pool, spec, rng)
         seen["train" if table.split[pool[0]] == "train" else "test"] |= set(packed[2])
         return packed
 
-    monkeypatch.setattr(images, "_pack", spy)
+    monkeypatch.setattr(packing, "_pack", spy)
     result = pack_cross_sections(table, signals, replace(SMALL, count=40), seed=1)
     assert result.split.count("test") == 10
     assert {table.split[i] for i in seen["train"]} == {"train"}
@@ -130,7 +131,7 @@ def test_held_out_substrates_stay_out_of_train_images(table, signals, monkeypatc
 
 
 def test_the_condition_is_the_volume_weighted_log_attenuation(table, signals, monkeypatch):
-    monkeypatch.setattr(images, "_pack", lambda *_: (np.zeros((16, 16)), 0.3, [1, 4, 4]))
+    monkeypatch.setattr(packing, "_pack", lambda *_: (np.zeros((16, 16)), 0.3, [1, 4, 4]))
     condition = pack_cross_sections(table, signals, SMALL, seed=1).condition[0].double()
     weight = signals.unweighted[[1, 4, 4], 0]
     mean = (weight[:, None] * signals.attenuation[[1, 4, 4]]).sum(0) / weight.sum()

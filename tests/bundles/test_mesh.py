@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
+from spinmesh.bundles import Disks, assemble_plane, gamma_radii, mesh_plane, pack_disks
 from spinmesh.errors import MeshError
-from spinmesh.fem import assemble_plane
-from spinmesh.mesh import Disks, gamma_radii, mesh_plane, pack_disks
 
 
 def packing(seed: int = 0, fraction: float = 0.5, cell: float = 12.0) -> Disks:

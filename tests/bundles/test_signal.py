@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from spinmesh.analytic import cylinder, free
-from spinmesh.bloch_torrey import Basis, plane_attenuation, simulate_mesh
+from spinmesh.bloch_torrey import Basis, simulate_mesh
+from spinmesh.bundles import Disks, assemble_plane, mesh_plane, plane_attenuation
 from spinmesh.errors import SequenceError
-from spinmesh.fem import assemble_plane
-from spinmesh.mesh import Disks, TetMesh, mesh_plane
+from spinmesh.mesh import TetMesh
 from spinmesh.mesh.template import prisms_to_tets, turned_positive, with_mid_edge_nodes
 from spinmesh.sequence import PGSE, Acquisition, CosineOGSE
 from spinmesh.tissue import Tissue

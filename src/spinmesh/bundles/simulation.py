@@ -15,14 +15,15 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.analytic import cylinder
-from spinmesh.bloch_torrey import plane_attenuation
+from spinmesh.bundles.fem import assemble_plane
+from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, ImageSpec
+from spinmesh.bundles.mesh import mesh_plane
+from spinmesh.bundles.packing import Disks, gamma_radii, pack_disks
+from spinmesh.bundles.protocol import Protocol
+from spinmesh.bundles.signal import plane_attenuation
 from spinmesh.errors import ConfigError
-from spinmesh.fem import assemble_plane
-from spinmesh.mesh import Disks, gamma_radii, mesh_plane, pack_disks
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
-from spinmesh.synthesis.images import SUPERSAMPLING, ImageSet, ImageSpec
-from spinmesh.synthesis.protocol import Protocol
 
 # Radii at which the exact signal is computed; between them a polynomial, exact to 1e-8.
 RADII = 32

@@ -7,26 +7,27 @@ import pytest
 import torch
 
 from spinmesh.analytic import cylinder
-from spinmesh.bloch_torrey import plane_attenuation
-from spinmesh.errors import ConfigError
-from spinmesh.fem import assemble_plane
-from spinmesh.io import load, save
-from spinmesh.mesh import Disks, mesh_plane
-from spinmesh.synthesis import (
+from spinmesh.bundles import (
     BundleSpec,
+    Disks,
     ImageSet,
     ImageSpec,
     Protocol,
+    assemble_plane,
     bundle_acquisition,
     joined_images,
+    mesh_plane,
+    plane_attenuation,
     simulate_bundles,
 )
-from spinmesh.synthesis.bundles import (
+from spinmesh.bundles.simulation import (
     bundle_attenuation,
     cylinder_table,
     packed_bundle,
     rasterised,
 )
+from spinmesh.errors import ConfigError
+from spinmesh.io import load, save
 
 ACQUISITION = bundle_acquisition((1.0, 5.0), 10.0, (20.0,))
 SPEC = BundleSpec(

@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from spinmesh.bundles.axons import STATISTICS, UNITS, image_statistics, misfit, resimulate
+from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.axons import STATISTICS, UNITS, image_statistics, misfit, resimulate
 from spinmesh.synthesis.model import ScoreModel
-from spinmesh.synthesis.protocol import Protocol
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
 # Parts of the posterior inside the central intervals that are reported.

@@ -15,9 +15,8 @@ import scipy.sparse as sp
 from jaxtyping import Float
 from numpy import ndarray
 
+from spinmesh.bundles.mesh import PeriodicPlane, triangle_shapes
 from spinmesh.errors import MeshError
-from spinmesh.mesh import PeriodicPlane
-from spinmesh.mesh.plane import triangle_shapes
 
 # Dunavant's six-point rule on the triangle, exact for degree 4: the mass of straight triangles.
 _A, _B = 0.445948490915965, 0.091576213509771

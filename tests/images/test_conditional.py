@@ -7,27 +7,21 @@ import numpy as np
 import pytest
 import torch
 
+from spinmesh.bundles import ImageSet, Protocol, bundle_acquisition
 from spinmesh.errors import ConfigError, SequenceError, StoreError
-from spinmesh.io import load, save
-from spinmesh.synthesis import (
+from spinmesh.images import (
     Calibration,
     ConditionalSpec,
     Draws,
-    ImageSet,
-    Protocol,
-    Runtime,
-    SampleSpec,
-    ScoreModel,
-    ScoreSpec,
-    bundle_acquisition,
     draw_posterior,
     evaluate_conditional,
-    train_score,
 )
-from spinmesh.synthesis.conditional import ABC, MODEL, PRIOR, TRUE_IMAGES, crps, nearest_signals
+from spinmesh.images.conditional import ABC, MODEL, PRIOR, TRUE_IMAGES, crps, nearest_signals
+from spinmesh.images.posterior import central_interval
+from spinmesh.io import load, save
+from spinmesh.synthesis import Runtime, SampleSpec, ScoreModel, ScoreSpec, train_score
 from spinmesh.synthesis.features import learn_features
 from spinmesh.synthesis.model import Symmetry, image_supply
-from spinmesh.synthesis.posterior import central_interval
 
 FEW = ConditionalSpec(signals=3, samples=4, simulated=2, steps=4)
 
