@@ -1,6 +1,7 @@
 """The Bloch-Torrey signal."""
 
 from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Basis, Reduction, reduce_mesh
+from spinmesh.bloch_torrey.definition import matrix_formalism, pgse_signal
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
     MOST_DENSE_ON_CPU,
@@ -20,6 +21,8 @@ __all__ = [
     "Signals",
     "check_device",
     "interleave",
+    "matrix_formalism",
+    "pgse_signal",
     "reduce_mesh",
     "signals_of",
     "simulate",
