@@ -1,7 +1,7 @@
 """The simulator against its targets, side by side: `python benchmarks/simulator.py`.
 
 A row is a measured error, CPU seconds of one thread, and the target stated for it. The whole run
-takes less than ten minutes on a quiet machine and writes results/simulator.csv, simulator.md and
+takes less than ten minutes on a quiet machine and writes docs/results/simulator.csv, simulator.md and
 growth.png; `--case` and `--quick` only print, unless `--out` says where to write.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from simulator_cases import CASES, Settings, printed, write
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "docs/results"
 
 
 def arguments() -> argparse.Namespace:

@@ -60,7 +60,7 @@ def test_the_signal_of_a_picture_is_that_of_its_disks():
     truth = torch.stack([bundle_attenuation(d, PROTOCOL, table, 0) for d in disks])
     images = torch.stack([picture(d) for d in disks])
     found, error = resimulate(images, 20.0, PROTOCOL, seed=9)
-    # 2e-3 is what the mesh leaves (docs/synthesis.md), a tenth of the noise.
+    # 2e-3 is what the mesh leaves (docs/methods/synthesis.md), a tenth of the noise.
     torch.testing.assert_close(found, truth, rtol=0, atol=3e-3)
     # Circles explain 98 % of a true picture's variance of some 0.2.
     assert (error < 0.08).all()

@@ -76,7 +76,7 @@ def test_the_signal_is_the_sum_of_its_parts_by_area(table):
     for radius in disks.radii:
         exact = cylinder(ACQUISITION, float(radius), 2.0, (0.0, 0.0, 1.0))
         expected = expected + np.pi * radius**2 / disks.cell**2 * exact
-    # The default mesh of 0.8 um leaves up to 2e-3 (docs/synthesis.md).
+    # The default mesh of 0.8 um leaves up to 2e-3 (docs/methods/synthesis.md).
     torch.testing.assert_close(found, expected, rtol=0, atol=3e-3)
     # Along the axons everything is free.
     along = ACQUISITION.direction[:, 2] == 1

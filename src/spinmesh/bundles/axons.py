@@ -18,7 +18,7 @@ from spinmesh.errors import ConfigError, MeshError
 from spinmesh.progress import progress
 
 # Fine cells along a pixel. With 3 the effective radius of true images is found to 0.006 um and
-# their surface to 1 %, with 2 to 0.015 um and 2 % (docs/synthesis.md).
+# their surface to 1 %, with 2 to 0.015 um and 2 % (docs/methods/synthesis.md).
 FINE = 3
 # Pixels over which the distance to the edge is smoothed: more and small neighbours merge.
 SMOOTHING = 0.35

@@ -16,7 +16,7 @@ from spinmesh.sequence import PGSE, Acquisition
 from spinmesh.units import GAMMA
 
 # Images kept of the uniform state, at these parts of the strongest q of each direction. Measured on
-# a packing of 55 %, b to 5 ms/um^2: 2e-4 of S0 from the full system (docs/synthesis.md).
+# a packing of 55 %, b to 5 ms/um^2: 2e-4 of S0 from the full system (docs/methods/synthesis.md).
 POWERS, LEVELS = 3, (0.5, 1.0)
 # Parts of a pulse, each one fourth-order step: 1.3e-4 of S0 with 6, 6e-5 with 8.
 PARTS = 8

@@ -39,7 +39,7 @@ class BundleSpec:
 
     The mean radius of each image is drawn from `radius` (um); `variation` is the standard deviation
     over the mean. `mesh_size` (um) is that of triangles between axons: 0.8 leaves some 2e-3 of S0
-    (docs/synthesis.md). `snr` is that of the unweighted signal.
+    (docs/methods/synthesis.md). `snr` is that of the unweighted signal.
     """
 
     images: ImageSpec = field(default_factory=ImageSpec)

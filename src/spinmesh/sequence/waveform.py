@@ -29,7 +29,7 @@ _TO_NODE = np.linalg.solve(
 ).T
 
 # Pairs of steps on a piece where the profile is curved; a third of it where it is straight. With 8
-# the error is below 1e-6 of S0 on the cells of docs/sequences.md, section 4.
+# the error is below 1e-6 of S0 on the cells of docs/methods/sequences.md, section 4.
 PAIRS = 8
 # Levels and times closer than this fraction are one: far above rounding, far below 1e-10, the
 # propagation's tolerance.

@@ -3,7 +3,7 @@
 A model is judged by the sliced W2 from its points to fresh draws of the true law, and the floor is
 that of its train points to the same draws: the ratio is 1 for a model that knows what they know.
 A model that learned the train points exactly, drawn as few times as there are train points, would
-score up to 1.4 by chance alone (docs/scores.md), so `draws` exceeds `points`.
+score up to 1.4 by chance alone (docs/methods/scores.md), so `draws` exceeds `points`.
 """
 
 from __future__ import annotations
