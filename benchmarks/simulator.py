@@ -1,8 +1,8 @@
 """The simulator against its targets, side by side: `python benchmarks/simulator.py`.
 
 A row is a measured error, CPU seconds of one thread, and the target stated for it. The whole run
-takes less than ten minutes on a quiet machine and writes docs/results/simulator.csv, simulator.md and
-growth.png; `--case` and `--quick` only print, unless `--out` says where to write.
+takes less than ten minutes on a quiet machine and writes simulator.csv, simulator.md and growth.png
+into docs/results; `--case` and `--quick` only print, unless `--out` says where to write.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Does a change move a number? `python tests/golden/compare_runs.py OLD NEW`, two results/<run>/ folders.
+"""Does a change move a number? `python tests/golden/compare_runs.py OLD NEW`, of two runs.
+
+OLD and NEW are results/<run>/ folders.
 
 Every array of every store of OLD is looked for in the store of the same path in NEW, by its name's
 last part or, where names have moved, by its shape; the nearest one counts. Prints those that differ

@@ -1,4 +1,4 @@
-"""Camino schemes, and csv tables of free gradient waveforms (docs/methods/sequences.md, section 5)."""
+"""Camino schemes and csv tables of free gradient waveforms (docs/methods/sequences.md, part 5)."""
 
 from __future__ import annotations
 
