@@ -1,6 +1,6 @@
 # make run      sets itself up, then runs all four stages      CONFIG=config/config.yaml CORES=2
 # make phantom  a diffusion series of crossing bundles: NIfTI, bval, bvec
-# make paper    the published experiment (config/paper.yaml), its table and figures
+# make paper    the published experiment (experiments/remidi), its table and figures
 # make synthesis  score models compared (config/synthesis.yaml): tables and galleries
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
@@ -51,9 +51,9 @@ run: $(STAMP)
 phantom: $(STAMP)
 	@$(SNAKEMAKE) phantom
 
-paper: CONFIG = config/paper.yaml
+paper: CONFIG = experiments/remidi/config.yaml
 paper: $(STAMP)
-	@$(SNAKEMAKE) paper
+	@$(SNAKEMAKE) --snakefile experiments/remidi/Snakefile
 	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
 	    "$$(ls -t results/*/paper/table.csv | head -n 1)"
 
@@ -75,7 +75,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakefmt --check Snakefile workflow experiments
 	$(BIN)/snakemake --lint --configfile $(CONFIG)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
@@ -86,4 +86,4 @@ schema: $(STAMP)
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests experiments -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,10 +1,10 @@
-"""Write the acquisition files of the demo, test and paper configurations.
+"""Write the acquisition files of the demo and test configurations.
 
 Run from anywhere: `python config/make_acquisitions.py`. The files are committed; this script
 says where their numbers come from (sources in README.md beside it) and writes the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ def write(stem: Path, b: Sequence[float], bvecs: np.ndarray, delta_ms: Sequence[
 
 
 def shells(
-    stem: Path, b_of_delta: dict[int, tuple[int, ...]], directions: np.ndarray, zeros: bool
+    stem: Path, b_of_delta: Mapping[int, tuple[int, ...]], directions: np.ndarray, zeros: bool
 ) -> None:
     """For each Delta: one b = 0 if `zeros`, then every b along every direction."""
     b, bvecs, durations = [], [], []
@@ -58,9 +58,6 @@ if __name__ == "__main__":
     shells(HERE / "demo/tian2022", TIAN_2022, spread_directions(12, seed=2022), zeros=True)
     two_times = {19: (800, 4750), 49: (2300, 13500)}
     shells(HERE / "test/tiny", two_times, spread_directions(6, seed=6), zeros=True)
-    steps = tuple(range(0, 10_001, 500))
-    published = {duration: steps for duration in (10, 25, 50)}
-    shells(HERE / "paper/remidi", published, spread_directions(30, seed=30), zeros=False)
     clinical = spread_directions(24, seed=24)
     still, moving = np.zeros((3, 3)), np.concatenate([clinical, clinical])
     b = [0] * 3 + [1000] * 24 + [2000] * 24

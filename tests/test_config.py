@@ -21,7 +21,6 @@ from spinmesh.settings import (
 )
 from spinmesh.settings.mesh import RANGES, SHAPE_BOUNDS, internal_shape
 from spinmesh.settings.physics import BasisSection
-from spinmesh.settings.published_experiment import Experiment
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
@@ -293,12 +292,3 @@ def test_loading_a_configuration_does_not_load_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def test_no_job_of_the_experiment_is_empty() -> None:
-    """Three shapes of each family make three jobs; every job of an arm knows how many there are."""
-    jobs = Experiment(few=3, chunks=10).jobs()
-    assert "gauss_newton-snr50/9-of-10" in jobs
-    assert "adamw-snrinf/2-of-3" in jobs and "adamw-snrinf/3-of-10" not in jobs
-    assert "from_truth-snrinf/1-of-2" in Experiment(few=3, chunks=2).jobs()
-    assert len(jobs) == len(set(jobs))

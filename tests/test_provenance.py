@@ -66,14 +66,13 @@ def test_comments_docstrings_and_layout_do_not_count(source: Path) -> None:
 
 STAGES = {"mesh", "simulate", "target", "reconstruct", "synthesise"}
 # Asked for by name, on demand: their own stages and figures.
-ON_DEMAND = {"voxels", "bundles", "phantom", "held_out", "paper", "scores", "conditional"}
+ON_DEMAND = {"voxels", "bundles", "phantom", "scores", "conditional"}
 FIGURES = {
     "plot_meshes",
     "plot_signals",
     "plot_reconstruction",
     "plot_synthesis",
     "plot_phantom",
-    "plot_paper",
     "plot_scores",
     "plot_conditional",
 }
@@ -127,7 +126,7 @@ def test_a_statement_changes_the_stages_that_use_its_file(
             "synthesis/training.py",
             {"plot_synthesis", "plot_scores", "plot_conditional", "summarise"},
         ),
-        ("inversion/metrics.py", {"plot_reconstruction", "plot_paper"}),
+        ("inversion/metrics.py", {"plot_reconstruction"}),
     ],
 )
 def test_a_figure_follows_what_it_draws(source: Path, file: str, figures: set[str]) -> None:

@@ -16,7 +16,16 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "config", "src", "envs", "profiles", "pyproject.toml")
+PARTS = (
+    "Snakefile",
+    "workflow",
+    "config",
+    "experiments",
+    "src",
+    "envs",
+    "profiles",
+    "pyproject.toml",
+)
 TINY = "config/test/tiny.yaml"
 
 

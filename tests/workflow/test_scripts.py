@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+OF_EXPERIMENTS = sorted((ROOT / "experiments").glob("*/scripts/*.py"))
 RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 GLUE = (ast.Import, ast.ImportFrom, ast.AnnAssign, ast.Assign, ast.Expr)
 
@@ -36,7 +37,7 @@ def imports(tree: ast.Module) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", SCRIPTS + OF_EXPERIMENTS, ids=lambda path: path.stem)
 def test_script_is_glue(script: Path) -> None:
     text = script.read_text()
     assert len(text.splitlines()) < 25
@@ -52,7 +53,8 @@ def test_script_is_glue(script: Path) -> None:
             [n.name for n in node.names] if isinstance(node, ast.Import) else [node.module]
         )
     }
-    assert imported <= {"snakemake", "spinmesh"}
+    ours = {"spinmesh", "experiments"} if script in OF_EXPERIMENTS else {"spinmesh"}
+    assert imported <= {"snakemake", *ours}
 
 
 @pytest.mark.parametrize("name", sorted(RULES))

@@ -33,7 +33,6 @@ CODE = {
     "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes", "spinmesh.settings.mesh"),
     "simulate": (
         "spinmesh.bloch_torrey",
-        
         "spinmesh.io.acquisitions",
         "spinmesh.io.tables",
         "spinmesh.settings.physics",
@@ -70,14 +69,6 @@ CODE = {
         "spinmesh.settings.phantom",
         "spinmesh.settings.physics",
     ),
-    "held_out": ("spinmesh.inversion.experiment", "spinmesh.settings.physics"),
-    "paper": (
-        "spinmesh.inversion",
-        "spinmesh.io.estimates",
-        "spinmesh.io.scores",
-        "spinmesh.settings.published_experiment",
-    ),
-    "plot_paper": ("spinmesh.report.paper",),
     "plot_meshes": ("spinmesh.report.meshes",),
     "plot_signals": ("spinmesh.report.signals",),
     "plot_reconstruction": ("spinmesh.report.reconstruction",),
@@ -117,22 +108,20 @@ def bundles_only(path):
 
 
 # What each stage takes from the configuration, and through it all later ones.
-SAMPLED = part("mesh", "template", "families", "ranges", "split", "published", seed=CONFIG.seed)
+SAMPLED = part("mesh", "template", "families", "ranges", "split", seed=CONFIG.seed)
 TARGETED = part("mesh", "template", "target")
 USER = part("mesh", "user_mesh")
 FILLED = part("tissue") | part("acquisition")
 SIMULATED = FILLED | part("simulate", "basis", "shards", "device")
 TARGET_SIMULATED = FILLED | part("simulate", "target_basis", "snr", seed=CONFIG.seed)
-LEARNED = part("mesh", "template", "published", seed=CONFIG.seed) | {
-    "shape_model": CONFIG.reconstruct.shape_model.model_dump()
+LEARNED = {
+    "shape_model": CONFIG.reconstruct.shape_model.model_dump(),
+    "seed": CONFIG.seed,
 }
 RECONSTRUCTED = part("tissue") | {
     "reconstruct": CONFIG.reconstruct.model_dump(exclude={"shape_model", "signal"}),
     "seed": CONFIG.seed,
 }
-EXPERIMENT = CONFIG.experiment.model_dump()
-HELD_OUT = FILLED | {"experiment": {key: EXPERIMENT[key] for key in ("refine", "basis")}}
-COMPARED = LEARNED | {"shape_model": EXPERIMENT["compared_model"]}
 IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
 SCORED = {"score_model": CONFIG.synthesise.score_model.model_dump(), "seed": CONFIG.seed}
 DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}

@@ -5,7 +5,6 @@ from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Mesh
 from spinmesh.settings.reconstruct import ShapeModelSection
 
 snakemake: Snakemake
@@ -14,6 +13,5 @@ model = train_shape_model(
     load(Substrates, snakemake.input.substrates),
     ShapeModelSection(**snakemake.params.shape_model).spec(),
     snakemake.params.seed,
-    Mesh(**snakemake.params.mesh).further_parameters(snakemake.params.seed),
 )
 save(model, snakemake.output.model, Provenance(**snakemake.params.provenance))

@@ -1,8 +1,6 @@
 """From signal back to mesh: spectral shapes, a latent space, and Gauss-Newton in it."""
 
-from spinmesh.inversion.ablations import ablate
 from spinmesh.inversion.alignment import nearest_poses
-from spinmesh.inversion.baselines import descend, train_signal_network
 from spinmesh.inversion.calibration import Calibration, calibrate
 from spinmesh.inversion.credibility import Credibility, credibility
 from spinmesh.inversion.description import (
@@ -11,16 +9,6 @@ from spinmesh.inversion.description import (
     describe_posterior,
     posterior_shapes,
 )
-from spinmesh.inversion.estimates import (
-    GOALS,
-    PUBLISHED,
-    Estimates,
-    Score,
-    joined_scores,
-    score,
-    summarise_scores,
-)
-from spinmesh.inversion.experiment import Arm, Bench, estimate, simulate_held_out
 from spinmesh.inversion.gauss_newton import ReconstructionSpec
 from spinmesh.inversion.maps import VOXEL_NUMBERS, ShapeMaps, gather_voxels, reconstruct_voxels
 from spinmesh.inversion.metrics import (
@@ -45,15 +33,10 @@ from spinmesh.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
 
 __all__ = [
     "DESCRIPTION",
-    "GOALS",
     "HISTORY",
-    "PUBLISHED",
     "VOXEL_NUMBERS",
-    "Arm",
-    "Bench",
     "Calibration",
     "Credibility",
-    "Estimates",
     "Free",
     "Gaussian",
     "Grid",
@@ -62,26 +45,21 @@ __all__ = [
     "Reconstruction",
     "ReconstructionSpec",
     "Samples",
-    "Score",
     "ShapeMaps",
     "ShapeModel",
     "ShapeModelSpec",
     "SpectralBasis",
     "Target",
     "VoxelTargets",
-    "ablate",
     "add_rician",
     "aligned_chamfer_distance",
     "calibrate",
     "chamfer_distance",
     "compare_with_mean_shape",
     "credibility",
-    "descend",
     "describe",
     "describe_posterior",
-    "estimate",
     "gather_voxels",
-    "joined_scores",
     "modified_chamfer_distance",
     "nearest_poses",
     "nearest_training_shapes",
@@ -92,13 +70,9 @@ __all__ = [
     "refuse_other_protocol",
     "rician_mean",
     "rician_std",
-    "score",
     "shape_errors",
-    "simulate_held_out",
     "simulate_target",
     "spectral_basis",
-    "summarise_scores",
     "surface_distance",
     "train_shape_model",
-    "train_signal_network",
 ]

@@ -48,7 +48,6 @@ CODECS = {
     "ShapeModel": "spinmesh.io.reconstructions",
     "Reconstruction": "spinmesh.io.reconstructions",
     "ShapeMaps": "spinmesh.io.maps",
-    "Estimates": "spinmesh.io.estimates",
     "ImageSet": "spinmesh.io.images",
     "ScoreModel": "spinmesh.io.images",
     "Synthesis": "spinmesh.io.images",

@@ -12,11 +12,6 @@ from spinmesh.mesh.families import (
     single_substrate,
 )
 from spinmesh.mesh.orientation import oriented
-from spinmesh.mesh.published import (
-    distinct_counts,
-    further_parameters,
-    published_substrates,
-)
 from spinmesh.mesh.solids import ball, nested_cylinder
 from spinmesh.mesh.template import SweptDisk, swept_disk
 from spinmesh.mesh.tetmesh import (
@@ -42,13 +37,10 @@ __all__ = [
     "check_quality",
     "corner_volumes",
     "deform",
-    "distinct_counts",
-    "further_parameters",
     "jacobian_determinants",
     "nested_cylinder",
     "neutral_parameters",
     "oriented",
-    "published_substrates",
     "rotation_matrix",
     "sample_substrates",
     "shape_gradients",

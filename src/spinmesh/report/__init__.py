@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spinmesh.report.conditional import plot_calibration, plot_draws
     from spinmesh.report.meshes import plot_meshes
-    from spinmesh.report.paper import plot_ablations, plot_paper
     from spinmesh.report.phantom import plot_phantom
     from spinmesh.report.reconstruction import plot_reconstruction
     from spinmesh.report.scores import plot_gallery, plot_models, plot_points
@@ -18,13 +17,11 @@ if TYPE_CHECKING:
     from spinmesh.report.synthesis import plot_synthesis
 
 __all__ = [
-    "plot_ablations",
     "plot_calibration",
     "plot_draws",
     "plot_gallery",
     "plot_meshes",
     "plot_models",
-    "plot_paper",
     "plot_phantom",
     "plot_points",
     "plot_reconstruction",
@@ -35,7 +32,6 @@ __all__ = [
 ]
 
 _MODULES = {
-    "plot_ablations": "paper",
     "plot_gallery": "scores",
     "plot_calibration": "conditional",
     "plot_draws": "conditional",
@@ -43,7 +39,6 @@ _MODULES = {
     "plot_models": "scores",
     "plot_phantom": "phantom",
     "plot_points": "scores",
-    "plot_paper": "paper",
     "plot_reconstruction": "reconstruction",
     "plot_signals": "signals",
     "plot_synthesis": "synthesis",

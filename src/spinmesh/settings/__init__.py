@@ -17,7 +17,6 @@ from spinmesh.settings.loading import (
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSection
 from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
-from spinmesh.settings.published_experiment import Experiment
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.score_comparison import Evaluation, PointEvaluation
 from spinmesh.settings.synthesise import Bundles, Images, Synthesise
@@ -27,7 +26,6 @@ __all__ = [
     "Bundles",
     "Config",
     "Evaluation",
-    "Experiment",
     "Images",
     "Mesh",
     "PhantomSection",

@@ -15,7 +15,6 @@ from spinmesh.settings.complaints import complaints
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSection
 from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
-from spinmesh.settings.published_experiment import Experiment
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.score_comparison import Evaluation
 from spinmesh.settings.setting import Setting
@@ -45,8 +44,6 @@ class Config(Setting):
     """Stage 4."""
     phantom: PhantomSection = PhantomSection()
     """Diffusion images, made on demand: `snakemake phantom`."""
-    experiment: Experiment = Experiment()
-    """The target `paper`: the published experiment."""
     evaluation: Evaluation = Evaluation()
     """The target `evaluate_scores`: score models compared."""
 

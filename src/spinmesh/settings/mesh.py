@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import (
     AfterValidator,
-    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -20,8 +19,6 @@ from pydantic import (
 from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from spinmesh.mesh import Substrates, SweptDisk
 
 Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
@@ -164,19 +161,6 @@ class TargetShape(Setting):
         return internal_shape(self.shape)
 
 
-class Published(Setting):
-    """The shapes of ReMiDi (arXiv 2502.01988): three families with their splits."""
-
-    fraction: float = Field(1 / 15, gt=0, le=1)
-    """Of the published counts, turns of one shape not counted; 1 is the full experiment."""
-    training: float | None = Field(None, gt=0, le=1)
-    """Of the published training shapes alone; null: `fraction`. Their signals are the starts."""
-    steps: Literal["published", "between"] = "between"
-    """Training shapes on the published odd steps only, or anywhere in their range."""
-    further: NonNegativeInt = 0
-    """Shapes of each family, without signals, that a variational shape model also learns from."""
-
-
 class UserMesh(Setting):
     """A mesh of your own; it is simulated beside the substrates."""
 
@@ -199,8 +183,6 @@ class Mesh(Setting):
     """[low, high] of each parameter; those left out stay at the template's value."""
     split: Split = Split()
     """Who sees which substrates."""
-    published: Published | None = None
-    """Published shapes in place of `families`, `ranges` and `split`; null: those."""
     target: TargetShape = TargetShape()
     """What is reconstructed unless `reconstruct.signal` is given."""
     user_mesh: UserMesh | None = None
@@ -222,29 +204,12 @@ class Mesh(Setting):
 
     def substrates(self, seed: int) -> Substrates:
         """The table of shapes that the section asks for."""
-        from spinmesh.mesh import (
-            distinct_counts,
-            published_substrates,
-            sample_substrates,
-            swept_disk,
-        )
+        from spinmesh.mesh import sample_substrates, swept_disk
 
         template = swept_disk(self.template.spec())
-        if self.published is not None:
-            counts = distinct_counts(self.published.fraction, self.published.training)
-            return published_substrates(template, counts, self.published.steps, seed)
         ranges, split = self.parameter_ranges(), self.split.model_dump()
         families = {str(family): count for family, count in self.families.items()}
         return sample_substrates(template, families, ranges, split, seed)
-
-    def further_parameters(self, seed: int) -> Tensor | None:
-        """Parameters of the shapes that only the shape model sees, or None."""
-        if self.published is None or self.published.further == 0:
-            return None
-        from spinmesh.mesh import further_parameters, swept_disk
-
-        template = swept_disk(self.template.spec())
-        return further_parameters(template, self.published.further, self.published.steps, seed)
 
     def parameter_ranges(self) -> dict[str, tuple[float, float]]:
         """`ranges` under the names and in the units of `spinmesh.mesh.PARAMETERS`."""

@@ -10,8 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.mesh.families import PARAMETERS, Substrates, deform, neutral_parameters
-from spinmesh.mesh.tetmesh import TetMesh, check_quality
+from spinmesh.mesh import (
+    PARAMETERS,
+    Substrates,
+    TetMesh,
+    check_quality,
+    deform,
+    neutral_parameters,
+)
 
 Steps = Literal["published", "between"]
 SPLITS = ("train", "validation", "test")

@@ -1,7 +1,8 @@
 from snakemake.iocontainers import Snakemake
 
+from experiments.remidi.methods import Arm, Bench, estimate
 from spinmesh.bloch_torrey import Signals
-from spinmesh.inversion import Arm, Bench, ShapeModel, estimate
+from spinmesh.inversion import ShapeModel
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to

@@ -11,7 +11,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TINY = "config/test/paper_tiny.yaml"
+EXPERIMENT = ("--snakefile", "experiments/remidi/Snakefile")
+TINY = "experiments/remidi/tiny.yaml"
 METHODS = {"mean_shape", "decoder", "gauss_newton", "nearest", "ablation_fans"}
 
 
@@ -19,7 +20,7 @@ METHODS = {"mean_shape", "decoder", "gauss_newton", "nearest", "ablation_fans"}
 def workspace(new_workspace: Callable[[], Any]) -> Any:
     """A workspace in which `paper` has run."""
     workspace = new_workspace()
-    done = workspace.snakemake("paper", config=TINY)
+    done = workspace.snakemake(*EXPERIMENT, config=TINY)
     assert done.returncode == 0, done.stdout
     return workspace
 
@@ -38,7 +39,7 @@ def test_table_has_every_method_and_family(workspace: Any) -> None:
 
 def test_table_is_remade_without_reconstructing(workspace: Any) -> None:
     os.remove(workspace.root / "results/paper_tiny/paper/scores.csv")
-    plan = workspace.snakemake("paper", "--dry-run", config=TINY).stdout
+    plan = workspace.snakemake(*EXPERIMENT, "--dry-run", config=TINY).stdout
     assert "tabulate_paper" in plan
     for rule in ("reconstruct_held_out", "simulate_shard", "ablate"):
         assert rule not in plan

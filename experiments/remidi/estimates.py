@@ -17,6 +17,7 @@ from spinmesh.errors import MeshError
 from spinmesh.inversion.metrics import chamfer_distances, volume
 from spinmesh.inversion.surface import surface_distance
 from spinmesh.mesh import TetMesh
+from spinmesh.stored import quantity, store
 
 # Means as published (arXiv 2502.01988, which names no unit), and what we set out to reach without
 # noise and at SNR 50, um.
@@ -47,6 +48,7 @@ class Score:
     seconds: float
 
 
+@store("spinmesh/estimates", version=2, stage="paper")
 @dataclass(frozen=True, eq=False)
 class Estimates:
     """Shapes found by one method from signals of one SNR (inf: none added).
@@ -57,12 +59,12 @@ class Estimates:
 
     method: str
     snr: float
-    family: tuple[str, ...]
-    label: tuple[str, ...]
-    truth: Float[Tensor, "estimate point 3"]
-    points: Float[Tensor, "estimate point 3"]
-    chi2: Float[Tensor, " estimate"]
-    seconds: Float[Tensor, " estimate"]  # CPU
+    family: tuple[str, ...] = quantity(axis="estimate")
+    label: tuple[str, ...] = quantity(axis="estimate")
+    truth: Float[Tensor, "estimate point 3"] = quantity("um")
+    points: Float[Tensor, "estimate point 3"] = quantity("um")
+    chi2: Float[Tensor, " estimate"] = quantity()
+    seconds: Float[Tensor, " estimate"] = quantity("s")  # CPU
 
     def __post_init__(self) -> None:
         columns = (self.family, self.label, self.truth, self.points, self.chi2, self.seconds)

@@ -1,8 +1,8 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.io.scores import read_scores
+from experiments.remidi.figures import plot_ablations, plot_paper
+from experiments.remidi.tables import read_scores
 from spinmesh.progress import log_to
-from spinmesh.report import plot_ablations, plot_paper
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

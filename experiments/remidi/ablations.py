@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from experiments.remidi.estimates import Estimates
+from experiments.remidi.methods import Bench
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
-from spinmesh.inversion.estimates import Estimates
-from spinmesh.inversion.experiment import Bench
 from spinmesh.inversion.harmonics import fit_harmonics, shell_keys
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target

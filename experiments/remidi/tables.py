@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spinmesh.inversion import Score
+from experiments.remidi.estimates import Score
 from spinmesh.io.tables import write_rows
 
 

@@ -3,14 +3,12 @@
 import pytest
 import torch
 
+from experiments.remidi.shapes import distinct_counts, further_parameters, published_substrates
 from spinmesh.errors import ConfigError
 from spinmesh.mesh import (
     PARAMETERS,
     Substrates,
     SweptDisk,
-    distinct_counts,
-    further_parameters,
-    published_substrates,
     swept_disk,
 )
 

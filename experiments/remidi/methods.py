@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from experiments.remidi.baselines import descend, train_signal_network
+from experiments.remidi.estimates import Estimates
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
 from spinmesh.errors import ConfigError
 from spinmesh.inversion.alignment import nearest_poses
-from spinmesh.inversion.baselines import descend, train_signal_network
 from spinmesh.inversion.emulator import Atlas
-from spinmesh.inversion.estimates import Estimates
 from spinmesh.inversion.gauss_newton import Problem, ReconstructionSpec, descend_from
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import ShapeModel

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from spinmesh.inversion import GOALS, PUBLISHED, Score
+from experiments.remidi.estimates import GOALS, PUBLISHED, Score
 from spinmesh.report.style import BLUE, FAMILY_COLOURS, GREY, INK, VERMILLION, picture
 
 FAMILIES = ("bend_twist", "beading", "fanning")

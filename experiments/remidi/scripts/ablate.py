@@ -1,12 +1,15 @@
 from snakemake.iocontainers import Snakemake
 
+from experiments.remidi.ablations import ablate
+from experiments.remidi.methods import Bench
+from experiments.remidi.settings import Experiment
 from spinmesh.bloch_torrey import Signals
-from spinmesh.inversion import Bench, ShapeModel, ablate
+from spinmesh.inversion import ShapeModel
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates, swept_disk
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Experiment, Mesh, Reconstruct, TissueSection
+from spinmesh.settings import Mesh, Reconstruct, TissueSection
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

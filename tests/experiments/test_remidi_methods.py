@@ -5,12 +5,16 @@ import math
 import pytest
 import torch
 
+from experiments.remidi.ablations import ABLATIONS, cases, with_directions, with_times
+from experiments.remidi.baselines import train_signal_network
+from experiments.remidi.estimates import Estimates, Score, summarise_scores
+from experiments.remidi.methods import Arm, Bench, chosen, estimate, random_rotation
+from experiments.remidi.settings import Experiment
+from experiments.remidi.shapes import further_parameters, published_substrates
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh, simulate_substrates
 from spinmesh.errors import ConfigError, MeshError, SequenceError
 from spinmesh.inversion import (
-    Estimates,
     ReconstructionSpec,
-    Score,
     ShapeModel,
     ShapeModelSpec,
     Target,
@@ -19,23 +23,17 @@ from spinmesh.inversion import (
     modified_chamfer_distance,
     nearest_poses,
     spectral_basis,
-    summarise_scores,
     surface_distance,
     train_shape_model,
-    train_signal_network,
 )
-from spinmesh.inversion.ablations import ABLATIONS, cases, with_directions, with_times
 from spinmesh.inversion.alignment import Bank
 from spinmesh.inversion.emulator import Atlas, Emulator, guesses
-from spinmesh.inversion.experiment import Arm, Bench, chosen, estimate, random_rotation
 from spinmesh.inversion.harmonics import fit_harmonics, harmonics
 from spinmesh.inversion.starts import training_part
 from spinmesh.mesh import (
     Substrates,
     SweptDisk,
     TetMesh,
-    further_parameters,
-    published_substrates,
     rotation_matrix,
     swept_disk,
 )
@@ -324,3 +322,12 @@ def test_ablations_are_those_of_the_publication(acquisition: Acquisition):
         "directions": 12,
         "times": 12,
     }
+
+
+def test_no_job_of_the_experiment_is_empty() -> None:
+    """Three shapes of each family make three jobs; every job of an arm knows how many there are."""
+    jobs = Experiment(few=3, chunks=10).jobs()
+    assert "gauss_newton-snr50/9-of-10" in jobs
+    assert "adamw-snrinf/2-of-3" in jobs and "adamw-snrinf/3-of-10" not in jobs
+    assert "from_truth-snrinf/1-of-2" in Experiment(few=3, chunks=2).jobs()
+    assert len(jobs) == len(set(jobs))

@@ -1,8 +1,9 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.inversion import Estimates, ShapeModel, joined_scores, summarise_scores
+from experiments.remidi.estimates import Estimates, joined_scores, summarise_scores
+from experiments.remidi.tables import write_scores
+from spinmesh.inversion import ShapeModel
 from spinmesh.io import load
-from spinmesh.io.scores import write_scores
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
 

@@ -1,12 +1,13 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.inversion import simulate_held_out
+from experiments.remidi.methods import simulate_held_out
+from experiments.remidi.settings import Experiment
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.mesh import Substrates, swept_disk
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Experiment, Mesh, TissueSection
+from spinmesh.settings import Mesh, TissueSection
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

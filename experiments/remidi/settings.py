@@ -1,15 +1,24 @@
-"""The published experiment as a section of the configuration."""
+"""Settings of the published experiment: its shapes, and what is compared."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from spinmesh.settings.mesh import Template
 from spinmesh.settings.physics import BasisSection
 from spinmesh.settings.reconstruct import ShapeModelSection
 from spinmesh.settings.setting import Setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spinmesh.mesh import Substrates
+
+# Keys of the configuration that the main workflow does not know.
+OWN_KEYS = ("published", "experiment")
 
 # Methods that read no signal: what any reconstruction has to beat, and what a decoder can do.
 Blind = Literal["template", "mean_shape", "decoder", "decoder_autoencoder", "decoder_pca"]
@@ -25,8 +34,38 @@ SLOW: tuple[Slow, ...] = get_args(Slow)
 ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
+class Published(Setting):
+    """The shapes of ReMiDi (arXiv 2502.01988): three families with their splits."""
+
+    fraction: float = Field(1 / 15, gt=0, le=1)
+    """Of the published counts, turns of one shape not counted; 1 is the full experiment."""
+    training: float | None = Field(None, gt=0, le=1)
+    """Of the published training shapes alone; null: `fraction`. Their signals are the starts."""
+    steps: Literal["published", "between"] = "between"
+    """Training shapes on the published odd steps only, or anywhere in their range."""
+    further: NonNegativeInt = 0
+    """Shapes of each family, without signals, that a variational shape model also learns from."""
+
+    def substrates(self, template: Template, seed: int) -> Substrates:
+        """The table of shapes."""
+        from experiments.remidi.shapes import distinct_counts, published_substrates
+        from spinmesh.mesh import swept_disk
+
+        counts = distinct_counts(self.fraction, self.training)
+        return published_substrates(swept_disk(template.spec()), counts, self.steps, seed)
+
+    def further_shapes(self, template: Template, seed: int) -> Tensor | None:
+        """Parameters of the shapes that only the shape model sees, or None."""
+        if self.further == 0:
+            return None
+        from experiments.remidi.shapes import further_parameters
+        from spinmesh.mesh import swept_disk
+
+        return further_parameters(swept_disk(template.spec()), self.further, self.steps, seed)
+
+
 class Experiment(Setting):
-    """Reconstruction of every held-out shape by every method; needs `mesh.published`."""
+    """Reconstruction of every held-out shape by every method."""
 
     refine: PositiveInt = 2
     """Rings and layers of the held-out shapes' meshes, as a multiple of the template's."""
@@ -50,7 +89,7 @@ class Experiment(Setting):
     """Which of the published ablations are made."""
 
     def arms(self) -> dict[str, dict[str, Any]]:
-        """What `spinmesh.inversion.Arm` takes, by the name of its files.
+        """What `Arm` takes, by the name of its files.
 
         Every held-out shape at the SNRs of the table; a few at those of the figure, and by the slow
         methods, which run at the first SNR.
@@ -79,3 +118,12 @@ class Experiment(Setting):
                 chunks = min(chunks, arm["per_family"])
             found += [f"{name}/{chunk}-of-{chunks}" for chunk in range(chunks)]
         return found
+
+
+class Remidi(Setting):
+    """What the experiment adds to the configuration of a run."""
+
+    published: Published = Published()
+    """Which shapes."""
+    experiment: Experiment = Experiment()
+    """What is compared."""
