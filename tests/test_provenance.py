@@ -92,7 +92,7 @@ FIGURES = {
         ("io/reconstructions.py", {"reconstruct"}),
         ("synthesis/__init__.py", {"synthesise"}),
         ("images/packing.py", {"synthesise"}),
-        ("synthesis/training.py", {"synthesise"}),
+        ("synthesis/targets.py", {"synthesise"}),
         ("mesh/template.py", {"mesh"}),
         ("mesh/solids.py", {"mesh"}),
         ("settings/mesh.py", {"mesh"}),
@@ -123,7 +123,7 @@ def test_a_statement_changes_the_stages_that_use_its_file(
         ("report/style.py", FIGURES),
         ("report/meshes.py", {"plot_meshes", "plot_signals"}),
         (
-            "synthesis/training.py",
+            "synthesis/targets.py",
             {"plot_synthesis", "plot_scores", "plot_conditional", "summarise"},
         ),
         ("inversion/metrics.py", {"plot_reconstruction"}),

@@ -19,7 +19,8 @@ from spinmesh.images import (
 from spinmesh.images.conditional import ABC, MODEL, PRIOR, TRUE_IMAGES, crps, nearest_signals
 from spinmesh.images.posterior import central_interval
 from spinmesh.io import load, save
-from spinmesh.synthesis import Runtime, SampleSpec, ScoreModel, ScoreSpec, train_score
+from spinmesh.learning import Runtime
+from spinmesh.synthesis import SampleSpec, ScoreModel, ScoreSpec, train_score
 from spinmesh.synthesis.features import learn_features
 from spinmesh.synthesis.model import Symmetry, image_supply
 
@@ -190,13 +191,12 @@ def test_images_out_of_range_are_refused(bundle_set):
         replace(bundle_set, images=255 * (bundle_set.images.abs() + 0.1))
 
 
-def test_a_checkpoint_of_another_noise_is_refused(bundle_set, tmp_path, monkeypatch):
-    monkeypatch.setattr("spinmesh.synthesis.training.CHECKPOINT_INTERVAL", 1)
+def test_a_checkpoint_of_another_noise_is_refused(bundle_set, tmp_path):
     spec = ScoreSpec(width=8, iterations=1, batch=1)
-    runtime = Runtime(checkpoint=tmp_path / "checkpoint")
+    runtime = Runtime(checkpoint=tmp_path / "checkpoint", save_every=1)
     train_score(bundle_set, spec, 1, runtime)
     protocol = replace(bundle_set.protocol, snr=20.0)
-    with pytest.raises(StoreError, match="another training"):
+    with pytest.raises(StoreError, match="another run"):
         train_score(replace(bundle_set, protocol=protocol), spec, 1, runtime)
 
 

@@ -1,6 +1,5 @@
 """Training is reproducible to the bit, resumes to the bit, and learns; stores round-trip."""
 
-import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -10,22 +9,22 @@ import torch
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError, ReductionError, StoreError
 from spinmesh.io.store import load, save
+from spinmesh.learning import Runtime
 from spinmesh.synthesis import (
     Denoising,
     Features,
     ImageMean,
-    Runtime,
     SampleSpec,
     Scalings,
     ScoreModel,
     ScoreSpec,
     Synthesis,
+    WeightRegression,
     compare,
     draw_images,
     make_sde,
     synthesise,
     train_score,
-    training,
 )
 from spinmesh.synthesis import (
     model as model_module,
@@ -48,47 +47,27 @@ def same(a, b):
     return states and torch.equal(a.loss_history, b.loss_history)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("spec", [QUICK, WEIGHT], ids=lambda s: s.target)
 def test_a_killed_run_goes_on_to_the_same_weights(image_set, tmp_path, monkeypatch, spec):
-    """Also if it stops amid batches that share one simulated block."""
-    monkeypatch.setattr(training, "CHECKPOINT_INTERVAL", 5)
-    file = tmp_path / "training.checkpoint"
+    """Also if it stops amid batches that share one simulated block; and not with another seed."""
+    keep = Runtime(checkpoint=tmp_path / "training.checkpoint", save_every=5)
     whole = train_score(image_set, spec, seed=3)
-    original, done = training._Run.step, []
+    kind = Denoising if spec is QUICK else WeightRegression
+    original, drawn = kind.draw, []
 
-    def killed(run, iteration):
-        if iteration == 8:
+    def stopped(task, generator):
+        drawn.append(task)
+        if len(drawn) == 9:
             raise KeyboardInterrupt
-        original(run, iteration)
+        return original(task, generator)
 
-    monkeypatch.setattr(training._Run, "step", killed)
+    monkeypatch.setattr(kind, "draw", stopped)
     with pytest.raises(KeyboardInterrupt):
-        train_score(image_set, spec, 3, Runtime(checkpoint=file))
-
-    def counted(run, iteration):
-        done.append(iteration)
-        original(run, iteration)
-
-    monkeypatch.setattr(training._Run, "step", counted)
-    resumed = train_score(image_set, spec, 3, Runtime(checkpoint=file))
-    assert done == list(range(5, 12))
-    assert same(whole, resumed)
-    assert [p.name for p in tmp_path.iterdir()] == ["training.checkpoint"]
-    # A checkpoint of another seed is refused or, if so asked, replaced.
-    done.clear()
-    with pytest.raises(StoreError, match="another training"):
-        train_score(image_set, spec, 4, Runtime(checkpoint=file))
-    assert done == []
-    train_score(image_set, spec, 4, Runtime(checkpoint=file, restart=True))
-    assert done == list(range(12))
-
-
-def test_a_damaged_checkpoint_is_refused(image_set, tmp_path):
-    file = tmp_path / "training.checkpoint"
-    file.write_bytes(b"not a checkpoint")
-    with pytest.raises(StoreError, match="Delete it"):
-        train_score(image_set, QUICK, 3, Runtime(checkpoint=file))
+        train_score(image_set, spec, 3, keep)
+    assert same(whole, train_score(image_set, spec, 3, keep))
+    assert len(drawn) == 9 + 12 - 5
+    with pytest.raises(StoreError, match="another run"):
+        train_score(image_set, spec, 4, keep)
 
 
 def test_threads_do_not_disturb_each_other(image_set):
@@ -264,25 +243,6 @@ def test_targets_that_an_equation_lacks_are_refused():
     for sde, target in (("double-well", "denoiser"), ("allen-cahn", "malliavin-a"), ("ve", "x")):
         with pytest.raises(ConfigError, match="is not for"):
             ScoreSpec(sde=sde, target=target)
-
-
-def test_precision_compilation_and_devices_that_are_not_there_are_refused(monkeypatch):
-    for option in ({"bf16": True}, {"compile_network": True}):
-        with pytest.raises(ConfigError, match="for GPUs"):
-            Runtime(**option)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="no GPU"):
-        Runtime(device="cuda")
-
-
-def test_logs_for_tensorboard_are_written_or_their_package_asked_for(image_set, tmp_path):
-    runtime = Runtime(logs=tmp_path / "logs")
-    if importlib.util.find_spec("tensorboard") is None:
-        with pytest.raises(ConfigError, match="pip install tensorboard"):
-            train_score(image_set, QUICK, 1, runtime)
-    else:
-        train_score(image_set, QUICK, 1, runtime)
-        assert list((tmp_path / "logs").glob("events.*"))
 
 
 @pytest.mark.gpu

@@ -2,10 +2,11 @@ from snakemake.iocontainers import Snakemake
 
 from spinmesh.bundles import ImageSet
 from spinmesh.io import load, save
+from spinmesh.learning import Runtime
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings.synthesise import ScoreModelSection
-from spinmesh.synthesis import Runtime, train_score
+from spinmesh.synthesis import train_score
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -11,7 +11,6 @@ import torch
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError
-from spinmesh.inversion.checkpoint import fingerprint, read_checkpoint, write_checkpoint
 from spinmesh.inversion.emulator import Atlas
 from spinmesh.inversion.gauss_newton import (
     FIRST_DAMPING,
@@ -29,6 +28,7 @@ from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.starts import starting_points
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Point
+from spinmesh.learning import Checkpoint, fingerprint
 from spinmesh.progress import progress
 from spinmesh.tissue import Tissue
 
@@ -77,8 +77,8 @@ class Search:
     from the track's point, trust region and stage alone.
     """
 
-    def __init__(self, problem: Problem, checkpoint: Path | None, owner: str) -> None:
-        self.problem, self.checkpoint, self.owner = problem, checkpoint, owner
+    def __init__(self, problem: Problem, checkpoint: Checkpoint) -> None:
+        self.problem, self.checkpoint = problem, checkpoint
         count = len(problem.target.acquisition)
         generator = torch.Generator().manual_seed(0)
         few = torch.randperm(count, generator=generator)[:FEW].sort().values
@@ -89,7 +89,7 @@ class Search:
 
     def run(self, seed: int, signals: Signals | None, atlas: Atlas | None = None) -> None:
         """From the starts, or from the checkpoint, until every track has ended."""
-        content = read_checkpoint(self.checkpoint, self.owner) if self.checkpoint else None
+        content = self.checkpoint.read()
         if content is None:
             points = starting_points(self.fewer, self.problem, seed, signals, atlas)
             self.tracks = [Track(number, point) for number, point in enumerate(points)]
@@ -197,15 +197,8 @@ class Search:
         return f"start {start:.0f}, iteration {iteration:.0f}, chi2 {chi2:.4g}, step {length:.2g}"
 
     def _save(self) -> None:
-        if self.checkpoint is not None:
-            tracks = [track.row() for track in self.tracks]
-            content = {"tracks": tracks, "history": self.history}
-            write_checkpoint(self.checkpoint, self.owner, content)
-
-    def close(self) -> None:
-        """Remove the checkpoint."""
-        if self.checkpoint is not None:
-            self.checkpoint.unlink(missing_ok=True)
+        tracks = [track.row() for track in self.tracks]
+        self.checkpoint.write({"tracks": tracks, "history": self.history})
 
 
 def _same(a: Point, b: Point) -> bool:
@@ -239,10 +232,10 @@ def reconstruct(
     path = None if checkpoint is None else Path(checkpoint)
     measured = (target.acquisition, target.attenuation, target.sigma)
     owner = fingerprint(measured, model, tissue, spec, seed, training_signals) if path else ""
-    search = Search(problem, path, owner)
+    search = Search(problem, Checkpoint(path, owner))
     search.run(seed, training_signals, atlas)
     result = _result(problem, search, seed)
-    search.close()
+    search.checkpoint.remove()
     return result
 
 

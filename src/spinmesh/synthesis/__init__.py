@@ -76,8 +76,7 @@ from spinmesh.synthesis.sde import (
     SubVP,
     noise_levels,
 )
-from spinmesh.synthesis.targets import Denoising, Problem, WeightRegression, problem
-from spinmesh.synthesis.training import FitSpec, Fitted, Runtime, fit
+from spinmesh.synthesis.targets import Denoising, WeightRegression, problem
 
 __all__ = [
     "SDE",
@@ -93,8 +92,6 @@ __all__ = [
     "Drawn",
     "ElementwiseWeight",
     "Features",
-    "FitSpec",
-    "Fitted",
     "FractionalVP",
     "ImageMean",
     "LinearSDE",
@@ -104,8 +101,6 @@ __all__ = [
     "Perceptron",
     "PointDraws",
     "PointSpec",
-    "Problem",
-    "Runtime",
     "SampleSpec",
     "Scalings",
     "ScoreModel",
@@ -125,7 +120,6 @@ __all__ = [
     "draw_points",
     "euler_maruyama",
     "exponential",
-    "fit",
     "forward_chain",
     "guided",
     "heun",

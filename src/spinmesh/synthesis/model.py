@@ -14,6 +14,7 @@ from torch import Tensor
 from spinmesh.bundles.images import ImageSet
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
+from spinmesh.learning import Batch, Runtime, fingerprint, fit
 from spinmesh.synthesis.features import Features, learn_features
 from spinmesh.synthesis.image_mean import ImageMean, learn_image_mean
 from spinmesh.synthesis.network import UNet, seeded_unet
@@ -21,13 +22,12 @@ from spinmesh.synthesis.nonlinear import make_sde
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings, within_range
 from spinmesh.synthesis.sde import CLOSED, DENOISER, ChainSDE, LinearSDE
 from spinmesh.synthesis.targets import (
-    Batch,
     Supply,
     WeightRegression,
     check_target,
     problem,
+    recipe,
 )
-from spinmesh.synthesis.training import FitSpec, Runtime, fit
 
 # Networks are float32; every cast into and out of them uses this name.
 NETWORK_DTYPE = torch.float32
@@ -50,7 +50,11 @@ class ScoreSpec:
 
     def __post_init__(self) -> None:
         check_target(make_sde(self.sde, self.sde_parameters), self.target)
-        FitSpec(self.iterations, self.batch, self.learning_rate)
+        if min(self.iterations, self.batch) < 1 or not self.learning_rate > 0:
+            raise ConfigError(
+                f"score: iterations {self.iterations}, batch {self.batch}, learning_rate "
+                f"{self.learning_rate}; all must be positive."
+            )
         if self.width < 8 or self.width % 8:
             raise ConfigError(f"score: width is {self.width}; give a multiple of 8.")
         if not 0 <= self.condition_dropout <= 1 or not self.noise[1] > 0:
@@ -58,11 +62,6 @@ class ScoreSpec:
                 f"score: condition_dropout {self.condition_dropout}, noise {self.noise}; give a "
                 "fraction, and a positive standard deviation."
             )
-
-    @property
-    def fit(self) -> FitSpec:
-        """What the loop asks for."""
-        return FitSpec(self.iterations, self.batch, self.learning_rate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +166,7 @@ def train_score(
     """Train on the train images; the result depends on images, spec and seed alone.
 
     Of images with a protocol each draw of a condition has new noise.
-    `runtime` says where, and where to keep a checkpoint: see `training.fit` for what is raised.
+    `runtime` says where, and where to keep a checkpoint: see `learning.fit` for what is raised.
     """
     runtime = runtime or Runtime()
     train = images.select("train")
@@ -195,10 +194,15 @@ def train_score(
     moments = (mean, std)
     own = learn_image_mean(supply, len(pixels), generator) if spec.target in CLOSED else None
     task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator, own)
-    told = torch.cat([features.mean[:, None], features.weight], 1)
-    identity = b"".join(x.numpy().tobytes() for x in (pixels, condition, told))
-    identity += repr((spec, seed)).encode()
-    fitted = fit(network, task, spec.fit, generator, runtime, identity)
+    fitted = fit(
+        network,
+        task,
+        recipe(spec.iterations, spec.learning_rate),
+        generator,
+        "training the score",
+        runtime=runtime,
+        identity=fingerprint(pixels, condition, features, spec, seed),
+    )
     scalings = task.scalings if isinstance(task, WeightRegression) else None
     return ScoreModel(
         spec,

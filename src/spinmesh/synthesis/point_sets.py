@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
+from spinmesh.learning import Batch, fit
 from spinmesh.synthesis.comparison import Row
 from spinmesh.synthesis.evaluation import sliced_w2
 from spinmesh.synthesis.network import Perceptron
@@ -26,8 +27,7 @@ from spinmesh.synthesis.nonlinear import DoubleWell
 from spinmesh.synthesis.sampling import heun, splitting
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight
 from spinmesh.synthesis.sde import VE, VP, ChainSDE, LinearSDE, noise_levels
-from spinmesh.synthesis.targets import Batch, WeightRegression, problem
-from spinmesh.synthesis.training import FitSpec, fit
+from spinmesh.synthesis.targets import WeightRegression, problem, recipe
 
 Points = Float[Tensor, "_ 2"]
 MODELS: dict[str, tuple[ChainSDE, str]] = {
@@ -59,7 +59,8 @@ class PointSpec:
     evaluations: int = 80
 
     def __post_init__(self) -> None:
-        FitSpec(self.iterations, self.batch, self.learning_rate)
+        if min(self.iterations, self.batch) < 1 or not self.learning_rate > 0:
+            raise ConfigError(f"points: {self}: iterations, batch and rate must be positive.")
         if min(self.points, self.draws, self.width) < 2 or self.evaluations < 4:
             raise ConfigError(
                 f"points: points {self.points}, draws {self.draws}, width {self.width}, "
@@ -199,8 +200,8 @@ def _drawn(sde: ChainSDE, target: str, train: Points, spec: PointSpec, seed: int
 
     moments = (float(train.mean()), float(train.std()))
     task = problem(sde, target, supply, spec.batch, moments, NOISE, generator)
-    budget = FitSpec(spec.iterations, spec.batch, spec.learning_rate)
-    network.load_state_dict(fit(network, task, budget, generator).state)
+    budget = recipe(spec.iterations, spec.learning_rate)
+    network.load_state_dict(fit(network, task, budget, generator, "training on points").state)
     start = torch.randn(spec.draws, 2, generator=generator)
     with torch.no_grad():
         if isinstance(sde, LinearSDE):

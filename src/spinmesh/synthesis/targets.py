@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from spinmesh.errors import ConfigError
+from spinmesh.learning import Batch, Problem, Recipe
 from spinmesh.synthesis.chains import bismut_chain, forward_chain, local_gains, pilot_gains
 from spinmesh.synthesis.image_mean import ImageMean
 from spinmesh.synthesis.malliavin import linear_weight
@@ -36,7 +37,6 @@ from spinmesh.synthesis.sde import (
     normal_like,
 )
 
-Batch = tuple[Tensor, ...]
 # n, generator -> n clean data and what the network is told about each of them.
 Supply = Callable[[int, torch.Generator], tuple[Tensor, Batch]]
 # Steps of a chain; one path gives PICKS training pairs, at random times, to as many batches.
@@ -46,6 +46,9 @@ PICKS = 4
 BLOCK = 32_768
 # Paths from which gains and scalings are found.
 PILOTS = 256
+# Half-life of the weight average, and the warm-up, as fractions of the run.
+EMA_HALF_LIFE = 0.02
+WARM_UP = 0.03
 
 
 def check_target(sde: SDE, target: str) -> None:
@@ -57,24 +60,21 @@ def check_target(sde: SDE, target: str) -> None:
         )
 
 
-class Problem(ABC):
-    """A regression whose minimiser is a score."""
+def recipe(iterations: int, learning_rate: float) -> Recipe:
+    """Adam, up during WARM_UP of the iterations and then half a cosine down; averaged weights."""
 
-    @abstractmethod
-    def draw(self, generator: torch.Generator) -> Batch:
-        """One batch."""
+    def factor(iteration: int) -> float:
+        done = (iteration + 1) / iterations
+        fall = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * done)))
+        return min(1.0, done / WARM_UP) * float(fall)
 
-    @abstractmethod
-    def loss(self, network: Network, batch: Batch) -> Tensor:
-        """Mean square error, near 1 before training."""
-
-    @abstractmethod
-    def state(self) -> list[Batch]:
-        """What has been simulated but not used yet, for checkpoints."""
-
-    @abstractmethod
-    def restore(self, state: list[Batch]) -> None:
-        """Go on from `state()`."""
+    return Recipe(
+        iterations,
+        lambda network: [torch.optim.Adam(network.parameters(), learning_rate, (0.9, 0.99))],
+        lambda optimiser, _: LambdaLR(optimiser, factor),
+        clip=1.0,
+        half_life=EMA_HALF_LIFE,
+    )
 
 
 class Denoising(Problem):

@@ -1,0 +1,17 @@
+"""How networks are built and trained, whatever they learn."""
+
+from spinmesh.learning.checkpoint import Checkpoint, fingerprint
+from spinmesh.learning.fit import Batch, Fitted, Problem, Recipe, Runtime, fit
+from spinmesh.learning.network import perceptron
+
+__all__ = [
+    "Batch",
+    "Checkpoint",
+    "Fitted",
+    "Problem",
+    "Recipe",
+    "Runtime",
+    "fingerprint",
+    "fit",
+    "perceptron",
+]

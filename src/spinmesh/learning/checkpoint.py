@@ -1,0 +1,98 @@
+"""The state of a long run on disk: complete or absent, and only for the run that wrote it."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from spinmesh.errors import StoreError
+from spinmesh.writing import complete_or_absent
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file that holds the state of the run `owner`, a fingerprint of all that decides its result.
+
+    Without a path nothing is ever written or read. `restart`: the checkpoint of another run counts
+    as absent, and is replaced, instead of being refused.
+    """
+
+    path: Path | None
+    owner: str = ""
+    restart: bool = False
+
+    def write(self, content: Mapping[str, Any]) -> None:
+        """Replace the file; `content` holds tensors, numbers, texts, lists and dicts of them."""
+        if self.path is not None:
+            with complete_or_absent(self.path) as partial:
+                torch.save({"owner": self.owner, "content": dict(content)}, partial)
+
+    def read(self, device: str = "cpu") -> dict[str, Any] | None:
+        """What was written, or None if nothing was.
+
+        Raises StoreError if the file is damaged, or of another run.
+        """
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            stored = torch.load(self.path, weights_only=True, map_location=device)
+            owner, content = stored["owner"], dict(stored["content"])
+        except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError) as error:
+            raise StoreError(
+                f"{self.path}: not a checkpoint ({error}). Delete it and rerun."
+            ) from error
+        if owner == self.owner:
+            return content
+        if self.restart:
+            return None
+        raise StoreError(
+            f"{self.path}: a checkpoint of another run (other data, settings, seed or torch). "
+            "Delete it, give another path, or ask for a restart."
+        )
+
+    def remove(self) -> None:
+        """Delete the file, if there is one."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def fingerprint(*values: Any) -> str:
+    """Digest by content: tensors by their bytes, dataclasses by fields, networks by weights.
+
+    Everything else goes by its repr.
+    """
+    digest = hashlib.sha256()
+    for part in _parts(values):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterable[bytes]:
+    yield type(value).__name__.encode()
+    if isinstance(value, Tensor | np.ndarray):
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+        yield f"{array.dtype}{array.shape}".encode()
+        yield np.ascontiguousarray(array).tobytes()
+    elif isinstance(value, nn.Module):
+        yield from _parts(value.state_dict())
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield field.name.encode()
+            yield from _parts(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=repr):
+            yield repr(key).encode()
+            yield from _parts(value[key])
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _parts(item)
+    else:
+        yield repr(value).encode()

@@ -1,0 +1,32 @@
+"""Networks whose first weights come from a generator, never from torch's global one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+
+def perceptron(
+    sizes: Sequence[int],
+    gains: Sequence[float],
+    generator: torch.Generator,
+    dtype: torch.dtype = torch.float32,
+) -> nn.Sequential:
+    """Linear layers between `sizes` units, with SiLU between the layers.
+
+    The weights of layer k are normal with deviation sqrt(gains[k] / inputs), the biases zero: 2
+    keeps the size of what passes (He et al. 2015), 0 lets the network begin as a constant.
+    """
+    layers: list[nn.Module] = []
+    for (inputs, outputs), gain in zip(pairwise(sizes), gains, strict=True):
+        linear = nn.Linear(inputs, outputs, device="meta", dtype=dtype)
+        weight = torch.randn(
+            (outputs, inputs), generator=generator, dtype=dtype, device=generator.device
+        )
+        linear.weight = nn.Parameter(weight * (gain / inputs) ** 0.5)
+        linear.bias = nn.Parameter(weight.new_zeros(outputs))
+        layers += [linear, nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
