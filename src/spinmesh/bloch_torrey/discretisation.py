@@ -26,6 +26,7 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey.error_estimate import Answers, largest_change, representatives
 from spinmesh.bloch_torrey.facets import with_hidden_layer
+from spinmesh.errors import ReductionError
 from spinmesh.mesh import TET_EDGES, TetMesh
 from spinmesh.mesh.tetmesh import shape_gradients
 from spinmesh.reduction import ReducedModel, Span
@@ -57,8 +58,9 @@ def discretisation_error(
         unit = torch.eye(len(rates), dtype=rates.dtype)
         shifted = rates + defect + REGULAR * rates.diagonal().max() * unit
         finer = replace(reduced, laplacian=rates @ torch.linalg.solve(shifted, rates))
-        smooth = with_hidden_layer(span, finer, tissue)
-        if smooth is None:
+        try:
+            smooth = with_hidden_layer(span, finer, tissue)
+        except ReductionError:
             return float("inf")
         few = representatives(acquisition)
         some = few.select(torch.arange(0, len(few), -(-len(few) // FEW)))

@@ -9,14 +9,14 @@ body's own. The layer's mass, energy and moments are added to the reduced operat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.fem.elements import face_rule, face_shapes
-from spinmesh.reduction import ReducedModel, Span
+from spinmesh.reduction import ReducedModel, Span, whitened
 from spinmesh.tissue import Tissue
 
 # Angles (rad) beyond this are edges of the body, such as a cylinder's rim or a cube's edges; a
@@ -26,10 +26,10 @@ SHARP = 1.1
 HIDDEN = {3: 1 / 12, 6: 1 / 60}
 
 
-def with_hidden_layer(span: Span, reduced: ReducedModel, tissue: Tissue) -> ReducedModel | None:
+def with_hidden_layer(span: Span, reduced: ReducedModel, tissue: Tissue) -> ReducedModel:
     """The operators with the layer between a faceted and a smooth wall in, scaled to the same S0.
 
-    None if hollow walls take away more than the elements beside them have: no estimate then.
+    Raises ReductionError if hollow walls take away more than the elements beside them have.
     """
     layer = _layer(span, tissue)
     rate = (1 / tissue.t2.detach())[layer.row]
@@ -37,17 +37,10 @@ def with_hidden_layer(span: Span, reduced: ReducedModel, tissue: Tissue) -> Redu
     decay = reduced.laplacian + layer.energy(tissue) + layer.gram(rate)
     moments = reduced.moments + layer.moments()
     mean = reduced.mean + layer.mean(len(tissue.labels))
-    root, failed = torch.linalg.cholesky_ex(torch.eye(span.size, dtype=mass.dtype) + mass)
-    if int(failed):
-        return None
-
-    def whitened(operator: Tensor) -> Tensor:
-        half = torch.linalg.solve_triangular(root, operator, upper=False)
-        return torch.linalg.solve_triangular(root, half.mT, upper=False)
-
-    read = torch.linalg.solve_triangular(root, mean.T, upper=False).T
-    scale = reduced.initial.norm() / read.sum(0).norm()
-    return ReducedModel(whitened(decay), whitened(moments), scale * read)
+    unit = torch.eye(span.size, dtype=mass.dtype)
+    larger = whitened(unit + mass, decay, moments, mean)
+    scale = reduced.initial.norm() / larger.initial.norm()
+    return replace(larger, mean=scale * larger.mean)
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,11 @@ class CellMatrices:
     membrane: Float[Tensor, "face node node"]  # kappa times the interface's surface mass
     wall: Float[Tensor, "wall node node"]  # kappa_out rho times the wall's surface mass
 
+    @property
+    def decay(self) -> Float[Tensor, "tet node node"]:
+        """S + R of each tet."""
+        return self.elements.stiffness + self.relaxation[:, None, None] * self.elements.mass
+
 
 def cell_matrices(mesh: TetMesh, space: Space, tissue: Tissue) -> CellMatrices:
     """All cell matrices of a mesh filled with a tissue."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.mesh import TetMesh
@@ -31,6 +32,12 @@ class Space:
 
     def __len__(self) -> int:
         return len(self.dof_point)
+
+    @cached_property
+    def inside(self) -> Float[Tensor, "compartment dof"]:
+        """1 where an unknown belongs to a compartment (labels ascending), 0 elsewhere."""
+        labels = torch.unique(self.dof_compartment)
+        return (self.dof_compartment == labels[:, None]).double()
 
 
 def function_space(mesh: TetMesh) -> Space:

@@ -2,12 +2,12 @@
 
 from spinmesh.reduction.batch import MOST_DENSE, reduce_shapes
 from spinmesh.reduction.krylov import krylov_projection, krylov_span
-from spinmesh.reduction.laplace import laplace_modes, laplace_span
+from spinmesh.reduction.laplace import laplace_modes, laplace_span, lowest_modes
 from spinmesh.reduction.projection import Projection
 from spinmesh.reduction.pushforward import push_forward
-from spinmesh.reduction.reduced import ReducedModel, project
+from spinmesh.reduction.reduced import ReducedModel, project, whitened
 from spinmesh.reduction.shift_invert import shift_inverse
-from spinmesh.reduction.span import Span, factorise, slowest_rate
+from spinmesh.reduction.span import Span, factorise, orthonormal, slowest_rate
 
 __all__ = [
     "MOST_DENSE",
@@ -19,9 +19,12 @@ __all__ = [
     "krylov_span",
     "laplace_modes",
     "laplace_span",
+    "lowest_modes",
+    "orthonormal",
     "project",
     "push_forward",
     "reduce_shapes",
     "shift_inverse",
     "slowest_rate",
+    "whitened",
 ]

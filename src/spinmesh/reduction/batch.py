@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ReductionError
-from spinmesh.fem import Space, cell_matrices, function_space
+from spinmesh.fem import Space, cell_matrices, function_space, jumps
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction.reduced import ReducedModel
-from spinmesh.reduction.span import DEPENDENT, exponents, slowest_rate
+from spinmesh.reduction.span import DEPENDENT, monomials, slowest_rate
 from spinmesh.tissue import Tissue
 
 # Beyond this many dofs dense matrices take more time than sparse ones, shape by shape.
@@ -51,7 +51,7 @@ def reduce_shapes(
             for own in points.to("cpu").unbind()
         ]
         factor = dense.factorised(points.new_tensor(rates)[:, None, None] * dense.mass)
-        last = dense.orthonormal(dense.monomials(degree), dense.empty)
+        last = dense.orthonormal(monomials(dense.position, dense.inside, degree), dense.empty)
         basis = last
         for _ in range(blocks):
             last = dense.orthonormal(torch.cholesky_solve(dense.mass @ last, factor), basis)
@@ -80,21 +80,12 @@ class _Dense:
         def whole(blocks: Tensor, dofs: Tensor) -> Tensor:
             return _scattered(blocks, dofs.to(points.device), shapes, size)
 
-        membrane = torch.cat(
-            [
-                torch.cat([cells.membrane, -cells.membrane], 2),
-                torch.cat([-cells.membrane, cells.membrane], 2),
-            ],
-            1,
-        )
-        rate = elements.stiffness + cells.relaxation[:, None, None] * elements.mass
-        decay = whole(rate, space.tet_dofs)
-        decay = decay + whole(membrane, space.interface_dofs.flatten(1))
+        decay = whole(cells.decay, space.tet_dofs)
+        decay = decay + whole(jumps(cells.membrane), space.interface_dofs.flatten(1))
         decay = decay + whole(cells.wall, space.wall_dofs)
         moments = [whole(elements.moments[:, axis], space.tet_dofs) for axis in range(3)]
         mass = whole(elements.mass, space.tet_dofs)
-        labels = torch.tensor(tissue.labels)[:, None]
-        inside = (space.dof_compartment == labels).to(points)
+        inside = space.inside.to(points)
         position = points[:, space.dof_point.to(points.device)]
         return cls(mass, decay, torch.stack(moments, 1), position, inside)
 
@@ -112,19 +103,6 @@ class _Dense:
                 "definite. Check that no tet is folded."
             )
         return factor
-
-    def monomials(self, degree: int) -> Tensor:
-        """x^i y^j z^k, i + j + k <= degree, centred and scaled, one set per compartment."""
-        columns = []
-        for member in self.inside:
-            own = self.position[:, member > 0]
-            centre = own.mean(1, keepdim=True)
-            x = (self.position - centre) / (own - centre).abs().amax(1, keepdim=True)
-            columns += [
-                x[..., 0] ** i * x[..., 1] ** j * x[..., 2] ** k * member
-                for i, j, k in exponents(degree)
-            ]
-        return torch.stack(columns, -1)
 
     def orthonormal(self, block: Tensor, basis: Tensor) -> Tensor:
         """M-orthonormal part of `block` outside `basis`; dependent directions become zero."""

@@ -29,8 +29,9 @@ def krylov_projection(
     blocks: int,
 ) -> Projection:
     """The polynomials and `blocks` images `solve(M V)`, each of the block before it."""
-    empty = Projection.empty(mesh, matrices)
-    projection = empty.extended(monomials(mesh, matrices, degree))
+    space = matrices.space
+    seed = monomials(mesh.points.detach()[space.dof_point], space.inside, degree).numpy()
+    projection = Projection.empty(mesh, matrices).extended(seed)
     last = projection.vectors
     for _ in range(blocks):
         larger = projection.extended(solve(matrices.mass @ last))

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.fem import Pattern, cell_matrices, jumps
-from spinmesh.reduction.reduced import ReducedModel, whitened
+from spinmesh.fem import Pattern, jumps
+from spinmesh.reduction.reduced import ReducedModel, centred_cells, whitened
 from spinmesh.reduction.span import Span
 from spinmesh.tissue import Tissue
 
@@ -51,12 +51,9 @@ def _operators(mass: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _cells(span: Span, points: Tensor, tissue: Tissue) -> tuple[Tensor, ...]:
-    """Mass, decay, moments, membranes and walls of the cells; positions from the fixed centre."""
-    mesh = span.mesh.with_points(points - points.detach()[span.mesh.vertices].mean(0))
-    cells = cell_matrices(mesh, span.space, tissue)
-    own = cells.elements
-    decay = own.stiffness + cells.relaxation[:, None, None] * own.mass
-    return own.mass, decay, own.moments, cells.membrane, cells.wall
+    """Mass, decay, moments, membranes and walls of the cells."""
+    cells = centred_cells(span, points, tissue)
+    return cells.elements.mass, cells.decay, cells.elements.moments, cells.membrane, cells.wall
 
 
 def _chunked(
@@ -68,11 +65,11 @@ def _chunked(
         result: tuple[Tensor, ...] = torch.func.jvp(cells, (here,), (direction,))[1]
         return result
 
-    parts = []
-    each = KINDS * 8 * sum(block.numel() for block in cells(here)[:1])
-    for some in directions.split(max(1, int(ALIVE / each))):
-        parts.append(torch.func.vmap(along)(some))
-    return tuple(torch.cat(own) for own in zip(*parts, strict=True))
+    bytes_each = KINDS * 8 * cells(here)[0].numel()
+    parts = [
+        torch.func.vmap(along)(few) for few in directions.split(max(1, int(ALIVE / bytes_each)))
+    ]
+    return tuple(torch.cat(blocks) for blocks in zip(*parts, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +86,9 @@ class _Projection:
     def of(cls, span: Span) -> _Projection:
         space, count = span.space, len(span.space)
         both = space.interface_dofs.flatten(1).numpy()
-        labels = torch.unique(span.mesh.compartment)
         return cls(
             span.vectors.numpy(),
-            (space.dof_compartment == labels[:, None]).numpy().astype(float),
+            space.inside.numpy(),
             *(
                 Pattern.of(d, count)
                 for d in (space.tet_dofs.numpy(), both, space.wall_dofs.numpy())

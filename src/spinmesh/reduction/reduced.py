@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ReductionError
-from spinmesh.fem import cell_matrices
+from spinmesh.fem import CellMatrices, cell_matrices
 from spinmesh.reduction.span import Span
 from spinmesh.tissue import Tissue
 
@@ -45,11 +45,10 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
 
     Differentiable in points and in every tensor of the tissue. With V held constant the derivative
     is that of the full finite-element signal with forward and adjoint solutions expanded in V
-    (simulator.md section 3): no eigenvector is differentiated.
+    (simulator.md section 3): no eigenvector is differentiated. Raises ReductionError if the points
+    are so far from the span's that its functions become dependent.
     """
-    space = span.space
-    mesh = span.mesh.with_points(points - points.detach()[span.mesh.vertices].mean(0))
-    cells = cell_matrices(mesh, space, tissue)
+    space, cells = span.space, centred_cells(span, points, tissue)
     elements, local = cells.elements, span.vectors[space.tet_dofs]
     inner, outer = space.interface_dofs.unbind(1)
 
@@ -57,18 +56,25 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
         return _gathered(blocks @ local, space.tet_dofs, len(space))
 
     across = cells.membrane @ (span.vectors[inner] - span.vectors[outer])
-    decay = image(elements.stiffness + cells.relaxation[:, None, None] * elements.mass)
-    decay = decay + _gathered(across, inner, len(space)) - _gathered(across, outer, len(space))
+    decay = (
+        image(cells.decay)
+        + _gathered(across, inner, len(space))
+        - _gathered(across, outer, len(space))
+    )
     lost = cells.wall @ span.vectors[space.wall_dofs]
     decay = decay + _gathered(lost, space.wall_dofs, len(space))
     massed = image(elements.mass)
-    labels = torch.tensor(tissue.labels, device=points.device)
-    inside = (space.dof_compartment.to(points.device) == labels[:, None]).to(massed)
     moments = torch.stack([image(elements.moments[:, axis]) for axis in range(3)])
     mass, laplacian, *xyz = (
         _symmetric(span.vectors.T @ product) for product in (massed, decay, *moments)
     )
-    return whitened(mass, laplacian, torch.stack(xyz), inside @ massed)
+    return whitened(mass, laplacian, torch.stack(xyz), space.inside.to(massed) @ massed)
+
+
+def centred_cells(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> CellMatrices:
+    """Cell matrices of the mesh at `points` (um); positions count from the vertices' fixed mean."""
+    mesh = span.mesh.with_points(points - points.detach()[span.mesh.vertices].mean(0))
+    return cell_matrices(mesh, span.space, tissue)
 
 
 def _gathered(images: Tensor, dofs: Tensor, count: int) -> Tensor:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from scipy.sparse.linalg import SuperLU, splu
 from torch import Tensor
 
-from spinmesh.fem import Matrices, Space
+from spinmesh.fem import Space
 from spinmesh.mesh import TetMesh
 from spinmesh.tissue import Tissue
 
@@ -51,26 +51,22 @@ def slowest_rate(mesh: TetMesh, tissue: Tissue) -> float:
     return float(diffusivity * (torch.pi / (high - low).max()) ** 2)
 
 
-def monomials(mesh: TetMesh, matrices: Matrices, degree: int) -> np.ndarray:
-    """x^i y^j z^k with i+j+k <= degree, centred and scaled, one set per compartment."""
-    space = matrices.space
-    points = mesh.points.detach()[space.dof_point]
+def monomials(
+    position: Float[Tensor, "*shape dof 3"], inside: Float[Tensor, "compartment dof"], degree: int
+) -> Float[Tensor, "*shape dof column"]:
+    """x^i y^j z^k with i+j+k <= degree, centred and scaled, one set per compartment.
+
+    `inside` is 1 where an unknown belongs to the compartment, 0 elsewhere.
+    """
+    powers = range(degree + 1)
+    exponents = [(i, j, k) for i in powers for j in powers for k in powers if i + j + k <= degree]
     columns = []
-    for label in mesh.labels:
-        inside = space.dof_compartment == label
-        own = points[inside]
-        centre, scale = own.mean(0), (own - own.mean(0)).abs().amax(0)
-        x = ((points - centre) / scale).numpy()
-        for i, j, k in exponents(degree):
-            values = x[:, 0] ** i * x[:, 1] ** j * x[:, 2] ** k
-            columns.append(np.where(inside.numpy(), values, 0.0))
-    return np.stack(columns, 1)
-
-
-def exponents(degree: int) -> list[tuple[int, int, int]]:
-    """(i, j, k) with i + j + k <= degree."""
-    every = range(degree + 1)
-    return [(i, j, k) for i in every for j in every for k in every if i + j + k <= degree]
+    for member in inside:
+        points = position[..., member > 0, :]
+        centre = points.mean(-2, keepdim=True)
+        x, y, z = ((position - centre) / (points - centre).abs().amax(-2, keepdim=True)).unbind(-1)
+        columns += [x**i * y**j * z**k * member for i, j, k in exponents]
+    return torch.stack(columns, -1)
 
 
 def orthonormal(block: np.ndarray, basis: np.ndarray, mass: sp.spmatrix) -> np.ndarray:
