@@ -35,126 +35,80 @@ def config_digest(config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def code_digest(modules: Iterable[str], packages: Iterable[str] = ()) -> str:
-    """Digest of the statements of `modules`, of all they import inside spinmesh, and of `packages`.
+SOURCES = Path(__file__).parents[1]
+OURS = ("spinmesh.", "experiments.")
 
+
+def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path = SOURCES) -> str:
+    """Digest of the statements of a script and of all that it imports from spinmesh.
+
+    Packages are looked for in `sources` and, as the repository's experiments, in the folder above.
     Comments, docstrings and layout do not count: it is the syntax tree that is hashed. A name
     imported from a package counts the file that defines it, not the package's other files.
     `packages` are distributions whose version changes results.
     """
-    digest = hashlib.sha256()
-    texts = _texts(_stamp())
-    for name in sorted(modules_behind(modules)):
-        digest.update(f"{name}\n{_dump(texts[name])}\n".encode())
-    for package in sorted(packages):
-        digest.update(f"{package} {version(package)}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def modules_behind(modules: Iterable[str]) -> set[str]:
-    """`modules` and every module of spinmesh that they need, directly or not."""
-    stamp = _stamp()
-    pending, seen = list(modules), set[str]()
+    pending, texts = [Path(script)], dict[Path, str]()
     while pending:
-        name = pending.pop()
-        if name not in seen:
-            seen.add(name)
-            pending += _imports(stamp, name)
-    return seen
-
-
-# Path, time of change and size of every file of the package: what else is kept is kept under it.
-_Stamp = tuple[tuple[str, int, int], ...]
-
-
-def _stamp() -> _Stamp:
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    status = [(path, path.stat()) for path in files]
-    return tuple((str(path), s.st_mtime_ns, s.st_size) for path, s in status)
+        file = pending.pop()
+        if file not in texts:
+            texts[file] = file.read_text()
+            homes = (_home(*imported, sources) for imported in _imports(texts[file]))
+            pending += [home for home in homes if home is not None]
+    lines = [f"{file.name} {_dump(texts[file])}" for file in sorted(texts)]
+    lines += [f"{package} {version(package)}" for package in sorted(packages)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 @cache
-def _texts(stamp: _Stamp) -> dict[str, str]:
-    """The source of every module, by its name."""
-    root = Path(__file__).parent.parent
-    files = [Path(name) for name, _, _ in stamp]
-    names = [".".join(path.relative_to(root).with_suffix("").parts) for path in files]
-    return {
-        name.removesuffix(".__init__"): path.read_text()
-        for name, path in zip(names, files, strict=True)
-    }
-
-
-_WITH_BODY = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-
-
-@cache
-def _tree(text: str) -> ast.Module:
+def _statements(text: str) -> ast.Module:
+    """The syntax tree without bare strings, which are documentation wherever they stand."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        if not isinstance(node, _WITH_BODY):
-            continue
-        # A bare string statement is documentation wherever it stands.
-        kept = [s for s in node.body if not (isinstance(s, ast.Expr) and _is_text(s.value))]
-        node.body = kept or [ast.Pass()]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            code = [line for line in node.body if not _is_text(line)]
+            node.body = code or [ast.Pass()]
     return tree
 
 
 @cache
 def _dump(text: str) -> str:
-    return ast.dump(_tree(text))
+    return ast.dump(_statements(text))
 
 
-def _is_text(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-@cache
-def _imports(stamp: _Stamp, name: str) -> list[str]:
-    """Modules of spinmesh whose code `name` imports, wherever in it the import stands."""
-    texts = _texts(stamp)
-    if name not in texts:
-        raise ModuleNotFoundError(f"no source of {name} below {Path(__file__).parent}")
-    found = [
-        module if imported is None else _home(texts, module, imported)
-        for module, imported in _import_statements(texts[name])
-    ]
-    return [m for m in found if m.startswith("spinmesh.") and m in texts]
+def _is_text(line: ast.stmt) -> bool:
+    return (
+        isinstance(line, ast.Expr)
+        and isinstance(line.value, ast.Constant)
+        and isinstance(line.value.value, str)
+    )
 
 
 @cache
-def _import_statements(text: str) -> tuple[tuple[str, str | None], ...]:
-    """(module, None) of `import module`, (module, name) of `from module import name`."""
-    found: list[tuple[str, str | None]] = []
-    for node in ast.walk(_tree(text)):
+def _imports(text: str) -> tuple[tuple[str, str], ...]:
+    """(module, name) of every import of our own in a text, wherever it stands."""
+    imports: list[tuple[str, str]] = []
+    for node in ast.walk(_statements(text)):
         if isinstance(node, ast.Import):
-            found += [(alias.name, None) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found += [(node.module, alias.name) for alias in node.names]
-    return tuple(found)
+            imports += [(alias.name, "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports += [(node.module or "", alias.name) for alias in node.names]
+    return tuple(pair for pair in imports if pair[0].startswith(OURS))
 
 
-@cache
-def _passed_on(text: str) -> dict[str, tuple[str, str]]:
-    """What a package imports at its top, by the name it gives it: the module and its name there."""
-    return {
-        alias.asname or alias.name: (node.module, alias.name)
-        for node in reversed(_tree(text).body)
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module
-        for alias in node.names
-    }
+def _home(module: str, name: str, sources: Path) -> Path | None:
+    """The file behind `from module import name`, followed through packages that pass it on."""
+    file = _file(f"{module}.{name}".rstrip("."), sources) or _file(module, sources)
+    if file is not None and file.name == "__init__.py":
+        for node in _statements(file.read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return _home(node.module or "", alias.name, sources)
+    return file
 
 
-def _home(texts: dict[str, str], module: str, name: str) -> str:
-    """The module behind `from module import name`, followed through packages that pass it on.
-
-    So whoever imports one noun of a package depends on the file that defines it, not on them all.
-    """
-    if not module.startswith("spinmesh.") or f"{module}.{name}" in texts:
-        return f"{module}.{name}"
-    package = any(other.startswith(f"{module}.") for other in texts)
-    if module in texts and package:
-        passed = _passed_on(texts[module]).get(name)
-        if passed is not None:
-            return _home(texts, *passed)
-    return module
+def _file(module: str, sources: Path) -> Path | None:
+    """The file of a module; None for a name inside a module."""
+    paths = [folder.joinpath(*module.split(".")) for folder in (sources, sources.parent)]
+    files = (file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py"))
+    return next((file for file in files if file.is_file()), None)

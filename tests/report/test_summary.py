@@ -6,32 +6,33 @@ import pytest
 import torch
 
 from spinmesh.inversion import Target
-from spinmesh.report import stage_times, summary_text
 from spinmesh.report.quality import tet_quality
+from spinmesh.report.summary import stage_times, summary_text
 
 
 def test_times_add_up_per_stage(tmp_path) -> None:
     """Snakemake writes a row per repetition; other columns and files do not matter."""
     head = "s\th:m:s\tmax_rss\n"
     for name, rows in {
-        "mesh-sample.tsv": ["1.5\t0:00:01\t9"],
-        "simulate-shard-0.tsv": ["10.0\t0:00:10\t9"],
-        "simulate-shard-1.tsv": ["12.0\t0:00:12\t9", "1.0\t0:00:01\t9"],
-        "simulate-target.tsv": ["4.0\t0:00:04\t9"],
+        "mesh/sample.tsv": ["1.5\t0:00:01\t9"],
+        "simulate/simulate_shard-0.tsv": ["10.0\t0:00:10\t9"],
+        "simulate/simulate_shard-1.tsv": ["12.0\t0:00:12\t9", "1.0\t0:00:01\t9"],
+        "simulate/simulate_target.tsv": ["4.0\t0:00:04\t9"],
     }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(head + "\n".join(rows) + "\n")
     (tmp_path / "notes.txt").write_text("no benchmark")
     assert stage_times(tmp_path) == {
         "mesh": 1.5,
-        "mesh-sample": 1.5,
+        "sample": 1.5,
         "simulate": 27.0,
-        "simulate-shard-0": 10.0,
-        "simulate-shard-1": 13.0,
-        "simulate-target": 4.0,
+        "simulate_shard-0": 10.0,
+        "simulate_shard-1": 13.0,
+        "simulate_target": 4.0,
     }
 
 
-TIMES = {"mesh": 1.5, "simulate": 30.0, "simulate-shard-0": 7.0, "reconstruct": 5.0}
+TIMES = {"mesh": 1.5, "simulate": 30.0, "simulate_shard-0": 7.0, "reconstruct": 5.0}
 
 
 @pytest.fixture

@@ -11,17 +11,8 @@ rule evaluate_conditional:
     output:
         calibration=directory(CALIBRATION),
         table=CONDITIONAL_TABLE,
-    log:
-        f"{LOGS}/evaluate_conditional.log",
-    benchmark:
-        f"{TIMES}/synthesise-conditional.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **JUDGED,
-        provenance=provenance(BUNDLED, SCORED, JUDGED),
-        code=DIGEST["conditional"],
+        **made_by(JUDGED, BUNDLED, SCORED),
     script:
         "../scripts/evaluate_conditional.py"
 
@@ -33,14 +24,5 @@ rule plot_conditional:
         figure=report(
             FIGURE_CONDITIONAL, category="4 synthesise", caption="../report/conditional.rst"
         ),
-    log:
-        f"{LOGS}/plot_conditional.log",
-    benchmark:
-        f"{TIMES}/synthesise-plot_conditional.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["plot_conditional"],
     script:
         "../scripts/plot_conditional.py"

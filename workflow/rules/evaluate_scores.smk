@@ -18,19 +18,11 @@ rule train_compared_score:
         images=IMAGES,
     output:
         model=directory(f"{EVALUATION}/models/{{model}}/{{number}}.zarr"),
-    log:
-        f"{LOGS}/train_compared_score/{{model}}/{{number}}.log",
-    benchmark:
-        f"{TIMES}/evaluation-train-{{model}}-{{number}}.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         score_model=lambda wildcards: contestant(wildcards.model)["score_model"],
         seed=lambda wildcards: CONFIG.seed + int(wildcards.number),
         checkpoint=f"{EVALUATION}/models/{{model}}/{{number}}.checkpoint",
         provenance=lambda wildcards: provenance(PICTURED, contestant(wildcards.model)),
-        code=DIGEST["synthesise"],
     script:
         "../scripts/train_score_model.py"
 
@@ -44,18 +36,10 @@ rule draw_compared_images:
         ),
     output:
         drawn=directory(f"{EVALUATION}/drawn/{{model}}/{{number}}.zarr"),
-    log:
-        f"{LOGS}/draw_compared_images/{{model}}/{{number}}.log",
-    benchmark:
-        f"{TIMES}/evaluation-draw-{{model}}-{{number}}.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         samples=lambda wildcards: contestant(wildcards.model)["samples"],
         seed=lambda wildcards: CONFIG.seed + int(wildcards.number),
         provenance=lambda wildcards: provenance(PICTURED, contestant(wildcards.model)),
-        code=DIGEST["scores"],
     script:
         "../scripts/draw_compared_images.py"
 
@@ -63,17 +47,8 @@ rule draw_compared_images:
 rule draw_points:
     output:
         points=directory(f"{EVALUATION}/points/{{name}}.zarr"),
-    log:
-        f"{LOGS}/draw_points/{{name}}.log",
-    benchmark:
-        f"{TIMES}/evaluation-points-{{name}}.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **POINTED,
-        provenance=provenance(POINTED),
-        code=DIGEST["scores"],
+        **made_by(POINTED),
     script:
         "../scripts/draw_points.py"
 
@@ -88,15 +63,6 @@ rule tabulate_scores:
         table=report(MODEL_TABLE, category="scores", caption="../report/model_table.rst"),
         point_scores=POINT_SCORES,
         point_table=report(POINT_TABLE, category="scores", caption="../report/point_table.rst"),
-    log:
-        f"{LOGS}/tabulate_scores.log",
-    benchmark:
-        f"{TIMES}/evaluation-tabulate.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["scores"],
     script:
         "../scripts/tabulate_scores.py"
 
@@ -112,14 +78,5 @@ rule plot_scores:
         models=report(FIGURE_MODELS, category="scores", caption="../report/models.rst"),
         gallery=report(FIGURE_GALLERY, category="scores", caption="../report/gallery.rst"),
         points=report(FIGURE_POINTS, category="scores", caption="../report/points.rst"),
-    log:
-        f"{LOGS}/plot_scores.log",
-    benchmark:
-        f"{TIMES}/evaluation-plot.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["plot_scores"],
     script:
         "../scripts/plot_scores.py"

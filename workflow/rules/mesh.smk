@@ -9,17 +9,8 @@ MESH_STORES = [SUBSTRATES, TARGET_MESH, USER_MESH]
 rule sample_substrates:
     output:
         substrates=directory(SUBSTRATES),
-    log:
-        f"{LOGS}/sample_substrates.log",
-    benchmark:
-        f"{TIMES}/mesh-sample_substrates.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **SAMPLED,
-        provenance=provenance(SAMPLED),
-        code=DIGEST["mesh"],
+        **made_by(SAMPLED),
     script:
         "../scripts/sample_substrates.py"
 
@@ -27,17 +18,8 @@ rule sample_substrates:
 rule make_target_mesh:
     output:
         mesh=directory(TARGET_MESH),
-    log:
-        f"{LOGS}/make_target_mesh.log",
-    benchmark:
-        f"{TIMES}/mesh-make_target_mesh.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **TARGETED,
-        provenance=provenance(TARGETED),
-        code=DIGEST["mesh"],
+        **made_by(TARGETED),
     script:
         "../scripts/make_target_mesh.py"
 
@@ -47,17 +29,8 @@ rule read_user_mesh:
         mesh=CONFIG.mesh.user_mesh.path if CONFIG.mesh.user_mesh else [],
     output:
         mesh=directory(f"{RESULTS}/mesh/user.zarr"),
-    log:
-        f"{LOGS}/read_user_mesh.log",
-    benchmark:
-        f"{TIMES}/mesh-read_user_mesh.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **USER,
-        provenance=provenance(USER),
-        code=DIGEST["mesh"],
+        **made_by(USER),
     script:
         "../scripts/read_user_mesh.py"
 
@@ -69,14 +42,5 @@ rule plot_meshes:
         user=USER_MESH,
     output:
         figure=report(FIGURE_MESH, category="1 mesh", caption="../report/mesh.rst"),
-    log:
-        f"{LOGS}/plot_meshes.log",
-    benchmark:
-        f"{TIMES}/mesh-plot_meshes.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["plot_meshes"],
     script:
         "../scripts/plot_meshes.py"

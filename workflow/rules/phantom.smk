@@ -12,17 +12,8 @@ rule simulate_phantom:
         acquisition=PHANTOM_FILES,
     output:
         phantom=directory(PHANTOM),
-    log:
-        f"{LOGS}/simulate_phantom.log",
-    benchmark:
-        f"{TIMES}/phantom-simulate.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **IMAGED_FIELD,
-        provenance=provenance(SAMPLED, IMAGED_FIELD),
-        code=DIGEST["phantom"],
+        **made_by(IMAGED_FIELD, SAMPLED),
     script:
         "../scripts/simulate_phantom.py"
 
@@ -32,16 +23,8 @@ rule write_phantom:
         phantom=PHANTOM,
     output:
         bids=directory(PHANTOM_BIDS),
-    log:
-        f"{LOGS}/write_phantom.log",
-    benchmark:
-        f"{TIMES}/phantom-write.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         label=CONFIG.phantom.label,
-        code=DIGEST["phantom"],
     script:
         "../scripts/write_phantom.py"
 
@@ -51,14 +34,5 @@ rule plot_phantom:
         phantom=PHANTOM,
     output:
         figure=report(FIGURE_PHANTOM, category="5 phantom", caption="../report/phantom.rst"),
-    log:
-        f"{LOGS}/plot_phantom.log",
-    benchmark:
-        f"{TIMES}/phantom-plot.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["plot_phantom"],
     script:
         "../scripts/plot_phantom.py"

@@ -19,17 +19,8 @@ rule train_shape_model:
         substrates=SUBSTRATES,
     output:
         model=directory(SHAPE_MODEL),
-    log:
-        f"{LOGS}/train_shape_model.log",
-    benchmark:
-        f"{TIMES}/reconstruct-train_shape_model.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **LEARNED,
-        provenance=provenance(SAMPLED, LEARNED),
-        code=DIGEST["reconstruct"],
+        **made_by(LEARNED, SAMPLED),
     script:
         "../scripts/train_shape_model.py"
 
@@ -40,18 +31,10 @@ rule read_signal:
         acquisition=ACQUISITION_FILES,
     output:
         target=directory(MEASURED),
-    log:
-        f"{LOGS}/read_signal.log",
-    benchmark:
-        f"{TIMES}/reconstruct-read_signal.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         signal=SIGNAL.single() if SIGNAL else None,
         measured_with=MEASURED_WITH,
         provenance=provenance(MEASURED_WITH),
-        code=DIGEST["target"],
     script:
         "../scripts/read_signal.py"
 
@@ -64,19 +47,11 @@ rule reconstruct_shape:
     output:
         reconstruction=directory(RECONSTRUCTION),
         mesh=f"{RESULTS}/reconstruct/reconstruction.vtu",
-    log:
-        f"{LOGS}/reconstruct_shape.log",
-    benchmark:
-        f"{TIMES}/reconstruct-shape.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         **RECONSTRUCTED,
         # Named by what it belongs to, so that a changed configuration starts afresh.
         checkpoint=f"{RESULTS}/reconstruct/{config_digest(SEARCHED)}.checkpoint",
         provenance=provenance(*SEARCHED),
-        code=DIGEST["reconstruct"],
     script:
         "../scripts/reconstruct_shape.py"
 
@@ -89,20 +64,12 @@ rule reconstruct_voxels:
         signals=KNOWN_SIGNALS,
     output:
         voxels=directory(f"{RESULTS}/reconstruct/voxels/{{shard}}-of-{VOXEL_SHARDS}.zarr"),
-    log:
-        f"{LOGS}/reconstruct_voxels/{{shard}}.log",
-    benchmark:
-        f"{TIMES}/reconstruct-voxels-{{shard}}.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         **RECONSTRUCTED,
         voxels=VOXELS,
         shards=VOXEL_SHARDS,
         measured_with=MEASURED_WITH,
         provenance=provenance(SAMPLED, LEARNED, RECONSTRUCTED, MEASURED_WITH, VOXELS),
-        code=DIGEST["voxels"],
     script:
         "../scripts/reconstruct_voxels.py"
 
@@ -113,16 +80,8 @@ rule gather_voxels:
     output:
         voxels=directory(f"{RESULTS}/reconstruct/voxels.zarr"),
         maps=f"{RESULTS}/reconstruct/maps.nii.gz",
-    log:
-        f"{LOGS}/gather_voxels.log",
-    benchmark:
-        f"{TIMES}/reconstruct-gather_voxels.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         provenance=provenance(SAMPLED, LEARNED, RECONSTRUCTED, MEASURED_WITH, VOXELS),
-        code=DIGEST["voxels"],
     script:
         "../scripts/gather_voxels.py"
 
@@ -137,14 +96,5 @@ rule plot_reconstruction:
             category="3 reconstruct",
             caption="../report/reconstruction.rst",
         ),
-    log:
-        f"{LOGS}/plot_reconstruction.log",
-    benchmark:
-        f"{TIMES}/reconstruct-plot.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["plot_reconstruction"],
     script:
         "../scripts/plot_reconstruction.py"

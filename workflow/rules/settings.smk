@@ -4,7 +4,7 @@ from snakemake.utils import validate
 
 from spinmesh.settings import check_inputs, validate_config
 from spinmesh.errors import SpinmeshError
-from spinmesh.provenance import code_digest, config_digest
+from spinmesh.provenance import config_digest
 
 try:
     CONFIG = validate_config(config)
@@ -25,62 +25,6 @@ RESULTS = f"results/{CONFIG.run}"
 LOGS = f"{RESULTS}/logs"
 TIMES = f"{RESULTS}/times"
 
-# Packages whose version changes numbers; with a stage's own code they decide when it is rerun.
-NUMERICS = ("numpy", "scipy", "scikit-fem", "torch")
-# Listed by hand: io finds a store's codec by name, which no import shows, and a section of the
-# configuration turns keys with units into what its stage takes.
-CODE = {
-    "mesh": ("spinmesh.mesh", "spinmesh.io.shapes", "spinmesh.io.meshes", "spinmesh.settings.mesh"),
-    "simulate": (
-        "spinmesh.bloch_torrey",
-        "spinmesh.io.acquisitions",
-        "spinmesh.io.tables",
-        "spinmesh.settings.physics",
-    ),
-    "target": (
-        "spinmesh.inversion.target",
-        "spinmesh.io.targets",
-        "spinmesh.io.acquisitions",
-        "spinmesh.settings.physics",
-    ),
-    "reconstruct": (
-        "spinmesh.inversion",
-        "spinmesh.io.reconstructions",
-        "spinmesh.io.meshes",
-        "spinmesh.settings.physics",
-    ),
-    "voxels": (
-        "spinmesh.inversion.maps",
-        "spinmesh.io.maps",
-        "spinmesh.io.targets",
-        "spinmesh.io.acquisitions",
-        "spinmesh.io.reconstructions",
-        "spinmesh.settings.reconstruct",
-        "spinmesh.settings.physics",
-    ),
-    "synthesise": ("spinmesh.images", "spinmesh.synthesis", "spinmesh.io.images"),
-    "scores": ("spinmesh.synthesis", "spinmesh.io.drawn", "spinmesh.settings.score_comparison"),
-    "conditional": ("spinmesh.images", "spinmesh.io.draws", "spinmesh.settings.synthesise"),
-    "bundles": ("spinmesh.bundles", "spinmesh.io.images", "spinmesh.settings.synthesise"),
-    "phantom": (
-        "spinmesh.phantom",
-        "spinmesh.io.phantoms",
-        "spinmesh.io.acquisitions",
-        "spinmesh.settings.phantom",
-        "spinmesh.settings.physics",
-    ),
-    "plot_meshes": ("spinmesh.report.meshes",),
-    "plot_signals": ("spinmesh.report.signals",),
-    "plot_reconstruction": ("spinmesh.report.reconstruction",),
-    "plot_synthesis": ("spinmesh.report.synthesis",),
-    "plot_scores": ("spinmesh.report.scores", "spinmesh.io.drawn"),
-    "plot_conditional": ("spinmesh.report.conditional",),
-    "plot_phantom": ("spinmesh.report.phantom",),
-    "summarise": ("spinmesh.report.summary",),
-}
-# Of a stage, or of a figure: what its numbers or its looks depend on.
-DIGEST = {stage: code_digest(modules, NUMERICS) for stage, modules in CODE.items()}
-
 
 def part(section, *names, **others):
     """Some keys of a section as plain values: a job reruns when these change, and only then."""
@@ -91,6 +35,11 @@ def part(section, *names, **others):
 def provenance(*parts):
     """Seed, and digest of the parts of the configuration that a store depends on."""
     return {"seed": CONFIG.seed, "config_digest": config_digest(parts)}
+
+
+def made_by(taken, *earlier):
+    """Parameters of a rule: what it takes from the configuration, after what its inputs took."""
+    return taken | {"provenance": provenance(*earlier, taken)}
 
 
 def bundles_only(path):

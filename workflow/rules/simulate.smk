@@ -15,17 +15,8 @@ rule simulate_shard:
         acquisition=ACQUISITION_FILES,
     output:
         signals=directory(f"{RESULTS}/simulate/shards/{{shard}}-of-{SHARDS}.zarr"),
-    log:
-        f"{LOGS}/simulate_shard/{{shard}}.log",
-    benchmark:
-        f"{TIMES}/simulate-shard-{{shard}}.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **SIMULATED,
-        provenance=provenance(SAMPLED, SIMULATED),
-        code=DIGEST["simulate"],
+        **made_by(SIMULATED, SAMPLED),
     script:
         "../scripts/simulate_shard.py"
 
@@ -35,16 +26,8 @@ rule gather_signals:
         shards=expand(rules.simulate_shard.output.signals, shard=range(SHARDS)),
     output:
         signals=directory(SIGNALS),
-    log:
-        f"{LOGS}/gather_signals.log",
-    benchmark:
-        f"{TIMES}/simulate-gather_signals.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         provenance=provenance(SAMPLED, SIMULATED),
-        code=DIGEST["simulate"],
     script:
         "../scripts/gather_signals.py"
 
@@ -55,17 +38,8 @@ rule simulate_target:
         acquisition=ACQUISITION_FILES,
     output:
         target=directory(TARGET),
-    log:
-        f"{LOGS}/simulate_target.log",
-    benchmark:
-        f"{TIMES}/simulate-target.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **TARGET_SIMULATED,
-        provenance=provenance(TARGETED, TARGET_SIMULATED),
-        code=DIGEST["target"],
+        **made_by(TARGET_SIMULATED, TARGETED),
     script:
         "../scripts/simulate_target.py"
 
@@ -77,18 +51,10 @@ rule simulate_user_mesh:
     output:
         signals=directory(f"{RESULTS}/simulate/user.zarr"),
         table=f"{RESULTS}/simulate/user.csv",
-    log:
-        f"{LOGS}/simulate_user_mesh.log",
-    benchmark:
-        f"{TIMES}/simulate-user_mesh.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         **SIMULATED,
         user_tissue=USER_TISSUE,
         provenance=provenance(USER, SIMULATED, USER_TISSUE),
-        code=DIGEST["simulate"],
     script:
         "../scripts/simulate_user_mesh.py"
 
@@ -101,14 +67,5 @@ rule plot_signals:
         user=USER_SIGNALS,
     output:
         figure=report(FIGURE_SIGNALS, category="2 simulate", caption="../report/signals.rst"),
-    log:
-        f"{LOGS}/plot_signals.log",
-    benchmark:
-        f"{TIMES}/simulate-plot_signals.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["plot_signals"],
     script:
         "../scripts/plot_signals.py"

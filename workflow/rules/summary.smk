@@ -18,13 +18,7 @@ rule summarise:
         synthesis=SYNTHESIS,
     output:
         summary=report(SUMMARY, category="summary", caption="../report/summary.rst"),
-    log:
-        f"{LOGS}/summarise.log",
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
         results=lambda wildcards, output: os.path.dirname(output.summary),
-        code=DIGEST["summarise"],
     script:
         "../scripts/summarise.py"

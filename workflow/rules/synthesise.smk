@@ -1,4 +1,6 @@
-# Stage 4: cross-section images of the substrates, a score model of them, and new images.
+# Stage 4: cross-sections of the substrates or packed bundles as images, a score model of them, new images.
+BUNDLES = f"{RESULTS}/synthesise/bundles.zarr"
+BUNDLE_SHARDS = CONFIG.synthesise.bundles.shards
 CUT_IMAGES = f"{RESULTS}/synthesise/images.zarr"
 IMAGES = BUNDLES if CONFIG.synthesise.source == "bundles" else CUT_IMAGES
 SCORE_MODEL = f"{RESULTS}/synthesise/score_model.zarr"
@@ -13,19 +15,30 @@ rule make_images:
         signals=SIGNALS,
     output:
         images=directory(CUT_IMAGES),
-    log:
-        f"{LOGS}/make_images.log",
-    benchmark:
-        f"{TIMES}/synthesise-make_images.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **IMAGED,
-        provenance=provenance(SAMPLED, SIMULATED, IMAGED),
-        code=DIGEST["synthesise"],
+        **made_by(IMAGED, SAMPLED, SIMULATED),
     script:
         "../scripts/make_images.py"
+
+
+rule simulate_bundles:
+    output:
+        images=directory(f"{RESULTS}/synthesise/bundle_shards/{{shard}}-of-{BUNDLE_SHARDS}.zarr"),
+    params:
+        **made_by(BUNDLED),
+    script:
+        "../scripts/simulate_bundles.py"
+
+
+rule gather_bundles:
+    input:
+        shards=expand(rules.simulate_bundles.output.images, shard=range(BUNDLE_SHARDS)),
+    output:
+        images=directory(BUNDLES),
+    params:
+        provenance=provenance(BUNDLED),
+    script:
+        "../scripts/gather_bundles.py"
 
 
 rule train_score_model:
@@ -33,18 +46,9 @@ rule train_score_model:
         images=IMAGES,
     output:
         model=directory(SCORE_MODEL),
-    log:
-        f"{LOGS}/train_score_model.log",
-    benchmark:
-        f"{TIMES}/synthesise-train_score_model.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **SCORED,
+        **made_by(SCORED, SAMPLED, SIMULATED, IMAGED),
         checkpoint=f"{RESULTS}/synthesise/score_model.checkpoint",
-        provenance=provenance(SAMPLED, SIMULATED, IMAGED, SCORED),
-        code=DIGEST["synthesise"],
     script:
         "../scripts/train_score_model.py"
 
@@ -55,17 +59,8 @@ rule synthesise_images:
         images=IMAGES,
     output:
         synthesis=directory(SYNTHESIS),
-    log:
-        f"{LOGS}/synthesise_images.log",
-    benchmark:
-        f"{TIMES}/synthesise-images.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
     params:
-        **DRAWN,
-        provenance=provenance(SAMPLED, SIMULATED, IMAGED, SCORED, DRAWN),
-        code=DIGEST["synthesise"],
+        **made_by(DRAWN, SAMPLED, SIMULATED, IMAGED, SCORED),
     script:
         "../scripts/synthesise_images.py"
 
@@ -77,14 +72,5 @@ rule plot_synthesis:
         synthesis=SYNTHESIS,
     output:
         figure=report(FIGURE_SYNTHESIS, category="4 synthesise", caption="../report/synthesis.rst"),
-    log:
-        f"{LOGS}/plot_synthesis.log",
-    benchmark:
-        f"{TIMES}/synthesise-plot.tsv"
-    conda:
-        "../../envs/spinmesh.yaml"
-    threads: 1
-    params:
-        code=DIGEST["plot_synthesis"],
     script:
         "../scripts/plot_synthesis.py"

@@ -3,7 +3,7 @@ from snakemake.iocontainers import Snakemake
 from spinmesh.images import Calibration
 from spinmesh.io import load
 from spinmesh.progress import log_to
-from spinmesh.report import plot_calibration
+from spinmesh.report.conditional import plot_calibration
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -3,7 +3,7 @@ from snakemake.iocontainers import Snakemake
 from spinmesh.io import load, load_optional
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.progress import log_to
-from spinmesh.report import plot_meshes
+from spinmesh.report.meshes import plot_meshes
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -3,7 +3,7 @@ from snakemake.iocontainers import Snakemake
 from spinmesh.inversion import Reconstruction, ShapeModel
 from spinmesh.io import load
 from spinmesh.progress import log_to
-from spinmesh.report import plot_reconstruction
+from spinmesh.report.reconstruction import plot_reconstruction
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

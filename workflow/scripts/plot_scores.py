@@ -5,7 +5,7 @@ from spinmesh.io import load
 from spinmesh.io.drawn import load_all
 from spinmesh.io.tables import read_rows
 from spinmesh.progress import log_to
-from spinmesh.report import plot_gallery, plot_models, plot_points
+from spinmesh.report.scores import plot_gallery, plot_models, plot_points
 from spinmesh.synthesis import Drawn, PointDraws
 
 snakemake: Snakemake

@@ -5,7 +5,7 @@ from spinmesh.inversion import Target
 from spinmesh.io import load, load_optional
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
-from spinmesh.report import plot_signals
+from spinmesh.report.signals import plot_signals
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

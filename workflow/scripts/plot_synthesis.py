@@ -3,7 +3,7 @@ from snakemake.iocontainers import Snakemake
 from spinmesh.bundles import ImageSet
 from spinmesh.io import load
 from spinmesh.progress import log_to
-from spinmesh.report import plot_synthesis
+from spinmesh.report.synthesis import plot_synthesis
 from spinmesh.synthesis import ScoreModel, Synthesis
 
 snakemake: Snakemake

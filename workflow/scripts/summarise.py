@@ -5,7 +5,7 @@ from spinmesh.inversion import Reconstruction
 from spinmesh.io import load, load_optional, write_text
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
-from spinmesh.report import stage_times, summary_text
+from spinmesh.report.summary import stage_times, summary_text
 from spinmesh.synthesis import Synthesis
 
 snakemake: Snakemake

@@ -21,7 +21,7 @@ from spinmesh.inversion import (
 from spinmesh.io import save, write_text
 from spinmesh.io.meshes import write_mesh
 from spinmesh.provenance import Provenance, package_version
-from spinmesh.report import plot_reconstruction
+from spinmesh.report.reconstruction import plot_reconstruction
 
 
 def write_results(

@@ -17,19 +17,18 @@ IMPLAUSIBLE = 5.0
 
 
 def stage_times(folder: str | Path) -> dict[str, float]:
-    """Seconds of each stage, and of each of its rules, from `<stage>-<rule>.tsv` in `folder`.
+    """Seconds of each stage, and of each of its jobs, from `<stage>/<job>.tsv` in `folder`.
 
-    These are Snakemake's benchmark tables (column `s`, one row per repetition). Rules appear under
-    the file's name without `.tsv`; a stage is the sum of its rules, as if one ran after the other.
+    These are Snakemake's benchmark tables (column `s`, one row per repetition). Jobs appear under
+    the file's name without `.tsv`; a stage is the sum of its jobs, as if one ran after the other.
     """
     times: dict[str, float] = {}
-    for file in sorted(Path(folder).glob("*-*.tsv")):
+    for file in sorted(Path(folder).glob("*/*.tsv")):
         head, *rows = file.read_text().splitlines()
         column = head.split("\t").index("s")
         seconds = sum(float(row.split("\t")[column]) for row in rows if row)
-        stage = file.stem.split("-")[0]
         times[file.stem] = seconds
-        times[stage] = times.get(stage, 0.0) + seconds
+        times[file.parent.name] = times.get(file.parent.name, 0.0) + seconds
     return times
 
 
@@ -73,7 +72,7 @@ def _simulate(signals: Signals, user_signals: Signals | None, times: dict[str, f
     count, measurements = signals.signal.shape
     line = f"{count * measurements:,} signals ({count} substrates x {measurements} measurements)"
     # The stage's time also holds the target, the user mesh and the figure.
-    seconds = sum(t for name, t in times.items() if name.startswith("simulate-shard"))
+    seconds = sum(t for name, t in times.items() if name.startswith("simulate_shard"))
     seconds = seconds or times.get("simulate", 0.0)
     lines = [line + (f", {count * measurements / seconds:,.0f} per second" if seconds else "")]
     if user_signals is not None:
