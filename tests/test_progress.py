@@ -2,6 +2,8 @@
 
 import io
 import logging
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -9,97 +11,69 @@ from spinmesh import progress as module
 from spinmesh.progress import log_to, progress
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that a test turns by hand."""
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    return now
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
-@pytest.fixture
-def quiet_logger(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
-    """The logger as a program finds it that configures no logging."""
+def steps(count: int) -> Iterator[int]:
+    for number in range(count):
+        time.sleep(0.002)
+        yield number
+
+
+@pytest.fixture(autouse=True)
+def logger(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+    """The logger as a program finds it that configures no logging; a line for every step."""
     logger = logging.Logger("spinmesh")
     monkeypatch.setattr(module, "LOGGER", logger)
+    monkeypatch.setattr(module, "INTERVAL", 0.0)
+    monkeypatch.delenv("SPINMESH_PROGRESS", raising=False)
     return logger
 
 
-def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records]
+def test_lines_count_estimate_and_note_and_none_comes_twice(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On stderr where nobody configured logging; two loops install one handler."""
+    for label in ("training", "drawing"):
+        assert list(progress(steps(3), label, 3, note=lambda: "loss 0.5")) == [0, 1, 2]
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines[1] == "training: 2 of 3, 00:00, about 00:00 to go, loss 0.5"
+    assert [line[:15] for line in lines[3:]] == [f"drawing: {n} of 3" for n in (1, 2, 3)]
 
 
-def test_lines_come_every_ten_seconds_with_an_estimate(clock, caplog) -> None:
-    """50 steps of 1 s: lines at 10, 20, 30, 40 s and at the end, none twice."""
-    caplog.set_level(logging.INFO, "spinmesh")
-    for _ in progress(range(50), "training", note=lambda: "loss 0.5"):
-        clock[0] += 1
-    assert len(messages(caplog)) == 5
-    assert messages(caplog)[0] == "training: 10 of 50, 10 s, about 40 s to go, loss 0.5"
-    assert messages(caplog)[-1] == "training: 50 of 50, 50 s, loss 0.5"
+def test_iterator_without_length_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    list(progress(steps(2), "files"))
+    assert "files: 2, 00:00\n" in capsys.readouterr().err
 
 
-def test_slow_steps_give_one_line_each(clock, caplog) -> None:
-    caplog.set_level(logging.INFO, "spinmesh")
-    for _ in progress(range(3), "shapes"):
-        clock[0] += 60
-    assert len(messages(caplog)) == 3
-
-
-def test_short_loop_says_nothing(clock, caplog) -> None:
-    caplog.set_level(logging.INFO, "spinmesh")
-    for _ in progress(range(5), "steps"):
-        clock[0] += 0.1
-    assert messages(caplog) == []
-
-
-def test_iterator_without_length_is_counted_without_an_estimate(clock, caplog) -> None:
-    caplog.set_level(logging.INFO, "spinmesh")
-    for _ in progress((i for i in range(2)), "files"):
-        clock[0] += 11
-    assert messages(caplog)[0] == "files: 1, 11 s"
-
-
-def test_unconfigured_program_hears_each_line_once(clock, quiet_logger, monkeypatch) -> None:
-    """Two loops must not install two handlers."""
-    stream = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stream)
-    for label in ("one", "two"):
-        for _ in progress(range(2), label):
-            clock[0] += 1
-    assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["one:", "two:"]
+def test_loop_shorter_than_the_interval_says_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "INTERVAL", 60.0)
+    list(progress(range(5), "steps"))
+    assert capsys.readouterr().err == ""
 
 
 def test_log_file_takes_the_lines_and_stderr_stays_silent(
-    clock, quiet_logger, tmp_path, monkeypatch
+    capsys: pytest.CaptureFixture[str], tmp_path
 ) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stream)
     log_to(tmp_path / "logs" / "mesh.log")
-    for _ in progress(range(2), "mesh"):
-        clock[0] += 1
-    assert "mesh: 2 of 2, 2 s" in (tmp_path / "logs" / "mesh.log").read_text()
-    assert stream.getvalue() == ""
+    list(progress(steps(2), "mesh", 2))
+    assert "mesh: 2 of 2" in (tmp_path / "logs" / "mesh.log").read_text()
+    assert capsys.readouterr().err == ""
 
 
-def test_terminal_gets_a_bar_and_no_lines(clock, caplog, monkeypatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
+@pytest.mark.parametrize("lines", [False, True])
+def test_terminal_gets_a_bar_unless_it_asks_for_lines(
+    monkeypatch: pytest.MonkeyPatch, lines: bool
+) -> None:
     stream = Terminal()
     monkeypatch.setattr("sys.stderr", stream)
-    monkeypatch.delenv("SPINMESH_PROGRESS", raising=False)
-    caplog.set_level(logging.INFO, "spinmesh")
-    assert list(progress([1, 2, 3], "bar", note=lambda: "loss 1")) == [1, 2, 3]
-    assert "3/3" in stream.getvalue() and "loss 1" in stream.getvalue()
-    assert messages(caplog) == []
-
-
-def test_environment_asks_for_lines_on_a_terminal(clock, caplog, monkeypatch) -> None:
-    monkeypatch.setattr("sys.stderr", type("T", (io.StringIO,), {"isatty": lambda _: True})())
-    monkeypatch.setenv("SPINMESH_PROGRESS", "lines")
-    caplog.set_level(logging.INFO, "spinmesh")
-    for _ in progress(range(2), "job"):
-        clock[0] += 1
-    assert messages(caplog) == ["job: 2 of 2, 2 s"]
+    if lines:
+        monkeypatch.setenv("SPINMESH_PROGRESS", "lines")
+    list(progress(steps(3), "job", 3, note=lambda: "loss 1"))
+    assert ("3/3" in stream.getvalue()) != lines
+    assert ("job: 3 of 3" in stream.getvalue()) == lines
+    assert "loss 1" in stream.getvalue()

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 Item = TypeVar("Item")
 
 LOGGER = logging.getLogger("spinmesh")
-# Seconds between two log lines of one loop; a shorter loop than QUIET says nothing at all.
-INTERVAL = 10.0
-QUIET = 1.0
+# Seconds between two log lines of one loop; a shorter loop says nothing.
+INTERVAL = 5.0
+LINE = "{desc}: {n} of {total}, {elapsed}, about {remaining} to go{postfix}"
+LINE_WITHOUT_TOTAL = "{desc}: {n}, {elapsed}{postfix}"
 
 
 def progress(
@@ -30,16 +31,37 @@ def progress(
     """Yield from `iterable` while reporting how far it is and how long it will take.
 
     `total` is needed only where the iterable has no length; `note()` is asked for a few words, such
-    as the loss, at each report. A terminal gets a bar; otherwise the logger "spinmesh" gets a line
-    about every 10 s and one at the end. The environment variable SPINMESH_PROGRESS=lines asks for
-    lines on a terminal too, as where several jobs share it.
+    as the loss, at each step. A terminal gets a bar; otherwise the logger "spinmesh" gets a line
+    at most every 5 s. The environment variable SPINMESH_PROGRESS=lines asks for lines on a terminal
+    too, as where several jobs share it.
     """
-    if total is None:
-        total = length_hint(iterable, -1)
-        total = None if total < 0 else total
-    if sys.stderr.isatty() and os.environ.get("SPINMESH_PROGRESS") != "lines":
-        return _bar(iterable, label, total, note)
-    return _lines(iterable, label, total, note)
+    total = total or length_hint(iterable) or None
+    options: dict[str, Any] = {"dynamic_ncols": True}
+    if not sys.stderr.isatty() or os.environ.get("SPINMESH_PROGRESS") == "lines":
+        if not LOGGER.hasHandlers():
+            # Nobody configured logging: speak on stderr rather than not at all.
+            _listen(logging.StreamHandler())
+        # The delay only keeps the bar from being drawn before the first step.
+        options = {"file": _Log(), "mininterval": INTERVAL, "miniters": 1, "delay": 1e-3}
+        options["bar_format"] = LINE if total else LINE_WITHOUT_TOTAL
+    with tqdm(total=total, desc=label, **options) as bar:
+        for item in iterable:
+            yield item
+            if note is not None:
+                bar.set_postfix_str(note(), refresh=False)
+            bar.update()
+
+
+class _Log(io.StringIO):
+    """Where tqdm draws a bar again and again, the log gets a line each time it has changed."""
+
+    line = ""
+
+    def write(self, text: str) -> int:
+        if text.strip() not in ("", self.line):
+            self.line = text.strip()
+            LOGGER.info(self.line)
+        return len(text)
 
 
 def log_to(path: str | Path) -> None:
@@ -52,45 +74,3 @@ def _listen(handler: logging.Handler) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
-
-
-def _bar(
-    iterable: Iterable[Item], label: str, total: int | None, note: Callable[[], str] | None
-) -> Iterator[Item]:
-    with tqdm(total=total, desc=label, dynamic_ncols=True, file=sys.stderr) as bar:
-        for item in iterable:
-            yield item
-            if note is not None:
-                bar.set_postfix_str(note(), refresh=False)
-            bar.update()
-
-
-def _lines(
-    iterable: Iterable[Item], label: str, total: int | None, note: Callable[[], str] | None
-) -> Iterator[Item]:
-    if not LOGGER.hasHandlers():
-        # Nobody configured logging: speak on stderr rather than not at all.
-        _listen(logging.StreamHandler())
-    start = last = time.monotonic()
-    done = 0
-    for item in iterable:
-        yield item
-        done += 1
-        now = time.monotonic()
-        if now - last >= INTERVAL and done != total:
-            LOGGER.info(_line(label, done, total, now - start, note))
-            last = now
-    if time.monotonic() - start >= QUIET:
-        LOGGER.info(_line(label, done, done, time.monotonic() - start, note))
-
-
-def _line(
-    label: str, done: int, total: int | None, elapsed: float, note: Callable[[], str] | None
-) -> str:
-    """For instance `training: 30 of 200, 12 s, about 68 s to go, loss 0.1`."""
-    words = [f"{label}: {done}" + ("" if total is None else f" of {total}"), f"{elapsed:.0f} s"]
-    if total is not None and 0 < done < total:
-        words.append(f"about {elapsed / done * (total - done):.0f} s to go")
-    if note is not None:
-        words.append(note())
-    return ", ".join(words)
