@@ -64,7 +64,7 @@ def test_a_package_counts_its_version(source: Path) -> None:
     ("file", "inside", "outside"),
     [
         ("mesh/tetmesh.py", {"sample_substrates", "simulate_shard", "reconstruct_shape"}, set()),
-        ("bloch_torrey/propagation.py", {"simulate_shard"}, {"sample_substrates"}),
+        ("sequence/pgse.py", {"simulate_shard", "make_images"}, {"sample_substrates"}),
         ("report/style.py", {"plot_meshes", "plot_synthesis"}, {"summarise", "simulate_shard"}),
         ("cli/__init__.py", set(), {script.stem for script in SCRIPTS}),
     ],

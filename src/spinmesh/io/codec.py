@@ -10,13 +10,14 @@
 | a setting | its JSON as a group attribute |
 | None | nothing |
 
-Where a noun's class has subclasses, the attribute `kind` names the one that is stored.
+Where a noun's class has subclasses, the attribute `kind` names the one that is stored. A noun with
+a method `stored_as` is stored as a noun of that class, made by its `of` and undone by `unpacked`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -33,10 +34,6 @@ from spinmesh.errors import StoreError
 RESERVED = frozenset(
     ("schema", "schema_version", "seed", "package_version", "config_digest", "manifest", "units")
 )
-# Nouns whose store is no mapping of fields: how each becomes variables, and comes back from them.
-_Encode = Callable[[Any], dict[str, xr.Variable]]
-_Decode = Callable[[xr.Dataset], Any]
-_SPECIAL: dict[type, tuple[_Encode, _Decode]] = {}
 _NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
@@ -65,15 +62,6 @@ def _refuse_non_finite(name: str, variable: xr.Variable) -> None:
             f"{', '.join(f'{axis} {number}' for axis, number in first)}). Compute it again; "
             "nothing was written."
         )
-
-
-def register(
-    noun: type,
-    variables: _Encode,
-    restore: _Decode,
-) -> None:
-    """Store a noun by functions of its own instead of field by field."""
-    _SPECIAL[noun] = (variables, restore)
 
 
 def _hints(noun: type[Any]) -> dict[str, Any]:
@@ -114,9 +102,9 @@ def _is_noun(annotation: Any) -> bool:
 def _encode_noun(
     noun: Any, annotation: Any, prefix: str, variables: dict[str, Any], attributes: dict[str, Any]
 ) -> None:
-    if type(noun) in _SPECIAL:
-        for name, variable in _SPECIAL[type(noun)][0](noun).items():
-            variables[prefix + name] = variable
+    if hasattr(noun, "stored_as"):
+        packed = noun.stored_as()
+        _encode_noun(packed.of(noun), packed, prefix, variables, attributes)
         return
     if len(_kinds(annotation)) > 1:
         attributes[prefix + "kind"] = type(noun).__name__
@@ -213,8 +201,8 @@ def _with_equal_lengths(variables: dict[str, xr.Variable]) -> dict[str, xr.Varia
 
 
 def _decode_noun(annotation: Any, prefix: str, dataset: xr.Dataset) -> Any:
-    if annotation in _SPECIAL:
-        return _SPECIAL[annotation][1](_part(dataset, prefix))
+    if hasattr(annotation, "stored_as"):
+        return _decode_noun(annotation.stored_as(), prefix, dataset).unpacked()
     kinds = _kinds(annotation)
     kind = dataset.attrs.get(prefix + "kind", next(iter(kinds)))
     if kind not in kinds:
@@ -258,12 +246,6 @@ def _decode_field(name: str, annotation: Any, dataset: xr.Dataset) -> Any:
 def _names_below(prefix: str, dataset: xr.Dataset) -> Iterator[str]:
     names = (*dataset.variables, *dataset.attrs)
     return (str(name) for name in names if str(name).startswith(prefix))
-
-
-def _part(dataset: xr.Dataset, prefix: str) -> xr.Dataset:
-    """The variables below a prefix, under the rest of their names."""
-    names = [n for n in dataset.variables if str(n).startswith(prefix)]
-    return xr.Dataset({str(n)[len(prefix) :]: dataset.variables[n] for n in names})
 
 
 def _tensor(array: np.ndarray) -> Tensor:

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
-import spinmesh.io.sequences  # noqa: F401 (how acquisitions are stored)
 from spinmesh.errors import StoreError
 from spinmesh.io import codec as generic
 from spinmesh.provenance import Provenance, package_version

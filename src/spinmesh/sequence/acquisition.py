@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +15,9 @@ from spinmesh.errors import SequenceError
 from spinmesh.sequence.pgse import PGSE
 from spinmesh.sequence.waveform import Sequence
 from spinmesh.units import GAMMA
+
+if TYPE_CHECKING:
+    from spinmesh.sequence.packed import PackedAcquisition
 
 # bvec files carry 4 to 6 digits; more than this off unit length is not rounding.
 UNIT_TOLERANCE = 1e-2
@@ -78,6 +82,13 @@ class Acquisition:
 
     def __len__(self) -> int:
         return len(self.gradient)
+
+    @staticmethod
+    def stored_as() -> type[PackedAcquisition]:
+        """The noun that its store holds in its place."""
+        from spinmesh.sequence.packed import PackedAcquisition
+
+        return PackedAcquisition
 
     @classmethod
     def of(cls, sequence: Sequence, b, direction, frame=None) -> Acquisition:
