@@ -1,7 +1,6 @@
 """From signal back to mesh: spectral shapes, a latent space, and Gauss-Newton in it."""
 
 from spinmesh.inversion.alignment import nearest_poses
-from spinmesh.inversion.calibration import Calibration, calibrate
 from spinmesh.inversion.credibility import Credibility, credibility
 from spinmesh.inversion.description import (
     DESCRIPTION,
@@ -35,7 +34,6 @@ __all__ = [
     "DESCRIPTION",
     "HISTORY",
     "VOXEL_NUMBERS",
-    "Calibration",
     "Credibility",
     "Free",
     "Gaussian",
@@ -53,7 +51,6 @@ __all__ = [
     "VoxelTargets",
     "add_rician",
     "aligned_chamfer_distance",
-    "calibrate",
     "chamfer_distance",
     "compare_with_mean_shape",
     "credibility",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,12 +20,14 @@ from spinmesh.inversion.unknowns import Unknowns
 from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
+from spinmesh.stored import store
 from spinmesh.tissue import Tissue
 
 # Levels whose intervals end between two ranks need this many draws plus one to be a multiple of 20.
 MULTIPLE = 20
 
 
+@store("spinmesh/posterior_calibration", version=1, stage="calibration")
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Ranks of the truth among the posterior's draws, and its distance from Laplace's mean.
@@ -67,6 +70,14 @@ class Calibration:
             result.append(row)
         return result
 
+    def target_rows(self) -> list[dict[str, float]]:
+        """A table: the ranks of every target, and its distances from Laplace's mean."""
+        return [
+            dict(zip(self.quantities, ranks, strict=True))
+            | {f"laplace {i}": distance for i, distance in enumerate(distances)}
+            for ranks, distances in zip(self.ranks.tolist(), self.laplace.tolist(), strict=True)
+        ]
+
     def _inside(self, level: float) -> Float[Tensor, "target quantity"]:
         """1 where the truth lies in the central interval of the draws."""
         outside = round((1 - level) / 2 * (self.draws + 1))
@@ -83,10 +94,9 @@ def calibrate(
     acquisition: Acquisition,
     spec: ReconstructionSpec,
     snr: float,
-    count: int,
-    seed: int,
+    seeds: Sequence[int],
 ) -> Calibration:
-    """Reconstruct `count` shapes drawn from the prior itself, with Rician noise at `snr`.
+    """Reconstruct a shape drawn from the prior for each seed, with Rician noise at `snr`.
 
     Target and reconstruction share mesh and basis, since the question is the inference alone; the
     prior is that of the inversion, valid meshes only. `samples` of the spec plus one has to be a
@@ -99,26 +109,32 @@ def calibrate(
             "drawn has none."
         )
     ranks, distance = [], []
-    for number in progress(range(count), "calibrating"):
-        generator = torch.Generator().manual_seed(seed + number)
+    for seed in progress(seeds, "calibrating"):
+        generator = torch.Generator().manual_seed(seed)
         problem, truth = _drawn(model, tissue, acquisition, spec, generator)
         clean = Target(acquisition, truth.prediction.attenuation)
         target = clean.noisy(snr, generator)
-        own = problem.unknowns
-        # A stream of its own: with the target's seed starts and draws would know the truth.
-        own_seed = int(torch.randint(2**62, (), generator=generator))
-        posterior = reconstruct(target, model, tissue, spec, own_seed).posterior
-        samples, z = posterior.samples, own.latent(truth.point.latent)[None]
-        drawn, true = (_along_directions(own, posterior, x) for x in (samples.latent, z))
+        unknowns = problem.unknowns
+        # Another stream: with the target's seed starts and draws would know the truth.
+        search_seed = int(torch.randint(2**62, (), generator=generator))
+        posterior = reconstruct(target, model, tissue, spec, search_seed).posterior
+        samples, z = posterior.samples, unknowns.latent(truth.point.latent)[None]
+        drawn, true = (_along_directions(unknowns, posterior, x) for x in (samples.latent, z))
         distance.append(true[0])
         drawn = torch.cat([drawn, samples.physics, _volumes(model, samples.latent)], 1)
-        values = torch.tensor([list(own.values(truth.point).values())], dtype=torch.float64)
+        values = torch.tensor([list(unknowns.values(truth.point).values())], dtype=torch.float64)
         true = torch.cat([true, values, _volumes(model, z)], 1)
         ranks.append((drawn < true).sum(0))
     names = [f"direction {i + 1}" for i in range(len(model.prior.mean))]
     names += [free.label for free in spec.free]
     quantities = (*names, "volume")
     return Calibration(quantities, torch.stack(ranks), spec.samples, torch.stack(distance))
+
+
+def joined(parts: Sequence[Calibration]) -> Calibration:
+    """All targets of some parts together."""
+    ranks, laplace = (torch.cat([getattr(p, name) for p in parts]) for name in ("ranks", "laplace"))
+    return replace(parts[0], ranks=ranks, laplace=laplace)
 
 
 def _drawn(

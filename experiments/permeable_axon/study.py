@@ -1,34 +1,21 @@
-"""Shape of an axon and the permeability of its membrane, together, from one noisy signal.
-
-python benchmarks/permeable_axon.py --out benchmarks/results
-
-Straight, bent and beaded axons inside a surrounding whose outer wall is smooth and as wide as it
-likes. The targets lie on a finer mesh with a basis of their own, at SNR 50; their permeabilities
-range over a factor of four. About 30 CPU s per target; a table that is there already is continued.
-"""
+"""The shapes, the protocol and the search of the permeable axon."""
 
 from __future__ import annotations
 
-import argparse
-import csv
 import math
 import time
-from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import spinmesh
+from experiments.permeable_axon.settings import FAMILIES, AxonSettings
 from spinmesh.inversion.metrics import volume
 from spinmesh.inversion.posterior import vertex_spread
 from spinmesh.mesh import PARAMETERS
-from spinmesh.writing import complete_or_absent
 
 OUTER, LENGTH, MEMBRANE = 7.0, 16.0, 3.5  # um, of the template
 KAPPA, FACTOR = 0.05, 0.7  # um/ms a priori, and the spread of its logarithm
-SNR = 50.0
-FAMILIES = ("straight", "bend_twist", "beading")
 RANGES = {
     "radius": (5.5, 8.5),
     "length": (13.0, 19.0),
@@ -40,20 +27,6 @@ RANGES = {
 }
 # The axon's mean radius as a part of the surrounding's.
 MEMBRANES = (0.45, 0.65)
-
-
-def main() -> None:
-    """A row per target, added to the table as soon as it is known."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", choices=FAMILIES, action="append")
-    parser.add_argument("--targets", type=int, default=3, help="of each family")
-    parser.add_argument("--out", type=Path, default=Path("results"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    model = shape_model(template(2, 4), per_family=80, latent=8)
-    for number in range(arguments.targets):
-        for family in arguments.family or FAMILIES:
-            add_row(arguments.out / "permeable_axon.csv", model, family, number)
 
 
 def template(rings: int, layers: int) -> spinmesh.TetMesh:
@@ -147,17 +120,10 @@ def target(
     return seen, permeability
 
 
-def reconstruction() -> spinmesh.ReconstructionSpec:
-    """Permeability and shape are free, from three starts."""
+def reconstruction(starts: int = 3) -> spinmesh.ReconstructionSpec:
+    """Permeability and shape are free."""
     membrane = spinmesh.Free("permeability", (1, 2), spread=FACTOR)
-    return spinmesh.ReconstructionSpec(free=(membrane,), starts=3)
-
-
-def found(
-    seen: spinmesh.Target, model: spinmesh.ShapeModel, how: spinmesh.ReconstructionSpec, seed: int
-) -> spinmesh.Reconstruction:
-    """Shape and permeability of a target."""
-    return spinmesh.reconstruct(seen, model, water(KAPPA), how, seed)
+    return spinmesh.ReconstructionSpec(free=(membrane,), starts=starts)
 
 
 def scores(
@@ -174,13 +140,13 @@ def scores(
         "_mean_shape": model.mean_points,
         "_decoder": model.decode(model.encode(truth)),
     }
-    own = template.with_points(truth)
+    true_mesh = template.with_points(truth)
     axon = torch.unique(template.tets[template.compartment == 1])
     row: dict[str, float] = {}
     for name, points in shapes.items():
-        apart = vertex_spread(own, template, points[None])[axon]
+        apart = vertex_spread(true_mesh, template, points[None])[axon]
         row[f"axon_error{name}"] = float(apart.square().mean().sqrt())
-        share = volume(template.with_points(points).part(1)) / volume(own.part(1))
+        share = volume(template.with_points(points).part(1)) / volume(true_mesh.part(1))
         row[f"volume_error{name}"] = abs(share - 1)
     logarithm = result.posterior.samples.physics[:, 0].log()
     off = math.log(result.metrics["permeability 1-2"] / permeability)
@@ -193,27 +159,16 @@ def scores(
     }
 
 
-def add_row(path: Path, model: spinmesh.ShapeModel, family: str, number: int) -> None:
-    """Reconstruct one target, unless the table has it."""
-    rows: list[Mapping[str, object]] = []
-    if path.exists():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-    if any((row["family"], row["target"]) == (family, str(number)) for row in rows):
-        return
-    seen, permeability = target(template(4, 6), family, number, SNR)
+def reconstruct_target(
+    settings: AxonSettings, model: spinmesh.ShapeModel, family: str, number: int
+) -> dict[str, object]:
+    """A row of the table: errors of one target, and the CPU seconds of its reconstruction."""
+    fine = template(*settings.target_template)
+    seen, permeability = target(fine, family, number, settings.snr)
     start = time.process_time()
-    result = found(seen, model, reconstruction(), number)
+    how = reconstruction(settings.starts)
+    result = spinmesh.reconstruct(seen, model, water(KAPPA), how, number)
     took = time.process_time() - start
     same = drawn(model.basis.template, family, 1, target_seed(family, number)).points[0]
-    found_scores = scores(result, model, same, permeability)
-    row = {name: f"{value:.4g}" for name, value in found_scores.items()}
-    rows.append({"family": family, "target": number, **row, "cpu_s": f"{took:.0f}"})
-    with complete_or_absent(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-if __name__ == "__main__":
-    main()
+    row = scores(result, model, same, permeability)
+    return {"family": family, "target": number, **row, "cpu_s": round(took)}
