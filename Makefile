@@ -9,7 +9,7 @@ SHELL := bash
 CONFIG ?= config/config.yaml
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 REPORT ?= report.html
-EXTRAS ?= workflow,mesher,viz,dev
+EXTRAS ?= workflow,viz,dev
 PYTHON ?= python3
 VENV ?= .venv
 

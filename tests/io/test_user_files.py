@@ -23,7 +23,7 @@ def volume(mesh):
 @pytest.mark.parametrize(
     ("suffix", "order"),
     # Medit's .mesh has no 10-node tets in meshio.
-    [(".msh", 1), (".msh", 2), (".vtu", 1), (".vtu", 2), (".mesh", 1)],
+    [(".msh", 1), (".msh", 2), (".vtu", 1), (".vtu", 2), (".mesh", 1), (".xdmf", 2), (".med", 2)],
 )
 def test_meshes_written_by_others_come_back(tmp_path, suffix, order):
     mesh = ball(5.0, 1, order)
