@@ -16,9 +16,9 @@ from spinmesh.inversion import (
     ShapeMaps,
     ShapeModel,
     VoxelTargets,
-    gather_voxels,
     reconstruct_voxels,
 )
+from spinmesh.io import gather
 from spinmesh.io.targets import read_voxels
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.tissue import Tissue
@@ -66,7 +66,7 @@ def test_shards_are_put_together_in_the_order_of_the_mask(model: ShapeModel, acq
             own = whole.shard(number, shards)
             row = own.sigma[:, None]
             parts.append(ShapeMaps(grid, own.voxel, row.repeat(1, len(VOXEL_NUMBERS)), row))
-        together = gather_voxels(parts)
+        together = gather(parts, "voxel")
         assert torch.equal(together.voxel, voxel)
         assert torch.equal(together.latents[:, 0], sigma)
 

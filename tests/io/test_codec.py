@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spinmesh.errors import StoreError
 from spinmesh.io import load, save
-from spinmesh.io.codec import encode
+from spinmesh.io.codec import encode, gather
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.setting import Setting
 from spinmesh.stored import quantity, store
@@ -144,3 +144,23 @@ def test_numpy_arrays_stay_numpy(tmp_path):
     Steps.__annotations__["levels"] = Float[np.ndarray, "step 3"]
     save(Steps(np.ones((2, 3))), tmp_path / "s.zarr")
     assert isinstance(load(Steps, tmp_path / "s.zarr").levels, np.ndarray)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_shards_are_put_together_in_order_along_their_axis(count):
+    """Some shards are empty where there are more of them than members."""
+    whole = replace(everything(), points=torch.rand(7, 3).double(), family=tuple("abcdefg"))
+    whole = replace(whole, label=torch.arange(7))
+    parts = [
+        replace(
+            whole,
+            points=whole.points[number::count],
+            family=whole.family[number::count],
+            label=whole.label[number::count],
+        )
+        for number in range(count)
+    ]
+    together = gather(parts, "point")
+    assert torch.equal(together.points, whole.points)
+    assert torch.equal(together.label, whole.label)
+    assert together.family == whole.family and together.covariance is whole.covariance

@@ -6,7 +6,6 @@ from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartment
 from spinmesh.bloch_torrey.substrates import (
     MOST_DENSE_ON_CPU,
     check_device,
-    interleave,
     signals_of,
     simulate_mesh,
     simulate_substrates,
@@ -20,7 +19,6 @@ __all__ = [
     "Reduction",
     "Signals",
     "check_device",
-    "interleave",
     "matrix_formalism",
     "pgse_signal",
     "reduce_mesh",

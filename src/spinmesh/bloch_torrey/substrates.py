@@ -144,15 +144,3 @@ def _simulate_batch(
             substrates.mesh(index).name, signal[index], reference[index], float(excited[index])
         )
     return Signals(acquisition, signal, reference)
-
-
-def interleave(shards: list[Signals]) -> Signals:
-    """Undo `Substrates.shard`: shard i holds substrates i, i + n, i + 2n, ..."""
-    count = sum(len(shard) for shard in shards)
-    order = torch.cat([torch.arange(i, count, len(shards)) for i in range(len(shards))])
-    inverse = torch.argsort(order)
-    return Signals(
-        shards[0].acquisition,
-        torch.cat([shard.signal for shard in shards])[inverse],
-        torch.cat([shard.unweighted for shard in shards])[inverse],
-    )

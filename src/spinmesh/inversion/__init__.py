@@ -9,7 +9,7 @@ from spinmesh.inversion.description import (
     posterior_shapes,
 )
 from spinmesh.inversion.gauss_newton import ReconstructionSpec
-from spinmesh.inversion.maps import VOXEL_NUMBERS, ShapeMaps, gather_voxels, reconstruct_voxels
+from spinmesh.inversion.maps import VOXEL_NUMBERS, ShapeMaps, reconstruct_voxels
 from spinmesh.inversion.metrics import (
     aligned_chamfer_distance,
     chamfer_distance,
@@ -56,7 +56,6 @@ __all__ = [
     "credibility",
     "describe",
     "describe_posterior",
-    "gather_voxels",
     "modified_chamfer_distance",
     "nearest_poses",
     "nearest_training_shapes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -76,17 +75,3 @@ def reconstruct_voxels(
         numbers[index] = torch.tensor([*mean, *spread, *fit], dtype=torch.float64)
         latents[index] = found.latent
     return ShapeMaps(targets.grid, targets.voxel, numbers, latents)
-
-
-def gather_voxels(shards: Sequence[ShapeMaps]) -> ShapeMaps:
-    """Undo `VoxelTargets.shard`: shard i holds voxels i, i + n, i + 2n, ..."""
-    count = sum(len(shard) for shard in shards)
-    inverse = torch.argsort(
-        torch.cat([torch.arange(count)[i :: len(shards)] for i in range(len(shards))])
-    )
-    return ShapeMaps(
-        shards[0].grid,
-        torch.cat([shard.voxel for shard in shards])[inverse],
-        torch.cat([shard.numbers for shard in shards])[inverse],
-        torch.cat([shard.latents for shard in shards])[inverse],
-    )

@@ -1,9 +1,11 @@
 """Everything that touches files: Zarr stores, meshes, acquisitions, measured signals."""
 
+from spinmesh.io.codec import gather
 from spinmesh.io.store import (
     Codec,
     load,
     load_optional,
+    load_shards,
     provenance_of,
     save,
     write_text,
@@ -11,8 +13,10 @@ from spinmesh.io.store import (
 
 __all__ = [
     "Codec",
+    "gather",
     "load",
     "load_optional",
+    "load_shards",
     "provenance_of",
     "save",
     "write_text",

@@ -17,10 +17,10 @@ a method `stored_as` is stored as a noun of that class, made by its `of` and und
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from spinmesh.errors import StoreError
 
+Noun = TypeVar("Noun")
 # Attributes that the store itself writes.
 RESERVED = frozenset(
     ("schema", "schema_version", "seed", "package_version", "config_digest", "manifest", "units")
@@ -51,6 +52,29 @@ def encode(noun: Any) -> xr.Dataset:
 def decode(noun: type, dataset: xr.Dataset) -> Any:
     """The noun that `encode` made the dataset from; its constructor checks it again."""
     return _decode_noun(noun, "", dataset)
+
+
+def gather(shards: Sequence[Noun], axis: str) -> Noun:
+    """The whole of which shard i of n holds the members i, i + n, i + 2n, ... of an axis.
+
+    What does not run along the axis is taken from the first shard.
+    """
+    hints, values = _hints(type(shards[0])), {}
+    for item in fields(shards[0]):  # type: ignore[arg-type]
+        parts = [getattr(shard, item.name) for shard in shards]
+        first = str(getattr(_without_none(hints[item.name]), "dim_str", "")).split()[:1]
+        if parts[0] is None or axis not in (*first, item.metadata.get("axis")):
+            values[item.name] = parts[0]
+        else:
+            every = torch.arange(sum(map(len, parts)))
+            places = torch.cat([every[number :: len(parts)] for number in range(len(parts))])
+            order = places.argsort()
+            if isinstance(parts[0], Tensor):
+                values[item.name] = torch.cat(parts)[order]
+            else:
+                members = [member for part in parts for member in part]
+                values[item.name] = tuple(members[place] for place in order.tolist())
+    return type(shards[0])(**values)
 
 
 def _refuse_non_finite(name: str, variable: xr.Variable) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -125,6 +125,11 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
     with xr.open_zarr(path, chunks=None) as dataset:
         value: Noun = codec.decode(dataset.load())
     return value
+
+
+def load_shards(noun: type[Noun], paths: Sequence[str | Path], axis: str) -> Noun:
+    """Read all shards of a noun and put their members in order along an axis."""
+    return generic.gather([load(noun, path) for path in paths], axis)
 
 
 def provenance_of(path: str | Path) -> Provenance:
