@@ -1,6 +1,7 @@
 # make run      sets itself up, then runs all four stages      CONFIG=config/config.yaml CORES=2
 # make phantom  a diffusion series of crossing bundles: NIfTI, bval, bvec
 # make paper    the published experiment (experiments/remidi), its table and figures
+# make conditional  images given a signal: calibrated? (experiments/conditional), table and figure
 # make synthesis  score models compared (config/synthesis.yaml): tables and galleries
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
@@ -20,10 +21,10 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run paper phantom synthesis unlock report test check schema clean
+.PHONY: help setup run paper phantom conditional synthesis unlock report test check schema clean
 
 help:
-	@echo "make run | paper | phantom | synthesis | unlock | report | test | check | schema | setup | clean"
+	@echo "make run | paper | phantom | conditional | synthesis | unlock | report | test | check | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -56,6 +57,10 @@ paper: $(STAMP)
 	@$(SNAKEMAKE) --snakefile experiments/remidi/Snakefile
 	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
 	    "$$(ls -t results/*/paper/table.csv | head -n 1)"
+
+conditional: CONFIG = experiments/conditional/config.yaml
+conditional: $(STAMP)
+	@$(SNAKEMAKE) --snakefile experiments/conditional/Snakefile
 
 synthesis: CONFIG = config/synthesis.yaml
 synthesis: $(STAMP)

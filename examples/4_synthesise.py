@@ -25,7 +25,7 @@ def main(folder: str | Path = ".") -> float:
     signals = spinmesh.simulate_substrates(table, spinmesh.Tissue.uniform(2.0), acquisition)
 
     # Cross-sections packed into periodic cells 12 um wide: +1 inside axons, -1 outside.
-    look = spinmesh.ImageSpec(count=240, pixels=16, field_of_view=12.0)
+    look = spinmesh.ImageSettings(count=240, pixels=16, field_of_view_um=12.0)
     images = spinmesh.pack_cross_sections(table, signals, look, seed=1)
 
     # The score: a network that regresses the Malliavin weight of a linear SDE. Then new images,

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.bundles import BundleSpec, ImageSet, ImageSpec, bundle_acquisition, simulate_bundles
+from spinmesh.bundles import ImageSet, simulate_bundles
 from spinmesh.images import pack_cross_sections
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
+from spinmesh.settings import BundleSettings, ImageSettings
 from spinmesh.synthesis import ScoreModel, ScoreSpec, train_score
 
 
@@ -35,22 +36,24 @@ def signals(table) -> Signals:
 @pytest.fixture(scope="session")
 def image_set(table, signals):
     """Sixty images of 16 x 16 pixels."""
-    spec = ImageSpec(count=60, pixels=16, field_of_view=12.0, held_out_fraction=0.4)
-    return pack_cross_sections(table, signals, spec, seed=5)
+    settings = ImageSettings(count=60, pixels=16, field_of_view_um=12.0, held_out_fraction=0.4)
+    return pack_cross_sections(table, signals, settings, seed=5)
 
 
 @pytest.fixture(scope="session")
 def bundle_set() -> ImageSet:
     """Twelve packings of 16 x 16 pixels, four held out, and their signals at b = 5 ms/um^2."""
-    images = ImageSpec(
+    images = ImageSettings(
         count=12,
         pixels=16,
-        field_of_view=12.0,
+        field_of_view_um=12.0,
         volume_fraction=(0.2, 0.4),
         held_out_fraction=1 / 3,
     )
-    spec = BundleSpec(images, radius=(1.0, 1.5), mesh_size=1.5)
-    return simulate_bundles(spec, bundle_acquisition((5.0,), 10.0, (20.0,)), seed=6)
+    bundles = BundleSettings(
+        radius_um=(1.0, 1.5), mesh_size_um=1.5, b_s_per_mm2=(5000.0,), Delta_ms=(20.0,)
+    )
+    return simulate_bundles(bundles, images, seed=6)
 
 
 @pytest.fixture(scope="session")

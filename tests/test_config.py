@@ -202,23 +202,16 @@ def test_tissue_section_builds_the_tissue() -> None:
 def test_stated_defaults_are_those_of_the_package() -> None:
     """A run without a key does what a call without that argument does."""
     from spinmesh.bloch_torrey import Basis
-    from spinmesh.bundles import BundleSpec, ImageSpec
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
-    from spinmesh.phantom import FieldSpec, Filling
-    from spinmesh.settings.phantom import CROSSING, FibreField, FillingSection
     from spinmesh.settings.reconstruct import ShapeModelSection
-    from spinmesh.settings.synthesise import Bundles, Images, Samples, ScoreModelSection
+    from spinmesh.settings.synthesise import Samples, ScoreModelSection
     from spinmesh.synthesis import SampleSpec, ScoreSpec
 
     assert BasisSection().spec() == Basis()
     assert ShapeModelSection().spec() == ShapeModelSpec()
     assert Reconstruct().spec() == ReconstructionSpec()
-    assert Images().spec() == ImageSpec()
     assert ScoreModelSection().spec() == ScoreSpec()
     assert Samples().spec() == SampleSpec()
-    assert Bundles().spec(Images()) == BundleSpec()
-    assert FibreField().spec() == FieldSpec(CROSSING)
-    assert FillingSection().spec() == Filling()
 
 
 def test_template_is_refined_in_rings_and_layers_alone() -> None:

@@ -51,7 +51,8 @@ _HOME = {
         "simulate_target",
         "train_shape_model",
     ),
-    "spinmesh.bundles": ("ImageSet", "ImageSpec"),
+    "spinmesh.bundles": ("ImageSet",),
+    "spinmesh.settings.synthesise": ("ImageSettings",),
     "spinmesh.images": ("pack_cross_sections",),
     "spinmesh.synthesis": (
         "SampleSpec",

@@ -5,12 +5,8 @@ import pytest
 import torch
 
 from spinmesh.bundles import (
-    Axons,
-    BundleSpec,
     Disks,
-    ImageSpec,
     Protocol,
-    bundle_acquisition,
     find_axons,
     resimulate,
 )
@@ -22,24 +18,25 @@ from spinmesh.bundles.simulation import (
     rasterised,
 )
 from spinmesh.errors import ConfigError, MeshError
+from spinmesh.settings import BundleSettings, ImageSettings
 
-PROTOCOL = Protocol(bundle_acquisition((5.0,), 10.0, (20.0,)), 50.0, 2.0, 0.8)
+PROTOCOL = Protocol.of(BundleSettings(b_s_per_mm2=(5000.0,), Delta_ms=(20.0,)))
+
+
+def usual_bundle(seed: int) -> Disks:
+    return packed_bundle(BundleSettings(), ImageSettings(), np.random.default_rng(seed))
 
 
 def picture(disks: Disks, pixels: int = 32) -> torch.Tensor:
     return torch.from_numpy(rasterised(disks, pixels))
 
 
-def exact(disks: Disks) -> list[float]:
-    return [disks.volume_fraction, disks.effective_radius, disks.surface_to_volume]
-
-
 def test_a_picture_gives_back_its_disks():
     """Bundles of the default sizes: radii of 0.3 to 5 um on pixels of 0.6 um, 0.1 um apart."""
     errors = []
     for seed in range(12):
-        disks = packed_bundle(BundleSpec(), np.random.default_rng(seed))
-        errors.append(np.array(find_axons(picture(disks), 20.0).statistics()) / exact(disks) - 1)
+        disks = usual_bundle(seed)
+        errors.append(np.array(find_axons(picture(disks), 20.0).statistics) / disks.statistics - 1)
     # Measured over 150 bundles: 3e-3 of the radius and 1 % of the surface, where two small
     # neighbours may become one; twice that for twelve.
     assert (np.sqrt(np.mean(np.square(errors), 0)) < [2e-3, 1e-2, 2e-2]).all()
@@ -55,7 +52,10 @@ def test_neighbours_are_parted_and_found_where_they_are_across_the_edge_of_the_c
 
 
 def test_the_signal_of_a_picture_is_that_of_its_disks():
-    disks = [packed_bundle(BundleSpec(), np.random.default_rng(seed)) for seed in (3, 4)]
+    disks = [
+        packed_bundle(BundleSettings(), ImageSettings(), np.random.default_rng(seed))
+        for seed in (3, 4)
+    ]
     table = cylinder_table(PROTOCOL, 5.0)
     truth = torch.stack([bundle_attenuation(d, PROTOCOL, table, 0) for d in disks])
     images = torch.stack([picture(d) for d in disks])
@@ -75,13 +75,13 @@ def test_the_misfit_of_the_truth_is_one_also_where_there_is_only_noise():
 
 
 def test_circles_that_overlap_are_moved_apart_or_refused():
-    close = Axons(np.array([[3.0, 3.0], [4.5, 3.0]]), np.array([1.0, 1.0]), 12.0)
-    moved = close.apart()
+    close = Disks(np.array([[3.0, 3.0], [4.5, 3.0]]), np.array([1.0, 1.0]), 12.0)
+    moved = close.moved_apart(0.1)
     np.testing.assert_allclose(moved.radii, close.radii, rtol=0)
     np.testing.assert_allclose(moved.centres.mean(0), [3.75, 3.0], atol=1e-9)  # by symmetry
     grid = np.stack(np.meshgrid(np.arange(4), np.arange(4)), -1).reshape(-1, 2) * 3.0
     with pytest.raises(MeshError, match="no packing"):
-        Axons(grid, np.full(16, 1.6), 12.0).apart()
+        Disks(grid, np.full(16, 1.6), 12.0).moved_apart(0.1)
 
 
 def test_an_image_that_is_no_packing_has_no_signal_but_stops_nothing():
@@ -100,14 +100,14 @@ def test_images_out_of_range_or_empty_are_refused():
 
 def test_a_moved_packing_has_the_signal_of_the_moved_acquisition():
     """Mirrored in y and transposed, against the permutations that training uses."""
-    spec = BundleSpec(ImageSpec(volume_fraction=(0.3, 0.3)))
-    disks = packed_bundle(spec, np.random.default_rng(5))
+    images = ImageSettings(volume_fraction=(0.3, 0.3))
+    disks = packed_bundle(BundleSettings(), images, np.random.default_rng(5))
     oblique = PROTOCOL.acquisition
     turn = torch.tensor([[0.6, -0.8, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]]).double()
     both = type(oblique).joined([oblique, oblique.rotated(turn), oblique.rotated(turn.T)])
     protocol = Protocol(both, 50.0, 2.0, 0.8)
     table = cylinder_table(protocol, 5.0)
-    own = bundle_attenuation(disks, protocol, table, 0)
+    unmoved = bundle_attenuation(disks, protocol, table, 0)
     centres, side = disks.centres, disks.cell
     moves = {
         "mirrored": np.column_stack([centres[:, 0], -centres[:, 1] % side]),
@@ -116,7 +116,7 @@ def test_a_moved_packing_has_the_signal_of_the_moved_acquisition():
     for name, places in moves.items():
         moved = bundle_attenuation(Disks(places, disks.radii, side), protocol, table, 0)
         partner = getattr(protocol, name)()
-        torch.testing.assert_close(moved, own[partner], rtol=0, atol=3e-3)  # the mesh
-    assert not torch.allclose(own[protocol.transposed()], own, rtol=0, atol=3e-3)
+        torch.testing.assert_close(moved, unmoved[partner], rtol=0, atol=3e-3)  # the mesh
+    assert not torch.allclose(unmoved[protocol.transposed()], unmoved, rtol=0, atol=3e-3)
     lopsided = Protocol(oblique.rotated(turn), 50.0, 2.0, 0.8)
     assert lopsided.mirrored() is None

@@ -79,6 +79,6 @@ def test_packed_disks_keep_their_distance_around_the_cell():
 
 def test_overlap_is_refused_also_through_the_edge():
     with pytest.raises(MeshError, match="overlap by 1"):
-        Disks(np.array([[0.5, 5.0], [9.5, 5.0]]), np.array([1.0, 1.0]), 10.0)
+        Disks(np.array([[0.5, 5.0], [9.5, 5.0]]), np.array([1.0, 1.0]), 10.0).refuse_overlap()
     with pytest.raises(MeshError, match="cell/4"):
         mesh_plane(packing(), 4.0, 0)

@@ -1,21 +1,15 @@
 """Packed bundles: pictures hold their areas, signals their parts, and shards do not matter."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from spinmesh.analytic import cylinder
 from spinmesh.bundles import (
-    BundleSpec,
     Disks,
     ImageSet,
-    ImageSpec,
     Protocol,
     assemble_plane,
-    bundle_acquisition,
-    joined_images,
     mesh_plane,
     plane_attenuation,
     simulate_bundles,
@@ -28,14 +22,12 @@ from spinmesh.bundles.simulation import (
 )
 from spinmesh.errors import ConfigError
 from spinmesh.io import load, save
+from spinmesh.settings import BundleSettings, ImageSettings, Synthesise
 
-ACQUISITION = bundle_acquisition((1.0, 5.0), 10.0, (20.0,))
-SPEC = BundleSpec(
-    ImageSpec(count=6, pixels=16, field_of_view=12.0, volume_fraction=(0.3, 0.4)), radius=(1.0, 1.5)
-)
-
-
-PROTOCOL = Protocol(ACQUISITION, SPEC.snr, SPEC.diffusivity, SPEC.mesh_size)
+BUNDLES = BundleSettings(radius_um=(1.0, 1.5), b_s_per_mm2=(1000.0, 5000.0), Delta_ms=(20.0,))
+IMAGES = ImageSettings(count=6, pixels=16, field_of_view_um=12.0, volume_fraction=(0.3, 0.4))
+PROTOCOL = Protocol.of(BUNDLES)
+ACQUISITION = PROTOCOL.acquisition
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +44,7 @@ def test_the_radius_series_is_the_exact_cylinder(table):
 
 def test_pictures_hold_the_area_wherever_the_disks_lie():
     for seed in range(5):
-        disks = packed_bundle(SPEC, np.random.default_rng(seed))
+        disks = packed_bundle(BUNDLES, IMAGES, np.random.default_rng(seed))
         picture = rasterised(disks, 16)
         # A circle is taken as straight within a fine cell of 0.19 um: below 1e-2 of a small disk.
         np.testing.assert_allclose((picture.mean() + 1) / 2, disks.volume_fraction, rtol=5e-3)
@@ -69,7 +61,7 @@ def test_a_disk_is_drawn_where_it_is_with_x_along_the_columns():
 
 def test_the_signal_is_the_sum_of_its_parts_by_area(table):
     """The other road: each axon's exact signal, and the plane between them on a finer mesh."""
-    disks = packed_bundle(SPEC, np.random.default_rng(3))
+    disks = packed_bundle(BUNDLES, IMAGES, np.random.default_rng(3))
     found = bundle_attenuation(disks, PROTOCOL, table, seed=0)
     plane = assemble_plane(mesh_plane(disks, 0.3, 5), 2.0)
     expected = (1 - disks.volume_fraction) * plane_attenuation(plane, ACQUISITION, 4, 24)
@@ -85,9 +77,9 @@ def test_the_signal_is_the_sum_of_its_parts_by_area(table):
 
 
 def test_shards_put_together_are_the_whole_set(tmp_path):
-    whole = simulate_bundles(SPEC, ACQUISITION, seed=4)
-    parts = [simulate_bundles(SPEC, ACQUISITION, 4, i, 3) for i in range(3)]
-    joined = joined_images(parts)
+    whole = simulate_bundles(BUNDLES, IMAGES, seed=4)
+    parts = [simulate_bundles(BUNDLES, IMAGES, 4, i, 3) for i in range(3)]
+    joined = ImageSet.interleaved(parts)
     for name in ("images", "condition", "volume_fraction", "effective_radius"):
         assert torch.equal(getattr(joined, name), getattr(whole, name)), name
     assert joined.split == whole.split == ("train",) * 4 + ("test",) * 2
@@ -95,12 +87,12 @@ def test_shards_put_together_are_the_whole_set(tmp_path):
     back = load(ImageSet, tmp_path / "images.zarr")
     assert torch.equal(back.surface_to_volume, whole.surface_to_volume)
     assert back.select("test").effective_radius.tolist() == whole.effective_radius[4:].tolist()
-    other = simulate_bundles(SPEC, ACQUISITION, 5, 0, 6)
+    other = simulate_bundles(BUNDLES, IMAGES, 5, 0, 6)
     assert not torch.equal(other.images, whole.images[:1])
 
 
 def test_noise_is_on_the_attenuation_at_the_snr_asked_for():
-    images = simulate_bundles(SPEC, ACQUISITION, seed=1)
+    images = simulate_bundles(BUNDLES, IMAGES, seed=1)
     across = ACQUISITION.direction[:, 2] == 0
     noise = [(images.observed(seed).exp() - images.condition.exp())[:, across] for seed in (1, 2)]
     # 48 numbers well above the noise: the spread is known to 10 %, three of which are allowed.
@@ -109,10 +101,10 @@ def test_noise_is_on_the_attenuation_at_the_snr_asked_for():
 
 
 def test_impossible_bundles_say_what_to_change():
-    with pytest.raises(ConfigError, match="radius"):
-        replace(SPEC, radius=(1.0, 4.0))
-    dense = replace(SPEC.images, volume_fraction=(0.85, 0.9), attempts=2)
+    with pytest.raises(ConfigError, match="radius_um"):
+        Synthesise(source="bundles", bundles=BUNDLES.replace(radius_um=(1.0, 4.0)), images=IMAGES)
+    dense = IMAGES.replace(volume_fraction=(0.85, 0.9), attempts=2)
     with pytest.raises(ConfigError, match="Lower `volume_fraction`"):
-        simulate_bundles(replace(SPEC, images=dense), ACQUISITION, 0)
+        simulate_bundles(BUNDLES, dense, 0)
     with pytest.raises(ConfigError, match="shard 3 of 3"):
-        simulate_bundles(SPEC, ACQUISITION, 0, 3, 3)
+        simulate_bundles(BUNDLES, IMAGES, 0, 3, 3)

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from spinmesh.bloch_torrey import simulate_substrates
-from spinmesh.bundles import ImageSpec
 from spinmesh.errors import ConfigError
 from spinmesh.images import pack_cross_sections, packing
 from spinmesh.images.cross_sections import coverage, enclosed_area, outer_faces, outline, rotated
 from spinmesh.mesh import SweptDisk, TetMesh, corner_volumes, sample_substrates, swept_disk
+from spinmesh.settings import ImageSettings
 from spinmesh.tissue import Tissue
 
-SMALL = ImageSpec(count=8, pixels=16, field_of_view=12.0, held_out_fraction=0.25)
+SMALL = ImageSettings(count=8, pixels=16, field_of_view_um=12.0, held_out_fraction=0.25)
 
 
 def cut(mesh, height):
@@ -110,7 +110,7 @@ def test_no_cell_holds_two_axons(table, monkeypatch):
     monkeypatch.setattr(packing, "SUPERSAMPLING", 1)
     cutter, rng = packing._Cutter(table), np.random.default_rng(2)
     for _ in range(10):
-        picture, _, members = packing._pack(cutter, np.arange(12), replace(SMALL, pixels=64), rng)
+        picture, _, members = packing._pack(cutter, np.arange(12), SMALL.replace(pixels=64), rng)
         assert len(members) > 1 and picture.max() <= 1 + 1e-9
 
 
@@ -118,13 +118,13 @@ def test_held_out_substrates_stay_out_of_train_images(table, signals, monkeypatc
     seen: dict[str, set[int]] = {"train": set(), "test": set()}
     original = packing._pack
 
-    def spy(cutter, pool, spec, rng):
-        packed = original(cutter, pool, spec, rng)
+    def spy(cutter, pool, images, rng):
+        packed = original(cutter, pool, images, rng)
         seen["train" if table.split[pool[0]] == "train" else "test"] |= set(packed[2])
         return packed
 
     monkeypatch.setattr(packing, "_pack", spy)
-    result = pack_cross_sections(table, signals, replace(SMALL, count=40), seed=1)
+    result = pack_cross_sections(table, signals, SMALL.replace(count=40), seed=1)
     assert result.split.count("test") == 10
     assert {table.split[i] for i in seen["train"]} == {"train"}
     assert {table.split[i] for i in seen["test"]} == {"test"}
@@ -144,17 +144,17 @@ def test_the_same_seed_packs_the_same_images(table, signals):
 
 
 def test_impossible_requests_say_what_to_change(table, signals):
-    def refused(match, spec=SMALL, substrates=table, measured=signals):
+    def refused(match, settings=SMALL, substrates=table, measured=signals):
         with pytest.raises(ConfigError, match=match):
-            pack_cross_sections(substrates, measured, spec, seed=0)
+            pack_cross_sections(substrates, measured, settings, seed=0)
 
-    refused("wider|um wide", replace(SMALL, field_of_view=2.0))
-    refused("no room", replace(SMALL, volume_fraction=(0.9, 0.95), attempts=2))
+    refused("wider|um wide", SMALL.replace(field_of_view_um=2.0))
+    refused("no room", SMALL.replace(volume_fraction=(0.9, 0.95), attempts=2))
     refused("no test substrate", substrates=replace(table, split=("train",) * 12))
     refused("signals for", substrates=table.select("train"))
     refused("no b > 0", measured=replace(signals, acquisition=signals.acquisition.select([0] * 5)))
-    with pytest.raises(ConfigError, match="multiple of 8"):
-        ImageSpec(pixels=30)
+    with pytest.raises(ConfigError, match="`pixels` is 30"):
+        ImageSettings(pixels=30)
 
 
 def test_a_single_tet_is_cut_into_its_triangle():

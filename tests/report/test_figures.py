@@ -9,11 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from spinmesh.images import Calibration
 from spinmesh.inversion import Gaussian, ShapeModelSpec, profile, train_shape_model
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import render
-from spinmesh.report.conditional import plot_calibration
 from spinmesh.report.meshes import plot_meshes
 from spinmesh.report.reconstruction import aligned, plot_reconstruction, radius_spread
 from spinmesh.report.scores import plot_gallery, plot_models, plot_points
@@ -168,28 +166,6 @@ def test_the_comparison_shows_every_metric_model_and_set(tmp_path, images) -> No
     points = plot_points(pair, sets, tmp_path / "p.png")
     assert len(points.axes) == 3
     assert "edm, 1.50" in points.axes[1].get_title(loc="left")
-
-
-def test_calibration_shows_a_gallery_coverage_scatters_and_misfit(tmp_path) -> None:
-    """The model's samples have half the error and spread of the nearest signals'."""
-    generator = torch.Generator().manual_seed(1)
-    truth = torch.rand((40, 3), generator=generator).double()
-    noise = torch.randn((40, 32, 3), generator=generator).double()
-    own = torch.randn((40, 1, 3), generator=generator).double()
-    samples = {
-        "model": truth[:, None] + 0.1 * (own + noise),
-        "nearest-signal ABC": truth[:, None] + 0.2 * (own + noise),
-    }
-    fits = {"true images": torch.ones(40, 1), "model": torch.full((40, 1), 1.25)}
-    fits |= {"nearest-signal ABC": torch.full((40, 32), 2.0)}
-    gallery = torch.rand((5, 7, 16, 16), generator=generator) * 2 - 1
-    found = Calibration(truth, truth, samples, fits, (0.1, 0.1), gallery, 20.0)
-    figure = plot_calibration(found, tmp_path / "c.png")
-    assert_picture(tmp_path / "c.png", figure, axes=6)
-    # Scores scale with the law.
-    assert [axes.get_title(loc="left") for axes in figure.axes[2:5]] == ["CRPS 0.50 of ABC's"] * 3
-    words = [text.get_text() for text in figure.axes[5].get_legend().get_texts()]
-    assert [word.rpartition(" ")[2] for word in words] == ["1.00", "1.25", "2.00"]
 
 
 def test_a_drawing_that_fails_leaves_nothing_behind(tmp_path) -> None:

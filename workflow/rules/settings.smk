@@ -42,20 +42,6 @@ def made_by(taken, *earlier):
     return taken | {"provenance": provenance(*earlier, taken)}
 
 
-def bundles_only(path):
-    """An input of rules that need measurable signals; an error without them."""
-
-    def chosen(wildcards):
-        if CONFIG.synthesise.source != "bundles":
-            raise WorkflowError(
-                "conditional: images of cut substrates have no measurable signals. Set "
-                "`synthesise.source: bundles`."
-            )
-        return path
-
-    return chosen
-
-
 # What each stage takes from the configuration, and through it all later ones.
 SAMPLED = part("mesh", "template", "families", "ranges", "split", seed=CONFIG.seed)
 TARGETED = part("mesh", "template", "target")
@@ -74,7 +60,6 @@ RECONSTRUCTED = part("tissue") | {
 IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
 SCORED = {"score_model": CONFIG.synthesise.score_model.model_dump(), "seed": CONFIG.seed}
 DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}
-JUDGED = {"conditional": CONFIG.synthesise.conditional.model_dump(), "seed": CONFIG.seed}
 BUNDLED = IMAGED | {"bundles": CONFIG.synthesise.bundles.model_dump()}
 IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
     "phantom": CONFIG.phantom.model_dump(exclude={"label", "acquisition"}),

@@ -1,11 +1,11 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.bundles import ImageSet, joined_images
+from spinmesh.bundles import ImageSet
 from spinmesh.io import load, save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
-images = joined_images([load(ImageSet, shard) for shard in snakemake.input.shards])
+images = ImageSet.interleaved([load(ImageSet, shard) for shard in snakemake.input.shards])
 save(images, snakemake.output.images, Provenance(**snakemake.params.provenance))

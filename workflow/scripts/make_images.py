@@ -6,14 +6,14 @@ from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings.synthesise import Images
+from spinmesh.settings import ImageSettings
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 images = pack_cross_sections(
     load(Substrates, snakemake.input.substrates),
     load(Signals, snakemake.input.signals),
-    Images(**snakemake.params.images).spec(),
+    ImageSettings(**snakemake.params.images),
     snakemake.params.seed,
 )
 save(images, snakemake.output.images, Provenance(**snakemake.params.provenance))

@@ -4,14 +4,14 @@ from spinmesh.bundles import simulate_bundles
 from spinmesh.io import save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Bundles, Images
+from spinmesh.settings import BundleSettings, ImageSettings
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
-bundles = Bundles(**snakemake.params.bundles)
+bundles = BundleSettings(**snakemake.params.bundles)
 images = simulate_bundles(
-    bundles.spec(Images(**snakemake.params.images)),
-    bundles.acquisition(),
+    bundles,
+    ImageSettings(**snakemake.params.images),
     snakemake.params.seed,
     int(snakemake.wildcards.shard),
     bundles.shards,

@@ -1,37 +1,31 @@
 """Straight axons in their plane: packings, the exact signals of all their water, their images."""
 
-from spinmesh.bundles.axons import Axons, find_axons, image_statistics, resimulate
+from spinmesh.bundles.axons import find_axons, image_statistics, misfit, resimulate
 from spinmesh.bundles.fem import PlaneMatrices, assemble_plane
-from spinmesh.bundles.images import ImageSet, ImageSpec
+from spinmesh.bundles.images import ImageSet
 from spinmesh.bundles.mesh import PeriodicPlane, mesh_plane
-from spinmesh.bundles.packing import Disks, gamma_radii, pack_disks
+from spinmesh.bundles.packing import STATISTICS, Disks, gamma_radii, pack_disks
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.bundles.signal import plane_attenuation
-from spinmesh.bundles.simulation import (
-    BundleSpec,
-    bundle_acquisition,
-    joined_images,
-    simulate_bundles,
-)
+from spinmesh.bundles.simulation import packed_bundle, rasterised, simulate_bundles
 
 __all__ = [
-    "Axons",
-    "BundleSpec",
+    "STATISTICS",
     "Disks",
     "ImageSet",
-    "ImageSpec",
     "PeriodicPlane",
     "PlaneMatrices",
     "Protocol",
     "assemble_plane",
-    "bundle_acquisition",
     "find_axons",
     "gamma_radii",
     "image_statistics",
-    "joined_images",
     "mesh_plane",
+    "misfit",
     "pack_disks",
+    "packed_bundle",
     "plane_attenuation",
+    "rasterised",
     "resimulate",
     "simulate_bundles",
 ]

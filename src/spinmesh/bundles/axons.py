@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -11,6 +9,7 @@ from numpy import ndarray
 from scipy import ndimage
 from torch import Tensor
 
+from spinmesh.bundles.images import OUT_OF_RANGE
 from spinmesh.bundles.packing import Disks
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.bundles.simulation import WIDEST, bundle_attenuation, cylinder_table, rasterised
@@ -24,59 +23,19 @@ FINE = 3
 SMOOTHING = 0.35
 # Regions smaller than this (pixels) are specks of grey and no axons.
 SPECK = 0.15
-# Circles are moved apart to this distance (um), as the bundles' default, in so many rounds.
-GAP, ROUNDS = 0.1, 300
-# Circles move by this part of what they lack; in a chain of three a whole would overshoot.
-RELAXATION = 0.5
-STATISTICS = ("volume_fraction", "effective_radius", "surface_to_volume")
-UNITS = {"volume_fraction": "1", "effective_radius": "um", "surface_to_volume": "1/um"}
+# Circles are moved apart to this distance (um), as the bundles' default.
+GAP = 0.1
 
 
-@dataclass(frozen=True, eq=False)
-class Axons:
-    """Circles that stand for the axons of an image; they may touch or overlap."""
-
-    centres: Float[ndarray, "disk 2"]  # um
-    radii: Float[ndarray, " disk"]  # um
-    cell: float  # um
-
-    def statistics(self) -> list[float]:
-        """`STATISTICS` in their units; see `mesh.Disks` for their definitions."""
-        square = (self.radii**2).mean()
-        return [
-            float(np.pi * len(self.radii) * square / self.cell**2),
-            float(((self.radii**6).mean() / square) ** 0.25),
-            float(2 * np.pi * self.radii.sum() / self.cell**2),
-        ]
-
-    def apart(self) -> Disks:
-        """The same circles moved until all are `GAP` apart; MeshError if they have no room."""
-        centres, radii = self.centres, self.radii
-        for _ in range(ROUNDS):
-            offset = centres[:, None] - centres
-            offset -= self.cell * np.round(offset / self.cell)
-            distance = np.hypot(offset[..., 0], offset[..., 1])
-            np.fill_diagonal(distance, np.inf)
-            lack = np.maximum(0, radii + radii[:, None] + GAP - distance)
-            if lack.max(initial=0) < 0.1 * GAP:
-                return Disks(centres % self.cell, radii, self.cell)
-            push = lack / np.maximum(distance, 1e-9)
-            centres = centres + RELAXATION * (push[..., None] * offset).sum(1)
-        raise MeshError(
-            f"image: {len(radii)} axons of {self.statistics()[0]:.0%} overlap by up to "
-            f"{lack.max():.2g} um and find no room. The image is no packing; train longer."
-        )
-
-
-def find_axons(image: Float[Tensor, "pixel_y pixel_x"], field_of_view: float) -> Axons:
+def find_axons(image: Float[Tensor, "pixel_y pixel_x"], field_of_view: float) -> Disks:
     """The axons of an image (+1 inside, -1 outside, grey at edges), as circles of equal area.
 
-    Thresholded at mid grey; regions are parted at their necks, each axon being the set of points
-    from which the way up the (smoothed) distance to the edge ends on the same summit. Its area is
-    the sum of its grey levels, so that the volume fraction is exact. Raises ConfigError if pixels
-    leave [-1, 1] or nothing is inside.
+    They may touch or overlap. The image is thresholded at mid grey; regions are parted at their
+    necks, each axon being the set of points from which the way up the (smoothed) distance to the
+    edge ends on the same summit. Its area is the sum of its grey levels, so that the volume
+    fraction is exact. Raises ConfigError if pixels leave [-1, 1] or nothing is inside.
     """
-    if not bool((image.abs() <= 1).all()):
+    if not bool((image.abs() <= 1 + OUT_OF_RANGE).all()):
         raise ConfigError(
             f"image: grey levels from {image.min():g} to {image.max():g}; -1 is outside axons, +1 "
             "inside, nothing beyond."
@@ -86,19 +45,18 @@ def find_axons(image: Float[Tensor, "pixel_y pixel_x"], field_of_view: float) ->
     place, region = np.unique(summit, return_inverse=True)
     side = len(inside)
     area = np.bincount(region, inside.ravel())
-    kept = (area > SPECK * FINE**2) & (depth.ravel()[place] > 0)
-    if not kept.any():
+    axon = (area > SPECK * FINE**2) & (depth.ravel()[place] > 0)
+    if not axon.any():
         raise ConfigError("image: holds no axon. The model has learnt nothing; train longer.")
     # Centroids, by the shortest way around the cell from each summit.
-    position, origin = np.divmod(np.arange(side**2), side), np.divmod(place, side)
     centroid = []
-    for own, start in zip(position, origin, strict=True):
-        way = (own - start[region] + side // 2) % side - side // 2
+    for row, start in zip(np.divmod(np.arange(side**2), side), np.divmod(place, side), strict=True):
+        way = (row - start[region] + side // 2) % side - side // 2
         moment = np.bincount(region, inside.ravel() * way)
-        centroid.append(start[kept] + moment[kept] / area[kept])
+        centroid.append(start[axon] + moment[axon] / area[axon])
     pitch = field_of_view / side
     centres = pitch * (np.stack(centroid[::-1], 1) + 0.5)
-    return Axons(centres, pitch * np.sqrt(area[kept] / np.pi), field_of_view)
+    return Disks(centres, pitch * np.sqrt(area[axon] / np.pi), field_of_view)
 
 
 def _refined(inside: Float[ndarray, "y x"]) -> Float[ndarray, "fine_y fine_x"]:
@@ -134,9 +92,9 @@ def _summits(inside: Float[ndarray, "y x"]) -> tuple[ndarray, ndarray]:
 def image_statistics(
     images: Float[Tensor, "image pixel_y pixel_x"], field_of_view: float
 ) -> Float[Tensor, "image statistic"]:
-    """`STATISTICS` of every image."""
+    """`STATISTICS` of every image's axons."""
     rows = [
-        find_axons(image, field_of_view).statistics()
+        find_axons(image, field_of_view).statistics
         for image in progress(images, "looking for axons")
     ]
     return torch.tensor(rows, dtype=torch.float64)
@@ -156,18 +114,17 @@ def resimulate(
     axons = [find_axons(image, field_of_view) for image in images]
     widest = max(float(each.radii.max()) for each in axons)
     table = cylinder_table(protocol, max(widest, WIDEST * field_of_view))
-    signals, gaps = [], []
+    signals = torch.full((len(images), len(protocol.acquisition)), torch.nan).double()
+    gaps = torch.full((len(images),), torch.nan).double()
     for number, each in enumerate(progress(axons, "simulating images again")):
         try:
-            disks = each.apart()
+            disks = each.moved_apart(GAP)
         except MeshError:
-            signals.append(torch.full((len(protocol.acquisition),), torch.nan).double())
-            gaps.append(torch.nan)
             continue
-        signals.append(bundle_attenuation(disks, protocol, table, seed + number))
+        signals[number] = bundle_attenuation(disks, protocol, table, seed + number)
         picture = torch.from_numpy(rasterised(disks, images.shape[-1]))
-        gaps.append(float((picture - images[number]).square().mean().sqrt()) / 2)
-    return torch.stack(signals), torch.tensor(gaps, dtype=torch.float64)
+        gaps[number] = (picture - images[number]).square().mean().sqrt() / 2
+    return signals, gaps
 
 
 def misfit(

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from jaxtyping import Float
 from numpy import ndarray
+from skfem import MeshTri
+from skfem.quadrature import get_quadrature
 
-from spinmesh.bundles.mesh import PeriodicPlane, triangle_shapes
+from spinmesh.bundles.mesh import PeriodicPlane
 from spinmesh.errors import MeshError
+from spinmesh.fem import Pattern, face_shapes
 
-# Dunavant's six-point rule on the triangle, exact for degree 4: the mass of straight triangles.
-_A, _B = 0.445948490915965, 0.091576213509771
-_NODES = np.array(
-    [[_A, _A], [1 - 2 * _A, _A], [_A, 1 - 2 * _A], [_B, _B], [1 - 2 * _B, _B], [_B, 1 - 2 * _B]]
-)
-_WEIGHTS = np.repeat([0.223381589678011 / 2, 0.109951743655322 / 2], 3)
+# Polynomial degree integrated exactly: that of the mass of straight triangles.
+DEGREE = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,8 @@ class PlaneMatrices:
 
 def assemble_plane(plane: PeriodicPlane, diffusivity: float) -> PlaneMatrices:
     """Matrices of six-node triangles by quadrature; MeshError if one is folded."""
-    value, gradient = triangle_shapes(_NODES)
+    xi, weights = get_quadrature(MeshTri.elem, DEGREE)
+    value, gradient = (x.numpy() for x in face_shapes(torch.from_numpy(xi.T.copy()), 6))
     jacobian = np.einsum("tna,qnb->tqab", plane.points, gradient, optimize=True)
     determinant = np.linalg.det(jacobian)
     determinant = determinant * np.sign(determinant[:, :1])
@@ -55,22 +56,14 @@ def assemble_plane(plane: PeriodicPlane, diffusivity: float) -> PlaneMatrices:
             "between disks."
         )
     slope = np.einsum("qnb,tqba->tqna", gradient, np.linalg.inv(jacobian), optimize=True)
-    weight = determinant * _WEIGHTS
+    weight = determinant * weights
     weighted = weight[..., None, None] * slope
     mass = np.einsum("tq,qi,qj->tij", weight, value, value, optimize=True)
     stiffness = np.einsum("tqia,tqja->tij", weighted, slope, optimize=True)
     forward = np.einsum("qi,tqja->atij", value, weighted, optimize=True)
-    x, y = diffusivity * (forward - forward.swapaxes(2, 3))
-    add = _adder(plane.nodes)
-    return PlaneMatrices(add(mass), add(diffusivity * stiffness), (add(x), add(y)), diffusivity)
-
-
-def _adder(nodes: ndarray):
-    """Sums element matrices (triangle, 6, 6) into a sparse one."""
-    size, count = nodes.shape[1], int(nodes.max()) + 1
-    row, column = np.repeat(nodes, size, 1).ravel(), np.tile(nodes, (1, size)).ravel()
-
-    def add(blocks: ndarray) -> sp.csr_matrix:
-        return sp.csr_matrix((blocks.ravel(), (row, column)), shape=(count, count))
-
-    return add
+    drift = diffusivity * (forward - forward.swapaxes(2, 3))
+    pattern = Pattern.of(plane.nodes, int(plane.nodes.max()) + 1)
+    matrices = [
+        pattern.filled(torch.from_numpy(x)) for x in (mass, diffusivity * stiffness, *drift)
+    ]
+    return PlaneMatrices(matrices[0], matrices[1], (matrices[2], matrices[3]), diffusivity)

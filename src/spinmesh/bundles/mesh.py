@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.spatial import Delaunay
 
 from spinmesh.bundles.packing import Disks
 from spinmesh.errors import MeshError
+from spinmesh.fem import face_shapes
 
 # Sides of a triangle by their corners; mid-side nodes 3, 4, 5 follow this order.
 SIDES = np.array([[0, 1], [1, 2], [2, 0]])
@@ -26,7 +28,7 @@ CLEARANCE, SHAKEN = 0.6, 0.05
 class PeriodicPlane:
     """Six-node triangles that tile a part of a periodic square.
 
-    A triangle's `corners` lie together even where it crosses the cell's edge; `nodes` are equal
+    A triangle's `points` lie together even where it crosses the cell's edge; `nodes` are equal
     where points are images of each other. Nodes 0-2 are vertices, 3-5 the middles of `SIDES`.
     """
 
@@ -34,51 +36,41 @@ class PeriodicPlane:
     nodes: Int[ndarray, "triangle 6"]
     cell: float  # um
 
-    def opened(self) -> PeriodicPlane:
-        """The same triangles with nodes told apart by position: a bounded plane, walls all round.
-
-        What crosses no edge of the cell stays connected; the rest ends in reflecting walls.
-        """
-        # Equal positions are equal to the last bit: all stem from one sum of point and shift.
-        key = np.column_stack([self.nodes.ravel(), self.points.reshape(-1, 2)])
-        _, nodes = np.unique(key, axis=0, return_inverse=True)
-        return PeriodicPlane(self.points, nodes.reshape(self.nodes.shape), self.cell)
-
 
 def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) -> PeriodicPlane:
     """Triangles of about `size` um outside all disks, or inside them; curved along the circles.
 
     Delaunay triangles of nodes on the circles and of a triangular lattice, on the periodic plane. A
     circle with a side that is not among them, or that folds one, gets more nodes. Raises MeshError
-    if the size is not small beside the cell, or circles are too close to be told apart.
+    if disks overlap, the size is not small beside the cell, or circles are too close to be told
+    apart.
     """
     if not 0 < 4 * size <= disks.cell:
         raise MeshError(f"plane: size {size} um in a cell of {disks.cell:g} um. Give 0 to cell/4.")
+    disks.refuse_overlap()
     rng = np.random.default_rng(seed)
     count = np.maximum(FEWEST, np.ceil(2 * np.pi * disks.radii / size)).astype(int)
     turn = rng.random(len(count))
-    lattice = _lattice(disks, size, inside, rng)
+    lattice, lattice_disk = _lattice(disks, size, inside, rng)
     for _ in range(ATTEMPTS):
-        circles, owner, following = _circles(disks, count, turn)
-        points = np.concatenate([circles, lattice[0]]) % disks.cell
-        owners = np.concatenate([owner, lattice[1]])
+        circles, circle_disk, following = _circles(disks, count, turn)
+        points = np.concatenate([circles, lattice]) % disks.cell
         corners, nodes = _periodic_delaunay(points, disks.cell, size)
-        own = owners[nodes]
-        within = (own[:, 0] >= 0) & (own == own[:, :1]).all(1)
-        kept = within if inside else ~within
-        corners, nodes = corners[kept], nodes[kept]
-        missing = _missing_sides(nodes, following)
-        spoilt = owner[missing]
-        if len(missing) == 0:
+        disk = np.concatenate([circle_disk, lattice_disk])[nodes]
+        within = (disk[:, 0] >= 0) & (disk == disk[:, :1]).all(1)
+        chosen = within if inside else ~within
+        corners, nodes, disk = corners[chosen], nodes[chosen], disk[chosen]
+        crowded = circle_disk[_missing_sides(nodes, following)]
+        if len(crowded) == 0:
             plane = _curved(corners, nodes, disks)
-            spoilt = own[kept][_folded(plane.points)].ravel()
-            if len(spoilt) == 0:
+            crowded = disk[_folded(plane.points)].ravel()
+            if len(crowded) == 0:
                 return plane
-        spoilt = np.unique(spoilt[spoilt >= 0])
-        count[spoilt] = np.ceil(MORE * count[spoilt]).astype(int)
+        crowded = np.unique(crowded[crowded >= 0])
+        count[crowded] = np.ceil(MORE * count[crowded]).astype(int)
     raise MeshError(
-        f"plane: {len(spoilt)} circles touch their neighbours at a resolution of {size:g} um "
-        f"(first: radius {disks.radii[spoilt[0]]:.3g} um). Widen the gap between disks or lower "
+        f"plane: {len(crowded)} circles touch their neighbours at a resolution of {size:g} um "
+        f"(first: radius {disks.radii[crowded[0]]:.3g} um). Widen the gap between disks or lower "
         "the size."
     )
 
@@ -87,19 +79,19 @@ def _circles(
     disks: Disks, count: Int[ndarray, " disk"], turn: Float[ndarray, " disk"]
 ) -> tuple[ndarray, ndarray, ndarray]:
     """Nodes on all circles, the disk of each, and the node that follows it around."""
-    owner = np.repeat(np.arange(len(count)), count)
+    disk = np.repeat(np.arange(len(count)), count)
     start = np.repeat(np.cumsum(count) - count, count)
-    place = np.arange(len(owner)) - start
-    angle = 2 * np.pi * (place + turn[owner]) / count[owner]
+    place = np.arange(len(disk)) - start
+    angle = 2 * np.pi * (place + turn[disk]) / count[disk]
     around = np.column_stack([np.cos(angle), np.sin(angle)])
-    points = disks.centres[owner] + disks.radii[owner, None] * around
-    return points, owner, start + (place + 1) % count[owner]
+    points = disks.centres[disk] + disks.radii[disk, None] * around
+    return points, disk, start + (place + 1) % count[disk]
 
 
 def _lattice(
     disks: Disks, size: float, inside: bool, rng: np.random.Generator
 ) -> tuple[ndarray, ndarray]:
-    """Points of a shaken triangular lattice clear of all circles, and the disk each lies in.
+    """Points of a shaken triangular lattice clear of all circles, and the disk of each, or -1.
 
     Centres of disks are always among them: an empty circle has no unique triangulation.
     """
@@ -115,9 +107,9 @@ def _lattice(
     clear = depth > CLEARANCE * size
     if inside:
         clear = (np.abs(depth) > CLEARANCE * size) & (distance.min(1) > CLEARANCE * size)
-    owner = np.where(depth < 0, nearest, -1)[clear]
+    disk = np.where(depth < 0, nearest, -1)[clear]
     centre = np.arange(len(disks.radii))
-    return np.concatenate([disks.centres, grid[clear]]), np.concatenate([centre, owner])
+    return np.concatenate([disks.centres, grid[clear]]), np.concatenate([centre, disk])
 
 
 def _periodic_delaunay(
@@ -135,10 +127,9 @@ def _periodic_delaunay(
         near = ((images > -margin) & (images < cell + margin)).all(1)
         place, which = images[near], number[near]
         triangles = Delaunay(place).simplices
-        corners = place[triangles]
-        centre = corners.mean(1)
-        kept = ((centre >= 0) & (centre < cell)).all(1)
-        corners, nodes = corners[kept], which[triangles[kept]]
+        centre = place[triangles].mean(1)
+        triangles = triangles[((centre >= 0) & (centre < cell)).all(1)]
+        corners, nodes = place[triangles], which[triangles]
         # Euler on a torus: twice as many triangles as points; and they fill the cell.
         area = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1])).sum() / 2
         if len(nodes) == 2 * len(points) and abs(area / cell**2 - 1) < 1e-9:
@@ -148,54 +139,45 @@ def _periodic_delaunay(
     )
 
 
+def _sides(nodes: Int[ndarray, "triangle 3"]) -> tuple[ndarray, ndarray, ndarray]:
+    """Pairs of nodes, the pair of each triangle's sides, and how many triangles share a pair."""
+    ends = np.sort(nodes[:, SIDES], -1).reshape(-1, 2)
+    return np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+
+
 def _missing_sides(nodes: ndarray, following: ndarray) -> Int[ndarray, " side"]:
     """Circle sides (named by their first node) that no triangle has as an outer side."""
     first = np.arange(len(following))
-    wanted = np.sort(np.column_stack([first, following]), axis=1)
-    sides, count = np.unique(
-        np.sort(nodes[:, SIDES], -1).reshape(-1, 2), axis=0, return_counts=True
-    )
-    outer = sides[count == 1]
+    circle = np.sort(np.column_stack([first, following]), axis=1)
+    sides, _, count = _sides(nodes)
     stride = int(nodes.max(initial=0)) + len(following) + 1
-    return first[~np.isin(wanted @ [stride, 1], outer @ [stride, 1])]
+    return first[~np.isin(circle @ [stride, 1], sides[count == 1] @ [stride, 1])]
 
 
 def _curved(corners: ndarray, nodes: ndarray, disks: Disks) -> PeriodicPlane:
     """With mid-side nodes, those of outer sides moved onto their circle."""
-    ends = np.sort(nodes[:, SIDES], -1).reshape(-1, 2)
-    _, side, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    _, side, count = _sides(nodes)
     side = side.reshape(len(nodes), 3)
     middle = corners[:, SIDES].mean(2)
     outer = count[side] == 1
     if len(disks.radii):
-        chosen = middle[outer]
-        offset = disks.offsets(chosen)
+        offset = disks.offsets(middle[outer])
         length = np.linalg.norm(offset, axis=-1)
         nearest = np.abs(length - disks.radii).argmin(1)
-        row = np.arange(len(chosen))
+        row = np.arange(len(nearest))
         stretch = disks.radii[nearest] / length[row, nearest] - 1
-        middle[outer] = chosen + stretch[:, None] * offset[row, nearest]
+        middle[outer] += stretch[:, None] * offset[row, nearest]
     numbers = np.concatenate([nodes, nodes.max() + 1 + side], 1)
     _, numbers = np.unique(numbers, return_inverse=True)
     points = np.concatenate([corners, middle], 1)
     return PeriodicPlane(points, numbers.reshape(-1, 6), disks.cell)
 
 
-def triangle_shapes(xi: Float[ndarray, "sample 2"]) -> tuple[ndarray, ndarray]:
-    """Quadratic shape functions (sample, node) and reference gradients (sample, node, 2)."""
-    bary = np.column_stack([1 - xi.sum(1), xi])
-    slope = np.array([[-1.0, -1.0], [1.0, 0.0], [0.0, 1.0]])
-    i, j = np.array([0, 1, 2]), np.array([1, 2, 0])
-    value = np.hstack([bary * (2 * bary - 1), 4 * bary[:, i] * bary[:, j]])
-    corner = (4 * bary - 1)[..., None] * slope
-    side = 4 * (bary[:, i, None] * slope[j] + bary[:, j, None] * slope[i])
-    return value, np.concatenate([corner, side], 1)
-
-
 def _folded(points: Float[ndarray, "triangle 6 2"]) -> Int[ndarray, " folded"]:
     """Triangles whose map turns over at one of their nodes, where a curved side folds first."""
     corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    places = np.concatenate([corner, corner[SIDES].mean(1)])
-    jacobian = np.einsum("tna,qnb->tqab", points, triangle_shapes(places)[1], optimize=True)
+    places = torch.from_numpy(np.concatenate([corner, corner[SIDES].mean(1)]))
+    gradient = face_shapes(places, 6)[1].numpy()
+    jacobian = np.einsum("tna,qnb->tqab", points, gradient, optimize=True)
     determinant = np.linalg.det(jacobian)
     return np.flatnonzero((determinant * np.sign(determinant.sum(1))[:, None] <= 0).any(1))

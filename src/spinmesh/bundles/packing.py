@@ -13,23 +13,30 @@ from spinmesh.errors import MeshError
 # Positions tried at once for a disk, and batches of them before the packing is given up. The first
 # batch is small: most disks of a loose packing find room at once.
 TRIES = (100, 1000, 4000)
+# What is known of a packing, with its unit.
+STATISTICS = {"volume_fraction": "1", "effective_radius": "um", "surface_to_volume": "1/um"}
+# Overlapping disks are moved apart in so many rounds, each by this part of what they lack: in a
+# chain of three the whole would overshoot.
+ROUNDS, RELAXATION = 300, 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Disks:
-    """Disks in a periodic square of side `cell` (um); none overlaps another or its own image."""
+    """Disks in a periodic square of side `cell` (um). They may overlap until `refuse_overlap`."""
 
-    centres: Float[ndarray, "disk 2"]  # um, in [0, cell)
+    centres: Float[ndarray, "disk 2"]  # um
     radii: Float[ndarray, " disk"]  # um
     cell: float  # um
 
     def __post_init__(self) -> None:
         if len(self.centres) != len(self.radii) or not (self.radii > 0).all():
             raise MeshError(f"disks: {len(self.centres)} centres for radii {self.radii}, all > 0.")
-        apart = self.offsets(self.centres)
-        gap = np.hypot(apart[..., 0], apart[..., 1]) - self.radii - self.radii[:, None]
+
+    def refuse_overlap(self) -> None:
+        """MeshError if two disks overlap, or one its own image."""
+        gap = self.distances() - self.radii - self.radii[:, None]
         np.fill_diagonal(gap, self.cell - 2 * self.radii)
-        if len(gap) and gap.min() <= 0:
+        if gap.min(initial=np.inf) <= 0:
             raise MeshError(
                 f"disks: two overlap by {-gap.min():.3g} um in a cell of {self.cell:g} um. Move "
                 "them apart or enlarge the cell."
@@ -39,6 +46,28 @@ class Disks:
         """From every centre to every point, by the shortest way around the cell (um)."""
         apart = points[:, None] - self.centres
         return np.asarray(apart - self.cell * np.round(apart / self.cell))
+
+    def distances(self) -> Float[ndarray, "disk disk"]:
+        """Between all centres, by the shortest way around the cell (um)."""
+        apart = self.offsets(self.centres)
+        return np.asarray(np.hypot(apart[..., 0], apart[..., 1]))
+
+    def moved_apart(self, gap: float) -> Disks:
+        """The same disks moved until all are `gap` (um) apart; MeshError if they have no room."""
+        disks = self
+        for _ in range(ROUNDS):
+            distance = disks.distances()
+            np.fill_diagonal(distance, np.inf)
+            lack = np.maximum(0, disks.radii + disks.radii[:, None] + gap - distance)
+            if lack.max(initial=0) < 0.1 * gap:
+                return Disks(disks.centres % self.cell, self.radii, self.cell)
+            push = RELAXATION * lack / np.maximum(distance, 1e-9)
+            moves = (push[..., None] * disks.offsets(disks.centres)).sum(1)
+            disks = Disks(disks.centres + moves, self.radii, self.cell)
+        raise MeshError(
+            f"image: {len(self.radii)} axons of {self.volume_fraction:.0%} overlap by up to "
+            f"{lack.max():.2g} um and find no room. The image is no packing; train longer."
+        )
 
     @property
     def volume_fraction(self) -> float:
@@ -55,6 +84,11 @@ class Disks:
         """Surface of the axons per volume of the cell (1/um)."""
         return float(2 * np.pi * self.radii.sum() / self.cell**2)
 
+    @property
+    def statistics(self) -> list[float]:
+        """`STATISTICS` in their units."""
+        return [getattr(self, name) for name in STATISTICS]
+
 
 def gamma_radii(
     mean: float, variation: float, largest: float, area: float, rng: np.random.Generator
@@ -70,14 +104,14 @@ def gamma_radii(
             f"radii: mean {mean}, largest {largest}, variation {variation}, area {area}. All must "
             "be > 0, and the mean below the largest."
         )
-    shape, radii, left = 1 / variation**2, [], area
-    while left > 0:
+    shape, radii, remaining = 1 / variation**2, [], area
+    while remaining > 0:
         radius = largest + 1
         while radius > largest:
             radius = float(rng.gamma(shape, mean / shape))
-        left -= np.pi * radius**2
+        remaining -= np.pi * radius**2
         radii.append(radius)
-    fitting = np.pi * radii[-1] ** 2 + left
+    fitting = np.pi * radii[-1] ** 2 + remaining
     if fitting > 0.1 * np.pi * radii[-1] ** 2 or len(radii) == 1:
         radii[-1] = float(np.sqrt(fitting / np.pi))
     else:
@@ -94,22 +128,20 @@ def pack_disks(
         return None
     centres = np.zeros((len(radii), 2))
     for number, radius in enumerate(radii):
-        position = _free_position(centres[:number], radii[:number], radius + gap, cell, rng)
+        placed = Disks(centres[:number], radii[:number], cell)
+        position = _free_position(placed, radius + gap, rng)
         if position is None:
             return None
         centres[number] = position
     return Disks(centres, radii, cell)
 
 
-def _free_position(
-    centres: ndarray, radii: ndarray, reach: float, cell: float, rng: np.random.Generator
-) -> ndarray | None:
+def _free_position(disks: Disks, reach: float, rng: np.random.Generator) -> ndarray | None:
     """A position uniform among those `reach` beyond every disk's edge, by rejection."""
     for tries in TRIES:
-        points = cell * rng.random((tries, 2))
-        apart = np.abs(points[:, None] - centres)
-        apart = np.minimum(apart, cell - apart)
-        free = ((apart**2).sum(-1) >= (radii + reach) ** 2).all(1)
+        points = disks.cell * rng.random((tries, 2))
+        square = (disks.offsets(points) ** 2).sum(-1)
+        free = (square >= (disks.radii + reach) ** 2).all(1)
         if free.any():
             return np.asarray(points[free.argmax()])
     return None

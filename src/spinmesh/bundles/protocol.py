@@ -8,39 +8,59 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.errors import SequenceError
 from spinmesh.noise import MagnitudeNoise, add_rician
 from spinmesh.sequence import Acquisition, difference
+from spinmesh.settings.synthesise import BundleSettings
+from spinmesh.stored import quantity
+from spinmesh.units import b_from_s_per_mm2
 
 # A user's noise may differ from the model's by this factor before the posterior is called wrong.
 NOISE_FACTOR = 1.25
 # Of the largest b: below it two b-tensors are one.
 SAME_B = 1e-6
+# Two directions across the axons, and along them.
+DIRECTIONS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 
 @dataclass(frozen=True, eq=False)
 class Protocol:
     """Acquisition, noise and tissue behind the signals of packed bundles.
 
-    `snr` is that of the unweighted signal, `mesh_size` (um) that of the triangles between axons.
+    `snr` is that of the unweighted signal, `mesh_size` that of the triangles between axons.
     """
 
     acquisition: Acquisition
     snr: float
-    diffusivity: float  # um^2/ms
-    mesh_size: float  # um
+    diffusivity: float = quantity("um^2/ms")
+    mesh_size: float = quantity("um")
 
-    def __post_init__(self) -> None:
-        if not min(self.snr, self.diffusivity, self.mesh_size) > 0:
-            raise ConfigError(
-                f"protocol: snr {self.snr}, diffusivity {self.diffusivity} um^2/ms, mesh_size "
-                f"{self.mesh_size} um; all must be > 0."
-            )
+    @classmethod
+    def of(cls, bundles: BundleSettings) -> Protocol:
+        """That of a set of bundles: every b at every Delta, along x and y across and z along."""
+        b = [b_from_s_per_mm2(value) for value in bundles.b_s_per_mm2 for _ in DIRECTIONS]
+        directions = list(DIRECTIONS.values()) * len(bundles.b_s_per_mm2)
+        acquisition = Acquisition.joined(
+            Acquisition.pgse(b, directions, bundles.delta_ms, Delta) for Delta in bundles.Delta_ms
+        )
+        return cls(acquisition, bundles.snr, bundles.diffusivity_um2_per_ms, bundles.mesh_size_um)
 
     @property
     def noise(self) -> MagnitudeNoise:
         """Of a measured attenuation."""
         return MagnitudeNoise(1 / self.snr, 0.0)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """One label for each measurement: b, timing and direction."""
+        acquisition, names = self.acquisition, []
+        for b, timing, direction in zip(
+            acquisition.b_value, acquisition.timing, acquisition.direction, strict=True
+        ):
+            label = acquisition.sequences[int(timing)].label
+            along = ", ".join(f"{x:.3g}" for x in direction.tolist())
+            names.append(f"log attenuation b={float(b):g} ms/um^2 {label} along ({along})")
+        return tuple(names)
 
     def observed(
         self, condition: Float[Tensor, "batch feature"], generator: torch.Generator
@@ -54,10 +74,10 @@ class Protocol:
 
     def refuse_other(self, acquisition: Acquisition) -> None:
         """SequenceError if a signal measured with `acquisition` is of another protocol."""
-        found = difference(self.acquisition, acquisition)
-        if found is not None:
+        first = difference(self.acquisition, acquisition)
+        if first is not None:
             raise SequenceError(
-                f"synthesise: the signal belongs to another protocol than the model: {found} "
+                f"synthesise: the signal belongs to another protocol than the model: {first} "
                 "(model against signal). Train a model for this protocol, or give the signal of "
                 "the model's."
             )
@@ -85,11 +105,11 @@ class Protocol:
         return self._partners(torch.eye(3, dtype=torch.float64)[[1, 0, 2]])
 
     def _partners(self, turn: Tensor) -> Tensor | None:
-        own = self.acquisition.b_tensor
-        apart = (turn @ own @ turn.T - own[:, None]).abs().amax((2, 3))
+        b = self.acquisition.b_tensor
+        apart = (turn @ b @ turn.T - b[:, None]).abs().amax((2, 3))
         # Equal sequences may stand there under several numbers.
         sequences = self.acquisition.sequences
         first = torch.tensor([sequences.index(sequence) for sequence in sequences])
         timing = first[self.acquisition.timing]
-        same = (apart <= SAME_B * own.abs().max()) & (timing == timing[:, None])
+        same = (apart <= SAME_B * b.abs().max()) & (timing == timing[:, None])
         return same.to(torch.uint8).argmax(0) if bool(same.any(0).all()) else None

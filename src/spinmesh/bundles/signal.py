@@ -12,10 +12,10 @@ from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.bundles.fem import PlaneMatrices
 from spinmesh.errors import SequenceError
 from spinmesh.reduction import factorise
-from spinmesh.sequence import PGSE, Acquisition
+from spinmesh.sequence import PGSE, Acquisition, Sequence
 from spinmesh.units import GAMMA
 
-# Images kept of the uniform state, at these parts of the strongest q of each direction. Measured on
+# Images of the uniform state, at these parts of the strongest q of each direction. Measured on
 # a packing of 55 %, b to 5 ms/um^2: 2e-4 of S0 from the full system (docs/methods/synthesis.md).
 POWERS, LEVELS = 3, (0.5, 1.0)
 # Parts of a pulse, each one fourth-order step: 1.3e-4 of S0 with 6, 6e-5 with 8.
@@ -35,29 +35,27 @@ def plane_attenuation(
     `powers` images (S + i q.C + (D q^2 + s) M)^-1 M of the uniform state at two strengths of every
     in-plane direction. Raises SequenceError unless every sequence is a PGSE of rectangular pulses.
     """
-    gradient = acquisition.gradient.numpy()
-    for number in torch.unique(acquisition.timing).tolist():
-        sequence = acquisition.sequences[number]
-        if not isinstance(sequence, PGSE) or sequence.ramp != 0:
-            raise SequenceError(
-                f"plane: measurement with {sequence}; a periodic plane takes PGSE of rectangular "
-                "pulses only."
-            )
-    pulses = np.array([(s.delta, s.Delta) for s in _pgse(acquisition)])[acquisition.timing.numpy()]
-    q = GAMMA * pulses[:, :1] * gradient
+    pulses = np.array([_pulse_times(acquisition.sequences[i]) for i in acquisition.timing.tolist()])
+    q = GAMMA * pulses[:, :1] * acquisition.gradient.numpy()
     basis = _basis(matrices, q[:, :2], float(pulses.sum(1).max()), powers)
     reduced = _Reduced(matrices, basis)
     along = np.exp(-matrices.diffusivity * acquisition.b_tensor[:, 2, 2].numpy())
     result = np.ones(len(q))
     for delta, Delta in np.unique(pulses, axis=0):
-        own = (pulses == (delta, Delta)).all(1) & (np.abs(q[:, :2]).max(1) > 0)
-        if own.any():
-            result[own] = reduced.attenuation(q[own, :2], delta, Delta, parts)
+        alike = (pulses == (delta, Delta)).all(1) & (np.abs(q[:, :2]).max(1) > 0)
+        if alike.any():
+            result[alike] = reduced.attenuation(q[alike, :2], delta, Delta, parts)
     return torch.from_numpy(result * along)
 
 
-def _pgse(acquisition: Acquisition) -> list[PGSE]:
-    return [s if isinstance(s, PGSE) else PGSE(1.0, 1.0) for s in acquisition.sequences]
+def _pulse_times(sequence: Sequence) -> tuple[float, float]:
+    """delta and Delta (ms); SequenceError unless it is a PGSE of rectangular pulses."""
+    if not isinstance(sequence, PGSE) or sequence.ramp != 0:
+        raise SequenceError(
+            f"plane: measurement with {sequence}; a periodic plane takes PGSE of rectangular "
+            "pulses only."
+        )
+    return sequence.delta, sequence.Delta
 
 
 def _basis(
@@ -78,20 +76,20 @@ def _basis(
     # Twice, so that the second pass mends the rounding of the first.
     for _ in range(2):
         values, vectors = np.linalg.eigh(block.T @ (mass @ block))
-        kept = values > DEPENDENT**2 * values.max()
-        block = block @ (vectors[:, kept] / np.sqrt(values[kept]))
+        independent = values > DEPENDENT**2 * values.max()
+        block = block @ (vectors[:, independent] / np.sqrt(values[independent]))
     return np.asarray(block)
 
 
 def _strongest(q: Float[ndarray, "measurement 2"]) -> list[ndarray]:
     """The largest q of every distinct direction; opposite ones are the complex conjugate."""
-    found: list[ndarray] = []
+    distinct: list[ndarray] = []
     for vector in q[np.argsort(-np.linalg.norm(q, axis=1), kind="stable")]:
         length = np.linalg.norm(vector)
-        known = [abs(vector @ other) / np.linalg.norm(other) for other in found]
-        if length > 0 and all(part < PARALLEL * length for part in known):
-            found.append(vector)
-    return found
+        along = [abs(vector @ other) / np.linalg.norm(other) for other in distinct]
+        if length > 0 and all(part < PARALLEL * length for part in along):
+            distinct.append(vector)
+    return distinct
 
 
 class _Reduced:

@@ -6,7 +6,7 @@ plane by finite elements. Nothing crosses the membranes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,144 +16,85 @@ from torch import Tensor
 
 from spinmesh.analytic import cylinder
 from spinmesh.bundles.fem import assemble_plane
-from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, ImageSpec
+from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, held_out_count
 from spinmesh.bundles.mesh import mesh_plane
 from spinmesh.bundles.packing import Disks, gamma_radii, pack_disks
-from spinmesh.bundles.protocol import Protocol
+from spinmesh.bundles.protocol import DIRECTIONS, Protocol
 from spinmesh.bundles.signal import plane_attenuation
 from spinmesh.errors import ConfigError
 from spinmesh.progress import progress
-from spinmesh.sequence import Acquisition
+from spinmesh.settings.synthesise import BundleSettings, ImageSettings
 
 # Radii at which the exact signal is computed; between them a polynomial, exact to 1e-8.
 RADII = 32
 # The widest axon is this part of the cell.
 WIDEST = 0.25
-# Two directions across the axons, and along them.
-DIRECTIONS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
-
-
-@dataclass(frozen=True)
-class BundleSpec:
-    """Which bundles to pack and how to measure them; sizes, counts and fractions from `images`.
-
-    The mean radius of each image is drawn from `radius` (um); `variation` is the standard deviation
-    over the mean. `mesh_size` (um) is that of triangles between axons: 0.8 leaves some 2e-3 of S0
-    (docs/methods/synthesis.md). `snr` is that of the unweighted signal.
-    """
-
-    images: ImageSpec = field(default_factory=ImageSpec)
-    radius: tuple[float, float] = (0.8, 2.0)
-    variation: float = 0.3
-    gap: float = 0.1
-    diffusivity: float = 2.0  # um^2/ms
-    mesh_size: float = 0.8
-    snr: float = 50.0
-
-    def __post_init__(self) -> None:
-        low, high = self.radius
-        widest = WIDEST * self.images.field_of_view
-        if not 0 < low <= high < widest:
-            raise ConfigError(
-                f"bundles: radius {self.radius} um in a cell of {self.images.field_of_view:g} um; "
-                f"give 0 < low <= high < {widest:g}."
-            )
-        if not min(self.variation, self.gap, self.diffusivity, self.mesh_size, self.snr) > 0:
-            raise ConfigError(
-                f"bundles: variation {self.variation}, gap {self.gap} um, diffusivity "
-                f"{self.diffusivity} um^2/ms, mesh_size {self.mesh_size} um, snr {self.snr}; all "
-                "must be > 0."
-            )
-
-
-def bundle_acquisition(b: tuple[float, ...], delta: float, Delta: tuple[float, ...]) -> Acquisition:
-    """Every b (ms/um^2) at every Delta (ms), along x and y across the axons and z along them."""
-    return Acquisition.joined(
-        Acquisition.pgse([value] * len(DIRECTIONS), list(DIRECTIONS.values()), delta, duration)
-        for duration in Delta
-        for value in b
-    )
 
 
 def simulate_bundles(
-    spec: BundleSpec, acquisition: Acquisition, seed: int, shard: int = 0, shards: int = 1
+    bundles: BundleSettings, images: ImageSettings, seed: int, shard: int = 0, shards: int = 1
 ) -> ImageSet:
     """Images `shard`, `shard` + `shards`, ... of the set and the logarithms of their signals.
 
-    The signals are free of noise; the set's protocol says how much to add.
-
-    An image depends on seed and number alone, so the set does not depend on the number of shards;
-    `joined_images` puts them in order. The held-out images are the last ones. Raises ConfigError if
-    a cell cannot be filled in `spec.images.attempts` attempts or a shard is empty.
+    The signals are free of noise; the set's protocol says how much to add. An image depends on seed
+    and number alone, so the set does not depend on the number of shards; `ImageSet.interleaved`
+    puts them in order. The held-out images are the last ones. Raises ConfigError if a cell cannot
+    be filled in `images.attempts` attempts or a shard is empty.
     """
-    count = spec.images.count
-    numbers = range(shard, count, shards)
-    if not 0 <= shard < shards <= count:
-        raise ConfigError(f"bundles: shard {shard} of {shards} for {count} images.")
-    protocol = Protocol(acquisition, spec.snr, spec.diffusivity, spec.mesh_size)
-    inside = cylinder_table(protocol, WIDEST * spec.images.field_of_view)
-    held_out = max(1, round(count * spec.images.held_out_fraction))
-    rows = []
+    numbers = range(shard, images.count, shards)
+    if not 0 <= shard < shards <= images.count:
+        raise ConfigError(f"bundles: shard {shard} of {shards} for {images.count} images.")
+    protocol = Protocol.of(bundles)
+    inside = cylinder_table(protocol, WIDEST * images.field_of_view_um)
+    first_test = images.count - held_out_count(images.count, images.held_out_fraction)
+    packings, signals = [], []
     for number in progress(numbers, "simulating bundles"):
-        disks = packed_bundle(spec, np.random.default_rng([seed, number]))
-        signal = bundle_attenuation(disks, protocol, inside, seed=number)
-        rows.append((rasterised(disks, spec.images.pixels), signal, disks))
-    images, signals, bundles = zip(*rows, strict=True)
+        disks = packed_bundle(bundles, images, np.random.default_rng([seed, number]))
+        packings.append(disks)
+        signals.append(bundle_attenuation(disks, protocol, inside, seed=number))
+    pictures = np.stack([rasterised(disks, images.pixels) for disks in packings])
+    fraction, radius, surface = torch.tensor([disks.statistics for disks in packings]).unbind(1)
     return ImageSet(
-        torch.from_numpy(np.stack(images)).float(),
+        torch.from_numpy(pictures).float(),
         torch.stack(signals).log().float(),
-        torch.tensor([disks.volume_fraction for disks in bundles]),
-        tuple("train" if number < count - held_out else "test" for number in numbers),
-        spec.images.field_of_view,
-        feature_names(acquisition),
-        torch.tensor([disks.effective_radius for disks in bundles]),
-        torch.tensor([disks.surface_to_volume for disks in bundles]),
+        fraction,
+        tuple("train" if number < first_test else "test" for number in numbers),
+        images.field_of_view_um,
+        protocol.features,
+        radius,
+        surface,
         protocol,
     )
 
 
-def joined_images(shards: list[ImageSet]) -> ImageSet:
-    """The whole set in its order from all of its shards."""
-    count = sum(len(shard) for shard in shards)
-    place = torch.cat([torch.arange(i, count, len(shards)) for i in range(len(shards))])
-    order = torch.argsort(place)
-    split = [word for shard in shards for word in shard.split]
+def packed_bundle(
+    bundles: BundleSettings, images: ImageSettings, rng: np.random.Generator
+) -> Disks:
+    """One packing: its mean radius and volume fraction uniform in their ranges.
 
-    def column(name: str) -> Tensor:
-        return torch.cat([getattr(shard, name) for shard in shards])[order]
-
-    return ImageSet(
-        column("images"),
-        column("condition"),
-        column("volume_fraction"),
-        tuple(split[i] for i in order.tolist()),
-        shards[0].field_of_view,
-        shards[0].features,
-        column("effective_radius"),
-        column("surface_to_volume"),
-        shards[0].protocol,
-    )
-
-
-def packed_bundle(spec: BundleSpec, rng: np.random.Generator) -> Disks:
-    """One packing: its mean radius and volume fraction uniform in their ranges."""
-    cell = spec.images.field_of_view
-    mean, fraction = rng.uniform(*spec.radius), rng.uniform(*spec.images.volume_fraction)
-    for _ in range(spec.images.attempts):
-        radii = gamma_radii(mean, spec.variation, WIDEST * cell, fraction * cell**2, rng)
-        disks = pack_disks(radii, cell, spec.gap, rng)
+    Raises ConfigError if no attempt fills the cell, MeshError if a mean radius exceeds a quarter of
+    its side.
+    """
+    cell = images.field_of_view_um
+    mean, fraction = rng.uniform(*bundles.radius_um), rng.uniform(*images.volume_fraction)
+    for _ in range(images.attempts):
+        radii = gamma_radii(mean, bundles.variation, WIDEST * cell, fraction * cell**2, rng)
+        disks = pack_disks(radii, cell, bundles.gap_um, rng)
         if disks is not None:
             return disks
     raise ConfigError(
         f"bundles: no packing of {fraction:.0%} with radii of {mean:.2g} um in "
-        f"{spec.images.attempts} attempts. Lower `volume_fraction` or `gap_um`."
+        f"{images.attempts} attempts. Lower `volume_fraction` or `gap_um`."
     )
 
 
 def bundle_attenuation(
     disks: Disks, protocol: Protocol, inside: CylinderTable, seed: int
 ) -> Float[Tensor, " measurement"]:
-    """S/S0 of all water in the cell, by area: exact in the axons, finite elements between them."""
+    """S/S0 of all water in the cell, by area: exact in the axons, finite elements between them.
+
+    MeshError if the disks overlap or leave too little room for triangles.
+    """
     plane = assemble_plane(mesh_plane(disks, protocol.mesh_size, seed), protocol.diffusivity)
     between = (1 - disks.volume_fraction) * plane_attenuation(plane, protocol.acquisition)
     part = np.pi * disks.radii**2 / disks.cell**2
@@ -175,7 +116,7 @@ class CylinderTable:
 
 def cylinder_table(protocol: Protocol, largest: float) -> CylinderTable:
     """The exact signals at the Chebyshev nodes of all radii up to `largest` (um)."""
-    x = np.cos(np.pi * (np.arange(RADII) + 0.5) / RADII)
+    x = np.polynomial.chebyshev.chebpts1(RADII)
     axis = DIRECTIONS["z"]
     rows = [
         cylinder(protocol.acquisition, float(radius), protocol.diffusivity, axis).numpy()
@@ -202,15 +143,3 @@ def rasterised(disks: Disks, pixels: int) -> Float[ndarray, "pixel_y pixel_x"]:
         grid[np.ix_(index[1] % cells, index[0] % cells)] += np.clip(0.5 + depth, 0, 1)
     blocks = grid.clip(0, 1).reshape(pixels, SUPERSAMPLING, pixels, SUPERSAMPLING)
     return np.asarray(2 * blocks.mean((1, 3)) - 1)
-
-
-def feature_names(acquisition: Acquisition) -> tuple[str, ...]:
-    """One label per measurement: b, timing and direction."""
-    names = []
-    for b, timing, direction in zip(
-        acquisition.b_value, acquisition.timing, acquisition.direction, strict=True
-    ):
-        label = acquisition.sequences[int(timing)].label
-        along = ", ".join(f"{x:.3g}" for x in direction.tolist())
-        names.append(f"log attenuation b={float(b):g} ms/um^2 {label} along ({along})")
-    return tuple(names)

@@ -90,7 +90,7 @@ def _write(drawn: Draws, out: Path, seed: int, summary: dict[str, Any]) -> None:
     """Images, gallery and, last, summary.json."""
     from spinmesh.io import save, write_text
     from spinmesh.provenance import Provenance, package_version
-    from spinmesh.report.conditional import plot_draws
+    from spinmesh.report.synthesis import plot_draws
 
     save(drawn, out / "images.zarr", Provenance(seed))
     plot_draws(drawn, out / "gallery.png")

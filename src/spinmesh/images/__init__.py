@@ -1,15 +1,11 @@
 """Images of cut substrates, and images drawn from a score model for a measured signal."""
 
-from spinmesh.images.conditional import Calibration, ConditionalSpec, evaluate_conditional
 from spinmesh.images.packing import pack_cross_sections
 from spinmesh.images.posterior import Draws, draw_posterior, known_protocol
 
 __all__ = [
-    "Calibration",
-    "ConditionalSpec",
     "Draws",
     "draw_posterior",
-    "evaluate_conditional",
     "known_protocol",
     "pack_cross_sections",
 ]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from scipy import fft
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, ImageSpec
+from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, held_out_count
 from spinmesh.errors import ConfigError
 from spinmesh.images.cross_sections import (
     Segments,
@@ -20,6 +20,7 @@ from spinmesh.images.cross_sections import (
 )
 from spinmesh.mesh import Substrates
 from spinmesh.progress import progress
+from spinmesh.settings.synthesise import ImageSettings
 
 # Cuts stay this fraction of an axon's extent away from its ends, where they would only graze it.
 END_MARGIN = 0.1
@@ -28,14 +29,14 @@ SHELL_WIDTH = 0.05
 
 
 def pack_cross_sections(
-    substrates: Substrates, signals: Signals, spec: ImageSpec, seed: int
+    substrates: Substrates, signals: Signals, images: ImageSettings, seed: int
 ) -> ImageSet:
     """Images of axons drawn from the table, each turned at random and cut at a random height.
 
     Train images hold train substrates only, test images only the others. Axons are placed by random
     sequential addition: each at a position uniform among those where it overlaps no other. Raises
     ConfigError if the table or a split is empty, the signals are of another table, an axon is wider
-    than the cell, or a cell cannot be filled in `spec.attempts` attempts.
+    than the cell, or a cell cannot be filled in `images.attempts` attempts.
     """
     if len(signals) != len(substrates):
         raise ConfigError(
@@ -43,28 +44,26 @@ def pack_cross_sections(
         )
     rng = np.random.default_rng(seed)
     powder, unweighted, features = powder_average(signals)
-    held_out = max(1, round(spec.count * spec.held_out_fraction))
-    labels = ["train"] * (spec.count - held_out) + ["test"] * held_out
-    pools = {
-        "train": np.array([i for i, s in enumerate(substrates.split) if s == "train"]),
-        "test": np.array([i for i, s in enumerate(substrates.split) if s != "train"]),
-    }
+    held_out = held_out_count(images.count, images.held_out_fraction)
+    labels = ["train"] * (images.count - held_out) + ["test"] * held_out
+    is_train = np.array([word == "train" for word in substrates.split])
+    pools = {"train": np.flatnonzero(is_train), "test": np.flatnonzero(~is_train)}
     for label, pool in pools.items():
         if len(pool) == 0:
             raise ConfigError(f"images: no {label} substrate. Change the mesh stage's `split`.")
     cutter = _Cutter(substrates)
-    images, fractions, conditions = [], [], []
+    pictures, fractions, conditions = [], [], []
     for label in progress(labels, "packing cross-sections"):
-        image, fraction, members = _pack(cutter, pools[label], spec, rng)
-        images.append(image)
+        picture, fraction, members = _pack(cutter, pools[label], images, rng)
+        pictures.append(picture)
         fractions.append(fraction)
         conditions.append(np.log(powder[members].sum(0) / unweighted[members].sum(0)))
     return ImageSet(
-        torch.from_numpy(np.stack(images)).float(),
+        torch.from_numpy(np.stack(pictures)).float(),
         torch.from_numpy(np.stack(conditions)).float(),
         torch.tensor(fractions, dtype=torch.float32),
         tuple(labels),
-        spec.field_of_view,
+        images.field_of_view_um,
         features,
     )
 
@@ -114,35 +113,39 @@ class _Cutter:
 
 
 def _pack(
-    cutter: _Cutter, pool: np.ndarray, spec: ImageSpec, rng: np.random.Generator
+    cutter: _Cutter, pool: np.ndarray, images: ImageSettings, rng: np.random.Generator
 ) -> tuple[np.ndarray, float, list[int]]:
     """One image, its exact volume fraction and the substrates in it."""
-    target = rng.uniform(*spec.volume_fraction)
-    for _ in range(spec.attempts):
-        packed = _try_to_pack(cutter, pool, spec, target, rng)
+    target = rng.uniform(*images.volume_fraction)
+    for _ in range(images.attempts):
+        packed = _try_to_pack(cutter, pool, images, target, rng)
         if packed is not None:
             return packed
     raise ConfigError(
-        f"images: no room for axons over {target:.0%} of a {spec.field_of_view:g} um cell in "
-        f"{spec.attempts} attempts. Lower `volume_fraction` or raise `field_of_view`."
+        f"images: no room for axons over {target:.0%} of a {images.field_of_view_um:g} um cell in "
+        f"{images.attempts} attempts. Lower `volume_fraction` or raise `field_of_view_um`."
     )
 
 
 def _try_to_pack(
-    cutter: _Cutter, pool: np.ndarray, spec: ImageSpec, target: float, rng: np.random.Generator
+    cutter: _Cutter,
+    pool: np.ndarray,
+    images: ImageSettings,
+    target: float,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, float, list[int]] | None:
-    cells = spec.pixels * SUPERSAMPLING
+    cells = images.pixels * SUPERSAMPLING
     grid = np.zeros((cells, cells))
     area, members = 0.0, []
-    while area < target * spec.field_of_view**2:
+    while area < target * images.field_of_view_um**2:
         index = int(rng.choice(pool))
         cut = cutter.random_outline(index, rng)
-        shape = coverage(cut, spec.field_of_view / cells, rng.random(2))
+        shape = coverage(cut, images.field_of_view_um / cells, rng.random(2))
         if max(shape.shape) > cells:
-            width = max(shape.shape) * spec.field_of_view / cells
+            width = max(shape.shape) * images.field_of_view_um / cells
             raise ConfigError(
                 f"images: the cut of substrate {index} is {width:.3g} um wide, more than the "
-                f"{spec.field_of_view:g} um cell. Raise `field_of_view`."
+                f"{images.field_of_view_um:g} um cell. Raise `field_of_view_um`."
             )
         free = np.flatnonzero(free_positions(grid, shape))
         if len(free) == 0:
@@ -152,18 +155,18 @@ def _try_to_pack(
         grid[np.ix_(rows % cells, columns % cells)] += shape
         area += enclosed_area(cut)
         members.append(index)
-    pixels = grid.reshape(spec.pixels, SUPERSAMPLING, spec.pixels, SUPERSAMPLING).mean((1, 3))
-    return 2 * pixels - 1, area / spec.field_of_view**2, members
+    pixels = grid.reshape(images.pixels, SUPERSAMPLING, images.pixels, SUPERSAMPLING).mean((1, 3))
+    return 2 * pixels - 1, area / images.field_of_view_um**2, members
 
 
 def free_positions(grid: Float[np.ndarray, "y x"], shape: Float[np.ndarray, "h w"]) -> np.ndarray:
-    """True where the corner of `shape` can lie without sharing a cell with what `grid` holds.
+    """True where the corner of `shape` can lie without sharing a cell with what is in `grid`.
 
     The number of shared cells at every shift is a periodic correlation, so one FFT answers for all.
     """
-    held = (grid > 0).astype(np.float32)
-    padded = np.zeros_like(held)
+    taken = (grid > 0).astype(np.float32)
+    padded = np.zeros_like(taken)
     padded[: shape.shape[0], : shape.shape[1]] = shape > 0
     # The counts are integers up to some thousands; single-precision FFTs round at 1e-3 of one.
-    free: np.ndarray = fft.irfft2(fft.rfft2(held) * fft.rfft2(padded).conj(), s=grid.shape) < 0.5
+    free: np.ndarray = fft.irfft2(fft.rfft2(taken) * fft.rfft2(padded).conj(), s=grid.shape) < 0.5
     return free

@@ -10,16 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bundles.axons import STATISTICS, UNITS, image_statistics, misfit, resimulate
-from spinmesh.bundles.protocol import Protocol
+from spinmesh.bundles import STATISTICS, Protocol, image_statistics, misfit, resimulate
 from spinmesh.errors import ConfigError
+from spinmesh.stored import quantity, store
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
+# One unit for each statistic.
+UNITS = ", ".join(f"{name}: {unit}" for name, unit in STATISTICS.items())
 # Parts of the posterior inside the central intervals that are reported.
 LEVELS = (0.5, 0.8, 0.95)
 
 
+@store("spinmesh/draws", version=2, stage="synthesise")
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Synthetic images, `STATISTICS` of each and, given a signal, how well each explains it.
@@ -30,8 +33,8 @@ class Draws:
     """
 
     images: Float[Tensor, "image pixel_y pixel_x"]
-    field_of_view: float  # um
-    statistics: Float[Tensor, "image statistic"]
+    field_of_view: float = quantity("um")
+    statistics: Float[Tensor, "image statistic"] = quantity(UNITS)
     protocol: Protocol | None = None
     measured: Float[Tensor, " measurement"] | None = None
     simulated: Float[Tensor, "simulated measurement"] | None = None
@@ -48,30 +51,30 @@ class Draws:
     def summary(self) -> dict[str, Any]:
         """Means and central intervals, and quantiles of the misfit; plain numbers."""
         statistics = {
-            name: {"unit": UNITS[name]} | intervals(column)
-            for name, column in zip(STATISTICS, self.statistics.T, strict=True)
+            name: {"unit": unit} | intervals(column)
+            for (name, unit), column in zip(STATISTICS.items(), self.statistics.T, strict=True)
         }
-        found: dict[str, Any] = {"images": len(self.images), "statistics": statistics}
+        summary: dict[str, Any] = {"images": len(self.images), "statistics": statistics}
         chi2 = self.misfit
         if chi2 is None or self.circle_error is None:
-            return found
+            return summary
         fits = chi2[torch.isfinite(chi2)]
-        found["resimulated"] = {
+        summary["resimulated"] = {
             "images": len(chi2),
             "without_room_for_their_axons": len(chi2) - len(fits),
             "chi2_per_measurement": intervals(fits) if len(fits) else None,
             "circle_error": float(self.circle_error.nanmean()) if len(fits) else None,
         }
-        return found
+        return summary
 
 
 def intervals(values: Float[Tensor, " sample"]) -> dict[str, Any]:
     """Mean, median and the central intervals of `LEVELS`."""
-    found: dict[str, Any] = {"mean": float(values.mean()), "median": float(values.median())}
+    numbers: dict[str, Any] = {"mean": float(values.mean()), "median": float(values.median())}
     for level in LEVELS:
         low, high = central_interval(values[None], level)
-        found[f"interval_{100 * level:.0f}"] = [float(low[0]), float(high[0])]
-    return found
+        numbers[f"interval_{100 * level:.0f}"] = [float(low[0]), float(high[0])]
+    return numbers
 
 
 def central_interval(
@@ -82,8 +85,8 @@ def central_interval(
     Order statistics at p (n + 1), Weibull's positions: unbiased for any law and any n.
     """
     ends = (0.5 - level / 2, 0.5 + level / 2)
-    found = np.quantile(samples.double().numpy(), ends, axis=1, method="weibull")
-    low, high = torch.from_numpy(found)
+    quantiles = np.quantile(samples.double().numpy(), ends, axis=1, method="weibull")
+    low, high = torch.from_numpy(quantiles)
     return low, high
 
 

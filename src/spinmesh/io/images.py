@@ -1,4 +1,4 @@
-"""Stores of image sets, trained scores and synthetic images."""
+"""Stores of trained scores."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from spinmesh.bundles import ImageSet, Protocol
-from spinmesh.io.codec import text_codes, text_from
+from spinmesh.bundles import Protocol
 from spinmesh.io.sequences import acquisition_from, acquisition_variables
 from spinmesh.io.store import Codec
-from spinmesh.synthesis import Features, ImageMean, Scalings, ScoreModel, ScoreSpec, Synthesis
+from spinmesh.synthesis import Features, ImageMean, Scalings, ScoreModel, ScoreSpec
 
-PIXELS = ("image", "pixel_y", "pixel_x")
 # Weights keep their names inside the store behind this prefix.
 _WEIGHT = "weight."
 _SCALING = "scaling."
-# What is known of images of disks, and its unit.
-_KNOWN = {"effective_radius": "um", "surface_to_volume": "1/um"}
 
 
 def tensor(values: xr.DataArray) -> Tensor:
@@ -34,23 +30,6 @@ def tensor(values: xr.DataArray) -> Tensor:
 def variable(dimensions: tuple[str, ...], values: Tensor, units: str = "1") -> xr.Variable:
     """An array of a store."""
     return xr.Variable(dimensions, values.numpy(), {"units": units})
-
-
-def _encode_images(images: ImageSet) -> xr.Dataset:
-    condition = variable(("image", "feature"), images.condition)
-    condition.attrs["features"] = list(images.features)
-    variables = {
-        "images": variable(PIXELS, images.images),
-        "condition": condition,
-        "volume_fraction": variable(("image",), images.volume_fraction),
-        "split": text_codes("image", images.split),
-    }
-    for name, units in _KNOWN.items():
-        if getattr(images, name) is not None:
-            variables[name] = variable(("image",), getattr(images, name), units)
-    known, attributes = protocol_parts(images.protocol)
-    attributes["field_of_view_um"] = images.field_of_view
-    return xr.Dataset(variables | known, attrs=attributes)
 
 
 def protocol_parts(protocol: Protocol | None) -> tuple[dict[str, xr.Variable], dict[str, Any]]:
@@ -74,19 +53,6 @@ def protocol_from(dataset: xr.Dataset) -> Protocol | None:
     snr = math.inf if numbers["snr"] is None else numbers["snr"]
     return Protocol(
         acquisition_from(dataset), snr, numbers["diffusivity_um2_per_ms"], numbers["mesh_size_um"]
-    )
-
-
-def _decode_images(dataset: xr.Dataset) -> ImageSet:
-    return ImageSet(
-        tensor(dataset["images"]),
-        tensor(dataset["condition"]),
-        tensor(dataset["volume_fraction"]),
-        text_from(dataset["split"].variable),
-        dataset.attrs["field_of_view_um"],
-        tuple(dataset["condition"].attrs["features"]),
-        protocol=protocol_from(dataset),
-        **{name: tensor(dataset[name]) for name in _KNOWN if name in dataset},
     )
 
 
@@ -158,41 +124,7 @@ def _decode_score_model(dataset: xr.Dataset) -> ScoreModel:
     )
 
 
-def _encode_synthesis(synthesis: Synthesis) -> xr.Dataset:
-    variables = {
-        "samples": variable(PIXELS, synthesis.samples),
-        "frequency": variable(("ring",), synthesis.frequency, "1/um"),
-    }
-    for name, spectrum in synthesis.spectra.items():
-        variables[f"spectrum_{name}"] = variable(("ring",), spectrum)
-    attributes = {
-        "field_of_view_um": synthesis.field_of_view,
-        "metrics": synthesis.metrics,
-        "floor": synthesis.floor,
-        "control": synthesis.control,
-    }
-    return xr.Dataset(variables, attrs=attributes)
-
-
-def _decode_synthesis(dataset: xr.Dataset) -> Synthesis:
-    return Synthesis(
-        samples=tensor(dataset["samples"]),
-        field_of_view=dataset.attrs["field_of_view_um"],
-        metrics=dict(dataset.attrs["metrics"]),
-        floor=dict(dataset.attrs["floor"]),
-        control=dict(dataset.attrs["control"]),
-        frequency=tensor(dataset["frequency"]),
-        spectra={
-            str(name).removeprefix("spectrum_"): tensor(values)
-            for name, values in dataset.data_vars.items()
-            if str(name).startswith("spectrum_")
-        },
-    )
-
-
 _STAGE = "synthesise"
 CODECS = (
-    Codec(ImageSet, "spinmesh/images", 2, _STAGE, _encode_images, _decode_images),
     Codec(ScoreModel, "spinmesh/score_model", 5, _STAGE, _encode_score_model, _decode_score_model),
-    Codec(Synthesis, "spinmesh/synthesis", 1, _STAGE, _encode_synthesis, _decode_synthesis),
 )

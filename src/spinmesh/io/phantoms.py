@@ -1,4 +1,4 @@
-"""Phantoms: their store, and a BIDS folder (NIfTI, bval, bvec, JSON) for any dMRI tool."""
+"""Phantoms: a BIDS folder (NIfTI, bval, bvec, JSON) for any dMRI tool."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import torch
-import xarray as xr
 from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import StoreError
-from spinmesh.io.sequences import acquisition_from, acquisition_variables
-from spinmesh.io.store import Codec
-from spinmesh.phantom import Field, Phantom
+from spinmesh.phantom import Phantom
 from spinmesh.provenance import package_version
 from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2, s_from_ms
 from spinmesh.writing import complete_or_absent
 
-_VOXELS = ("x", "y", "z")
 BIDS_VERSION = "1.10.0"
 
 
@@ -136,32 +131,3 @@ Bvecs follow FSL: along the image's axes, x reversed where the affine's determin
 derivatives/truth holds the series without noise, volume fractions, and the bundles' directions in
 world axes (RAS), three numbers for each bundle.
 """
-
-
-def _encode(phantom: Phantom) -> xr.Dataset:
-    field = phantom.field
-    variables = acquisition_variables(phantom.acquisition) | {
-        "fractions": xr.Variable((*_VOXELS, "material"), field.fractions.numpy(), {"units": "1"}),
-        "direction": xr.Variable(
-            (*_VOXELS, "bundle", "axis"), field.direction.numpy(), {"units": "1"}
-        ),
-        "affine": xr.Variable(
-            ("affine_row", "affine_column"), field.affine.numpy(), {"units": "mm"}
-        ),
-    }
-    for name in ("noise_free", "series"):
-        values = getattr(phantom, name).numpy()
-        variables[name] = xr.Variable((*_VOXELS, "measurement"), values, {"units": "1"})
-    return xr.Dataset(variables, attrs={"materials": list(field.materials), "sigma": phantom.sigma})
-
-
-def _decode(dataset: xr.Dataset) -> Phantom:
-    fractions, direction, affine, clean, series = (
-        torch.from_numpy(np.array(dataset[name]))
-        for name in ("fractions", "direction", "affine", "noise_free", "series")
-    )
-    field = Field(fractions, direction, affine, tuple(dataset.attrs["materials"]))
-    return Phantom(acquisition_from(dataset), field, clean, series, dataset.attrs["sigma"])
-
-
-CODECS = (Codec(Phantom, "spinmesh/phantom", 1, "phantom", _encode, _decode),)

@@ -47,14 +47,9 @@ CODECS = {
     "ShapeModel": "spinmesh.io.reconstructions",
     "Reconstruction": "spinmesh.io.reconstructions",
     "ShapeMaps": "spinmesh.io.maps",
-    "ImageSet": "spinmesh.io.images",
     "ScoreModel": "spinmesh.io.images",
-    "Synthesis": "spinmesh.io.images",
     "Drawn": "spinmesh.io.drawn",
     "PointDraws": "spinmesh.io.drawn",
-    "Draws": "spinmesh.io.draws",
-    "Calibration": "spinmesh.io.draws",
-    "Phantom": "spinmesh.io.phantoms",
 }
 
 

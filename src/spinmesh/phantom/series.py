@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from spinmesh.analytic import free
 from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, unweighted
 from spinmesh.errors import ConfigError
-from spinmesh.mesh import Substrates, ball
+from spinmesh.mesh import Substrates, TetMesh, ball
 from spinmesh.noise import add_rician
 from spinmesh.phantom.field import Field
 from spinmesh.progress import progress
 from spinmesh.reduction import ReducedModel
-from spinmesh.sequence import Acquisition
+from spinmesh.sequence import Acquisition, turned_to
+from spinmesh.settings.phantom import Filling, Material
+from spinmesh.stored import quantity, store
 from spinmesh.tissue import Tissue
 
 # Voxels whose turned acquisitions are simulated together.
@@ -26,71 +30,19 @@ TOGETHER = 32
 CELL_REFINEMENTS = 2
 
 
-@dataclass(frozen=True)
-class Material:
-    """Proton density relative to free water, and T2 (ms)."""
-
-    density: float
-    t2: float
-
-    def __post_init__(self) -> None:
-        if not (self.density > 0 and self.t2 > 0):
-            raise ConfigError(f"phantom: density {self.density}, t2 {self.t2} ms; both > 0.")
-
-    def unweighted(self, acquisition: Acquisition) -> Float[Tensor, " measurement"]:
-        """density exp(-TE/T2) of each measurement."""
-        echo = torch.tensor([s.echo_time for s in acquisition.sequences], dtype=torch.float64)
-        return self.density * torch.exp(-echo[acquisition.timing] / self.t2)
-
-
-@dataclass(frozen=True)
-class Filling:
-    """What bundles, cells and water are made of; diffusivities in um^2/ms, lengths in um.
-
-    A bundle's `axon_fraction` is inside `axons` substrates; around them water is hindered, with the
-    diffusivities `along` and `across`. Each axon is tilted by a normal angle of standard deviation
-    `dispersion` (rad) in either direction and turned about itself at random, anew in each voxel.
-    Cells are spheres that fill `cell_fraction`, the rest is hindered with `across`. `amplitude` is
-    the unweighted signal of free water at TE = 0.
-    """
-
-    axons: int = 2
-    axon_fraction: float = 0.6
-    along: float = 1.8
-    across: float = 0.7
-    dispersion: float = 0.0
-    cell_radius: float = 5.0
-    cell_fraction: float = 0.6
-    intrinsic: float = 2.0
-    free_water: float = 3.0
-    fibre: Material = Material(0.7, 70.0)
-    cells: Material = Material(0.8, 90.0)
-    water: Material = Material(1.0, 1000.0)
-    amplitude: float = 1000.0
-
-    def __post_init__(self) -> None:
-        positive = (self.along, self.across, self.cell_radius, self.intrinsic, self.free_water)
-        if not min(*positive, self.amplitude) > 0 or self.axons < 1 or self.dispersion < 0:
-            raise ConfigError(
-                f"phantom: {self}. Diffusivities, the cell radius and the amplitude must be > 0, "
-                "axons >= 1 and dispersion >= 0."
-            )
-        if not (0 <= self.axon_fraction <= 1 and 0 <= self.cell_fraction <= 1):
-            raise ConfigError(
-                f"phantom: axon_fraction {self.axon_fraction}, cell_fraction {self.cell_fraction}; "
-                "both lie in [0, 1]."
-            )
-
-
+@store("spinmesh/phantom", version=2, stage="phantom")
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """A magnitude series of a field, with what it was made of; gradients in world axes."""
+    """A magnitude series of a field, with what it was made of; gradients in world axes.
+
+    `sigma` is that of the noise in each channel, in the series' unit.
+    """
 
     acquisition: Acquisition
     field: Field
     noise_free: Float[Tensor, "x y z measurement"]
-    series: Float[Tensor, "x y z measurement"]
-    sigma: float  # of the noise in each channel, in the series' unit
+    series: Float[Tensor, "x y z measurement"] = quantity(finite=True)
+    sigma: float = quantity()
 
     def __post_init__(self) -> None:
         if self.series.shape != (*self.field.fractions.shape[:3], len(self.acquisition)):
@@ -119,42 +71,45 @@ def simulate_phantom(
     if not snr > 0:
         raise ConfigError(f"phantom: snr is {snr}; give a number > 0 (.inf for no noise).")
     rng = torch.Generator().manual_seed(seed)
-    bundles = field.direction.shape[-2]
-    signal = _isotropic(field, filling, acquisition, basis)
-    for bundle in range(bundles):
-        chosen = torch.randint(len(substrates), (filling.axons,), generator=rng).tolist()
-        axons = [
-            reduce_mesh(
-                substrates.mesh(i), Tissue.uniform(filling.intrinsic), acquisition, basis
-            ).reduced
-            for i in chosen
-        ]
+
+    def reduced(mesh: TetMesh) -> ReducedModel:
+        tissue = Tissue.uniform(filling.intrinsic_um2_per_ms)
+        return reduce_mesh(mesh, tissue, acquisition, basis).reduced
+
+    cell = reduced(ball(filling.cell_radius_um, CELL_REFINEMENTS))
+    signal = _isotropic(field, filling, cell, acquisition)
+    fibre = _unweighted(filling.fibre, acquisition)
+    for bundle in range(field.direction.shape[-2]):
+        rows = torch.randint(len(substrates), (filling.axons,), generator=rng).tolist()
         part = field.fractions[..., bundle]
         here = part > 0
         if not bool(here.any()):
             continue
-        attenuation = _bundle(
-            axons, field.direction[..., bundle, :][here], filling, acquisition, rng
-        )
-        weighted = filling.fibre.unweighted(acquisition) * attenuation
-        signal[here] += part[here][:, None] * weighted
+        axons = [reduced(substrates.mesh(row)) for row in rows]
+        direction = field.direction[..., bundle, :][here]
+        attenuation = _bundle(axons, direction, filling, acquisition, rng)
+        signal[here] += part[here][:, None] * (fibre * attenuation)
     clean = filling.amplitude * signal
-    full = filling.amplitude * float(filling.fibre.unweighted(acquisition).max())
+    full = filling.amplitude * float(fibre.max())
     noisy = clean if math.isinf(snr) else full * add_rician(clean / full, snr, rng)
     return Phantom(acquisition, field, clean, noisy, full / snr)
 
 
+def _unweighted(material: Material, acquisition: Acquisition) -> Float[Tensor, " measurement"]:
+    """density exp(-TE/T2) of each measurement."""
+    return material.density * torch.exp(-acquisition.durations("echo_time") / material.t2_ms)
+
+
 def _isotropic(
-    field: Field, filling: Filling, acquisition: Acquisition, basis: Basis
+    field: Field, filling: Filling, cell: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "x y z measurement"]:
     """Signal of cells and free water, which no direction changes."""
-    mesh = ball(filling.cell_radius, CELL_REFINEMENTS)
-    cell = reduce_mesh(mesh, Tissue.uniform(filling.intrinsic), acquisition, basis).reduced
     inside = simulate(cell, acquisition).abs() / unweighted(cell, acquisition)
-    around = free(acquisition, filling.across)
+    around = free(acquisition, filling.across_um2_per_ms)
     cells = filling.cell_fraction * inside + (1 - filling.cell_fraction) * around
-    cells = cells * filling.cells.unweighted(acquisition)
-    water = free(acquisition, filling.free_water) * filling.water.unweighted(acquisition)
+    cells = cells * _unweighted(filling.cells, acquisition)
+    water = free(acquisition, filling.free_water_um2_per_ms)
+    water = water * _unweighted(filling.water, acquisition)
     return field.fractions[..., -2, None] * cells + field.fractions[..., -1, None] * water
 
 
@@ -167,19 +122,18 @@ def _bundle(
 ) -> Float[Tensor, "voxel measurement"]:
     """Attenuation of voxels full of one bundle, the axons weighted by their volumes."""
     parts = []
-    tensor = torch.diag(
-        torch.tensor([filling.across, filling.across, filling.along], dtype=torch.float64)
-    )
+    across, along = filling.across_um2_per_ms, filling.along_um2_per_ms
+    hindered = torch.diag(torch.tensor([across, across, along], dtype=torch.float64))
+    volume = torch.stack([unweighted(axon, acquisition) for axon in axons]).sum(0)
     for chunk in progress(list(direction.split(TOGETHER)), "simulating a bundle"):
-        rotation = turned_to(chunk)
+        # A fibre has no sign.
+        rotation = turned_to(torch.where(chunk[:, 2:] < 0, -chunk, chunk))
         inside = torch.zeros(len(chunk), len(acquisition), dtype=torch.complex128)
-        volume = torch.zeros(len(acquisition), dtype=torch.float64)
         for axon in axons:
-            own = rotation @ _random_turns(len(chunk), filling.dispersion, rng)
-            signal = simulate(axon, _in_frames(acquisition, own)).reshape(len(chunk), -1)
-            reference = unweighted(axon, acquisition)
-            inside, volume = inside + signal, volume + reference
-        around = free(_in_frames(acquisition, rotation), tensor).reshape(len(chunk), -1)
+            turned = rotation @ _random_turns(len(chunk), filling.dispersion_rad, rng)
+            signal = simulate(axon, _in_frames(acquisition, turned))
+            inside = inside + signal.reshape(len(chunk), -1)
+        around = free(_in_frames(acquisition, rotation), hindered).reshape(len(chunk), -1)
         attenuation = (inside / volume).abs()
         parts.append(filling.axon_fraction * attenuation + (1 - filling.axon_fraction) * around)
     return torch.cat(parts)
@@ -197,25 +151,11 @@ def _in_frames(acquisition: Acquisition, rotations: Float[Tensor, "voxel 3 3"]) 
     )
 
 
-def turned_to(direction: Float[Tensor, "voxel 3"]) -> Float[Tensor, "voxel 3 3"]:
-    """Rotations that take z to each unit vector, or to its opposite: a fibre has no sign."""
-    up = torch.where(direction[:, 2:] < 0, -direction, direction)
-    x, y, z = up.unbind(1)
-    # Shortest turn (Rodrigues); 1 + z >= 1, so it is smooth.
-    scale = 1 / (1 + z)
-    rows = [1 - x * x * scale, -x * y * scale, x, -x * y * scale, 1 - y * y * scale, y, -x, -y, z]
-    return torch.stack(rows, 1).reshape(-1, 3, 3)
-
-
 def _random_turns(
     count: int, dispersion: float, rng: torch.Generator
 ) -> Float[Tensor, "voxel 3 3"]:
     """Any turn about z, then a tilt by normal angles (rad) about x and y."""
     spin = 2 * math.pi * torch.rand(count, generator=rng, dtype=torch.float64)
-    zero, one = torch.zeros_like(spin), torch.ones_like(spin)
-    c, s = spin.cos(), spin.sin()
-    about = torch.stack([c, -s, zero, s, c, zero, zero, zero, one], 1).reshape(-1, 3, 3)
-    tilt = dispersion * torch.randn(count, 2, generator=rng, dtype=torch.float64)
-    angle = tilt.norm(dim=1, keepdim=True)
-    axis = torch.where(angle > 0, tilt / angle.clamp_min(1e-300), 0.0)
-    return turned_to(torch.cat([axis * angle.sin(), angle.cos()], 1)) @ about
+    x, y = (dispersion * torch.randn(count, 2, generator=rng, dtype=torch.float64)).numpy().T
+    tilt = Rotation.from_rotvec(np.column_stack([-y, x, np.zeros(count)]))
+    return torch.from_numpy((tilt * Rotation.from_euler("z", spin[:, None].numpy())).as_matrix())

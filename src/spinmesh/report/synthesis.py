@@ -1,4 +1,4 @@
-"""Figure of stage 4: images side by side, spectra, the loss, every number with its floor."""
+"""Figures of stage 4: images side by side, spectra, the loss, every number with its floor."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from spinmesh.bundles import ImageSet
+from spinmesh.images import Draws
 from spinmesh.report.style import (
     BLUE,
     GREEN,
@@ -25,6 +26,7 @@ from spinmesh.report.style import (
 from spinmesh.synthesis import ScoreModel, Synthesis
 
 SIDE = 5  # images along each side of a grid
+MOST = 64  # images of a gallery, at most
 GAP = 2  # pixels between them
 # Myelin-dark rims would need a third phase; two phases get two calm colours.
 TISSUE = LinearSegmentedColormap.from_list("tissue", ["#F4EFE6", "#7FA8C9", "#0B3C5D"])
@@ -64,15 +66,41 @@ def plot_synthesis(
     return figure
 
 
-def draw_grid(axes: Axes, images: Tensor, field_of_view: float) -> None:
-    """Up to 5 x 5 images side by side on empty axes, with a scale bar."""
+def plot_draws(draws: Draws, path: str | Path) -> Figure:
+    """Up to 64 images drawn for a signal, or without one, side by side."""
+    images = draws.images[:MOST]
+    columns = int(np.ceil(len(images) ** 0.5))
+    rows = -(-len(images) // columns)
+    with picture(path, 0.9 * columns + 0.3, 0.9 * rows + 0.5) as figure:
+        axes = figure.subplots()
+        draw_grid(axes, images, draws.field_of_view, columns)
+        axes.set_title("given the signal" if draws.measured is not None else "without a signal")
+    return figure
+
+
+def draw_grid(
+    axes: Axes,
+    images: Tensor,
+    field_of_view: float,
+    columns: int | None = None,
+    *,
+    parted: bool = False,
+) -> None:
+    """Images in rows on empty axes, with a scale bar: all in so many columns, or up to 5 x 5.
+
+    `parted` sets the first column off.
+    """
+    if columns is None:
+        columns = min(SIDE, int(len(images) ** 0.5))
+        images = images[: columns**2]
     pixels = images.shape[-1]
-    side = min(SIDE, int(len(images) ** 0.5))
-    step = pixels + GAP
-    board = np.full((side * step - GAP, side * step - GAP), np.nan)
-    for number, image in enumerate(images[: side**2]):
-        row, column = divmod(number, side)
-        board[row * step : row * step + pixels, column * step : column * step + pixels] = image
+    step, shift = pixels + GAP, 3 * GAP if parted else 0
+    rows = -(-len(images) // columns)
+    board = np.full((rows * step - GAP, columns * step - GAP + shift), np.nan)
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        left = column * step + (shift if column else 0)
+        board[row * step : row * step + pixels, left : left + pixels] = image
     blank(axes).imshow(board, cmap=TISSUE, vmin=-1, vmax=1, interpolation="nearest")
     scale_bar(axes, 0.0, board.shape[0] + 3.0, 3 * field_of_view, pixels / field_of_view)
 

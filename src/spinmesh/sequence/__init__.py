@@ -1,6 +1,6 @@
 """Gradient sequences and acquisitions."""
 
-from spinmesh.sequence.acquisition import Acquisition
+from spinmesh.sequence.acquisition import Acquisition, turned_to
 from spinmesh.sequence.free_waveform import FreeWaveform
 from spinmesh.sequence.multiple_pgse import MultiplePGSE
 from spinmesh.sequence.ogse import CosineOGSE, SineOGSE, TrapezoidalOGSE
@@ -18,4 +18,5 @@ __all__ = [
     "SineOGSE",
     "TrapezoidalOGSE",
     "difference",
+    "turned_to",
 ]

@@ -205,13 +205,22 @@ def _frame(acquisition: Acquisition) -> Float[Tensor, "measurement 3 3"]:
     """The frames, or the shortest turns from z to the directions; the identity without gradient."""
     if acquisition.frame is not None:
         return acquisition.frame
-    x, y, z = acquisition.direction.unbind(1)
-    z = torch.where(acquisition.amplitude > 0, z, 1.0)
-    # Straight back, any half turn is shortest: about x.
+    along_z = acquisition.direction.new_tensor([0.0, 0.0, 1.0])
+    return turned_to(
+        torch.where(acquisition.amplitude[:, None] > 0, acquisition.direction, along_z)
+    )
+
+
+def turned_to(direction: Float[Tensor, "rotation 3"]) -> Float[Tensor, "rotation 3 3"]:
+    """Shortest rotations that take z to each unit vector (Rodrigues).
+
+    Straight back any half turn is shortest: that about x.
+    """
+    x, y, z = direction.unbind(1)
     back = z < -1 + FRAME_TOLERANCE**2
     scale = 1 / torch.where(back, 1.0, 1 + z)
     rows = [1 - x * x * scale, -x * y * scale, x, -x * y * scale, 1 - y * y * scale, y, -x, -y, z]
-    half_turn = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=x.dtype, device=x.device))
+    half_turn = torch.diag(direction.new_tensor([1.0, -1.0, -1.0]))
     return torch.where(back[:, None, None], half_turn, torch.stack(rows, 1).reshape(-1, 3, 3))
 
 

@@ -15,20 +15,20 @@ from spinmesh.settings.loading import (
     validate_config,
 )
 from spinmesh.settings.mesh import Mesh
-from spinmesh.settings.phantom import PhantomSection
+from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.score_comparison import Evaluation, PointEvaluation
-from spinmesh.settings.synthesise import Bundles, Images, Synthesise
+from spinmesh.settings.synthesise import BundleSettings, ImageSettings, Synthesise
 
 __all__ = [
     "AcquisitionSection",
-    "Bundles",
+    "BundleSettings",
     "Config",
     "Evaluation",
-    "Images",
+    "ImageSettings",
     "Mesh",
-    "PhantomSection",
+    "PhantomSettings",
     "PointEvaluation",
     "Reconstruct",
     "Simulate",

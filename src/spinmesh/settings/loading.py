@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, ValidationError
 from spinmesh.errors import ConfigError
 from spinmesh.settings.complaints import complaints
 from spinmesh.settings.mesh import Mesh
-from spinmesh.settings.phantom import PhantomSection
+from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.score_comparison import Evaluation
@@ -42,7 +42,7 @@ class Config(Setting):
     """Stage 3."""
     synthesise: Synthesise = Synthesise()
     """Stage 4."""
-    phantom: PhantomSection = PhantomSection()
+    phantom: PhantomSettings = PhantomSettings()
     """Diffusion images, made on demand: `snakemake phantom`."""
     evaluation: Evaluation = Evaluation()
     """The target `evaluate_scores`: score models compared."""

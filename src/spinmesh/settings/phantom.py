@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from spinmesh.settings.physics import AcquisitionSection
 from spinmesh.settings.setting import Setting
 
-if TYPE_CHECKING:
-    from spinmesh import phantom
-
 Point = tuple[float, float, float]
+Curve = Annotated[tuple[Point, ...], Field(min_length=2)]
 Size = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 CROSSING = (
     ((-25.0, -6.0, 0.0), (0.0, 10.0, 0.0), (25.0, -6.0, 0.0)),
@@ -23,8 +21,8 @@ CROSSING = (
 class FibreField(Setting):
     """Where fibres, cells and free water are, in world axes: x right, y front, z up."""
 
-    bundles_mm: tuple[tuple[Point, ...], ...] = Field(CROSSING, min_length=1)
-    """Control points of each bundle's Bezier curve."""
+    bundles_mm: tuple[Curve, ...] = Field(CROSSING, min_length=1)
+    """Control points of each bundle's Bezier curve, two at least."""
     bundle_radius_mm: PositiveFloat = 5.0
     """Of the tube around each curve."""
     extent_mm: Size = (22.0, 22.0, 6.0)
@@ -36,21 +34,8 @@ class FibreField(Setting):
     samples: PositiveInt = 4
     """Samples along each side of a voxel, for partial volumes."""
 
-    def spec(self) -> phantom.FieldSpec:
-        """What `spinmesh.phantom.fibre_field` asks for."""
-        from spinmesh.phantom import FieldSpec
 
-        return FieldSpec(
-            self.bundles_mm,
-            self.bundle_radius_mm,
-            self.extent_mm,
-            self.water_centre_mm,
-            self.water_radius_mm,
-            self.samples,
-        )
-
-
-class MaterialSection(Setting):
+class Material(Setting):
     """Unweighted signal of a material."""
 
     density: PositiveFloat
@@ -58,14 +43,8 @@ class MaterialSection(Setting):
     t2_ms: PositiveFloat
     """Transverse relaxation time."""
 
-    def spec(self) -> phantom.Material:
-        """The noun."""
-        from spinmesh.phantom import Material
 
-        return Material(self.density, self.t2_ms)
-
-
-class FillingSection(Setting):
+class Filling(Setting):
     """What bundles, cells and water are made of."""
 
     axons: PositiveInt = 2
@@ -77,7 +56,7 @@ class FillingSection(Setting):
     across_um2_per_ms: PositiveFloat = 0.7
     """Hindered diffusivity between axons, across them, and between cells."""
     dispersion_rad: NonNegativeFloat = 0.0
-    """Standard deviation of the axons' tilt in either direction."""
+    """Standard deviation of the axons' tilt in either direction, anew in each voxel."""
     cell_radius_um: PositiveFloat = 5.0
     """Of the spheres that the background holds."""
     cell_fraction: float = Field(0.6, ge=0, le=1)
@@ -86,42 +65,22 @@ class FillingSection(Setting):
     """Diffusivity inside axons and cells."""
     free_water_um2_per_ms: PositiveFloat = 3.0
     """Diffusivity of the free water."""
-    fibre: MaterialSection = MaterialSection(density=0.7, t2_ms=70.0)
+    fibre: Material = Material(density=0.7, t2_ms=70.0)
     """Of a voxel full of fibres."""
-    cells: MaterialSection = MaterialSection(density=0.8, t2_ms=90.0)
+    cells: Material = Material(density=0.8, t2_ms=90.0)
     """Of the background."""
-    water: MaterialSection = MaterialSection(density=1.0, t2_ms=1000.0)
+    water: Material = Material(density=1.0, t2_ms=1000.0)
     """Of the free water."""
     amplitude: PositiveFloat = 1000.0
     """Unweighted signal of free water at TE = 0, in the image's unit."""
 
-    def spec(self) -> phantom.Filling:
-        """What `spinmesh.phantom.simulate_phantom` asks for."""
-        from spinmesh.phantom import Filling
 
-        return Filling(
-            axons=self.axons,
-            axon_fraction=self.axon_fraction,
-            along=self.along_um2_per_ms,
-            across=self.across_um2_per_ms,
-            dispersion=self.dispersion_rad,
-            cell_radius=self.cell_radius_um,
-            cell_fraction=self.cell_fraction,
-            intrinsic=self.intrinsic_um2_per_ms,
-            free_water=self.free_water_um2_per_ms,
-            fibre=self.fibre.spec(),
-            cells=self.cells.spec(),
-            water=self.water.spec(),
-            amplitude=self.amplitude,
-        )
-
-
-class PhantomSection(Setting):
+class PhantomSettings(Setting):
     """A diffusion series of a field of substrates: `snakemake phantom`."""
 
     field: FibreField = FibreField()
     """Where things are."""
-    filling: FillingSection = FillingSection()
+    filling: Filling = Filling()
     """What they are made of."""
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] = (24, 24, 5)
     """Voxels along each axis; the grid is centred on the field."""
@@ -135,16 +94,3 @@ class PhantomSection(Setting):
     """BIDS subject label: sub-<label>."""
     acquisition: AcquisitionSection | None = None
     """Directions in world axes; null: like the section `acquisition`."""
-
-    @model_validator(mode="after")
-    def _curves_have_ends(self) -> PhantomSection:
-        if any(len(curve) < 2 for curve in self.field.bundles_mm):
-            raise ValueError("field.bundles_mm: a bundle needs at least two points")
-        return self
-
-    def fibre_field(self) -> phantom.Field:
-        """What each voxel holds."""
-        from spinmesh.phantom import fibre_field, grid_affine
-
-        affine = grid_affine(self.shape, self.voxel_mm, self.orientation)
-        return fibre_field(self.field.spec(), self.shape, affine)

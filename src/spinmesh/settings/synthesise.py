@@ -10,37 +10,33 @@ from spinmesh.settings.mesh import Range
 from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
-    from spinmesh.bundles import BundleSpec, ImageSpec
-    from spinmesh.images import ConditionalSpec
-    from spinmesh.sequence import Acquisition
     from spinmesh.synthesis import SampleSpec, ScoreSpec
 
 
-class Images(Setting):
-    """Cross-section images of packed substrates: axon 1, outside -1."""
+class ImageSettings(Setting):
+    """Images of packed axons: 1 inside, -1 outside."""
 
     count: int = Field(1600, ge=2)
     """How many, held-out ones included."""
     held_out_fraction: float = Field(0.25, gt=0, lt=1)
-    """Fraction made of test substrates, which the model never sees."""
+    """Fraction that the model never sees; of cut substrates, made of test substrates."""
     pixels: int = Field(32, ge=8, multiple_of=8)
     """Along each side; a multiple of 8."""
     field_of_view_um: PositiveFloat = 20.0
     """Along each side; the cell is periodic."""
     volume_fraction: Range = (0.2, 0.4)
-    """[low, high] of the area that axons cover; random packing jams near 0.5."""
+    """[low, high] of the area that axons cover, between 0 and 1; random packing jams near 0.5."""
     attempts: PositiveInt = 20
     """Attempts to fill one image."""
 
-    def spec(self) -> ImageSpec:
-        """What `spinmesh.images.pack_cross_sections` asks for."""
-        from spinmesh.bundles import ImageSpec
+    @model_validator(mode="after")
+    def _fraction_is_one(self) -> ImageSettings:
+        if not 0 < self.volume_fraction[0] <= self.volume_fraction[1] < 1:
+            raise ValueError(f"volume_fraction {self.volume_fraction}; give 0 < low <= high < 1")
+        return self
 
-        values = self.model_dump()
-        return ImageSpec(field_of_view=values.pop("field_of_view_um"), **values)
 
-
-class Bundles(Setting):
+class BundleSettings(Setting):
     """Packed bundles of straight axons, simulated inside and between; sizes as in `images`."""
 
     radius_um: Range = (0.8, 2.0)
@@ -63,28 +59,6 @@ class Bundles(Setting):
     """Of the unweighted signal (Rician noise); .inf for none."""
     shards: PositiveInt = 2
     """Jobs the images are divided among."""
-
-    def spec(self, images: Images) -> BundleSpec:
-        """What `spinmesh.bundles.simulate_bundles` asks for."""
-        from spinmesh.bundles import BundleSpec
-
-        return BundleSpec(
-            images.spec(),
-            self.radius_um,
-            self.variation,
-            self.gap_um,
-            self.diffusivity_um2_per_ms,
-            self.mesh_size_um,
-            self.snr,
-        )
-
-    def acquisition(self) -> Acquisition:
-        """The measurements in the order of the images' features."""
-        from spinmesh.bundles import bundle_acquisition
-        from spinmesh.units import b_from_s_per_mm2
-
-        b = tuple(b_from_s_per_mm2(value) for value in self.b_s_per_mm2)
-        return bundle_acquisition(b, self.delta_ms, self.Delta_ms)
 
 
 Equation = Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"]
@@ -156,42 +130,29 @@ class Samples(Setting):
         return SampleSpec(**self.model_dump())
 
 
-class Conditional(Setting):
-    """How the images drawn for held-out signals are judged; of `source: bundles`."""
-
-    signals: int = Field(200, ge=2)
-    """Held-out signals."""
-    samples: int = Field(64, ge=2)
-    """Images drawn for each."""
-    simulated: PositiveInt = 2
-    """Of these, how many are simulated again."""
-    steps: int = Field(12, ge=2)
-    """Of the sampler: dpm_solver_2m for a linear sde, splitting for the others."""
-    guidance: NonNegativeFloat = 1.0
-    """As in `samples`."""
-
-    def spec(self) -> ConditionalSpec:
-        """What `spinmesh.images.evaluate_conditional` asks for."""
-        from spinmesh.images import ConditionalSpec
-
-        return ConditionalSpec(**self.model_dump())
-
-
 class Synthesise(Setting):
     """Stage 4: images."""
 
     source: Literal["substrates", "bundles"] = "substrates"
     """Images of cut substrates with their axons' signals, or of packed bundles with all water's."""
-    images: Images = Images()
+    images: ImageSettings = ImageSettings()
     """The training and test set."""
-    bundles: Bundles = Bundles()
+    bundles: BundleSettings = BundleSettings()
     """Of `source: bundles`."""
     score_model: ScoreModelSection = ScoreModelSection()
     """The network and its training."""
     samples: Samples = Samples()
     """The synthetic images."""
-    conditional: Conditional = Conditional()
-    """Calibration of images given a signal: `snakemake conditional`."""
+
+    @model_validator(mode="after")
+    def _axons_fit(self) -> Synthesise:
+        widest = self.images.field_of_view_um / 4
+        if self.source == "bundles" and not 0 < self.bundles.radius_um[1] < widest:
+            raise ValueError(
+                f"bundles.radius_um {self.bundles.radius_um} in a cell of "
+                f"{self.images.field_of_view_um:g} um; give 0 < low <= high < {widest:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sampler_serves(self) -> Synthesise:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spinmesh.bundles.images import ImageSet
 from spinmesh.errors import ConfigError
+from spinmesh.stored import quantity, store
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
@@ -24,6 +25,7 @@ PATCH = 8
 PERMUTATIONS = 499
 
 
+@store("spinmesh/synthesis", version=2, stage="synthesise")
 @dataclass(frozen=True, eq=False)
 class Synthesis:
     """Synthetic images and how they compare with held-out ones.
@@ -31,16 +33,16 @@ class Synthesis:
     `metrics` are those of the samples, `floor` those of train images (what a perfect model of the
     train images would score), `control` those of an impostor: white noise of the right mean and
     variance and, for `memorisation`, copies of train images. All distances are 0 at best;
-    `memorisation` is 1 for new images and 0 for copies. `frequency` in 1/um.
+    `memorisation` is 1 for new images and 0 for copies.
     """
 
     samples: Images
-    field_of_view: float  # um
-    metrics: dict[str, float]
-    floor: dict[str, float]
-    control: dict[str, float]
-    frequency: Float[Tensor, " ring"]
-    spectra: dict[str, Float[Tensor, " ring"]]
+    field_of_view: float = quantity("um")
+    metrics: dict[str, float] = quantity()
+    floor: dict[str, float] = quantity()
+    control: dict[str, float] = quantity()
+    frequency: Float[Tensor, " ring"] = quantity("1/um")
+    spectra: dict[str, Float[Tensor, " ring"]] = quantity()
 
 
 def synthesise(model: ScoreModel, images: ImageSet, spec: SampleSpec, seed: int) -> Synthesis:

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bundles.axons import STATISTICS, image_statistics, misfit, resimulate
+from experiments.conditional.settings import Conditional
+from spinmesh.bundles import STATISTICS, image_statistics, misfit, resimulate
 from spinmesh.bundles.images import ImageSet
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
-from spinmesh.images.posterior import LEVELS, central_interval, known_protocol
+from spinmesh.images.posterior import LEVELS, UNITS, central_interval, known_protocol
+from spinmesh.stored import quantity, store
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images, quick_sampler
 
@@ -23,25 +25,7 @@ TRUE_IMAGES = "true images"
 SHOWN, BESIDE = 5, 6
 
 
-@dataclass(frozen=True)
-class ConditionalSpec:
-    """How many held-out signals, samples of each, and samples of each that are simulated again."""
-
-    signals: int = 200
-    samples: int = 64
-    simulated: int = 2
-    steps: int = 12
-    guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        if min(self.signals, self.samples) < 2 or not 0 < self.simulated <= self.samples:
-            raise ConfigError(
-                f"conditional: signals {self.signals}, samples {self.samples}, simulated "
-                f"{self.simulated}; give at least 2, 2 and 1, and no more simulated than samples."
-            )
-        SampleSpec(steps=self.steps, guidance=self.guidance)
-
-
+@store("spinmesh/calibration", version=2, stage="conditional")
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """Statistics of held-out tissues, and of the samples that each method has for their signals.
@@ -53,13 +37,13 @@ class Calibration:
     in each row.
     """
 
-    truth: Float[Tensor, "signal statistic"]
-    seen: Float[Tensor, "signal statistic"]
-    samples: dict[str, Float[Tensor, "signal sample statistic"]]
-    misfit: dict[str, Float[Tensor, "signal _"]]
-    circle_error: tuple[float, float]  # rms of coverage: samples, true images
-    gallery: Float[Tensor, "row column pixel_y pixel_x"]
-    field_of_view: float  # um
+    truth: Float[Tensor, "signal statistic"] = quantity(UNITS)
+    seen: Float[Tensor, "signal statistic"] = quantity(UNITS)
+    samples: dict[str, Float[Tensor, "signal sample statistic"]] = quantity(UNITS)
+    misfit: dict[str, Float[Tensor, "signal _"]] = quantity()
+    circle_error: tuple[float, float] = quantity()  # rms of coverage: samples, true images
+    gallery: Float[Tensor, "row column pixel_y pixel_x"] = quantity()
+    field_of_view: float = quantity("um")
 
     def rank(self, method: str) -> Float[Tensor, "signal statistic"]:
         """Part of the samples below the truth; uniform if the posterior is right."""
@@ -67,11 +51,11 @@ class Calibration:
 
     def coverage(self, method: str, level: float) -> Float[Tensor, " statistic"]:
         """How often the central interval of `level` holds the truth."""
-        found = []
+        inside = []
         for number, truth in enumerate(self.truth.T):
             low, high = central_interval(self.samples[method][..., number], level)
-            found.append(((low <= truth) & (truth <= high)).double().mean())
-        return torch.stack(found)
+            inside.append(((low <= truth) & (truth <= high)).double().mean())
+        return torch.stack(inside)
 
     def crps(self, method: str) -> Float[Tensor, " statistic"]:
         """Mean continuous ranked probability score, in the statistic's unit; 0 at best."""
@@ -83,14 +67,14 @@ class Calibration:
         against = self.crps(ABC)
         for number, name in enumerate(STATISTICS):
             for method in METHODS:
-                own = self.crps(method)[number]
+                score = self.crps(method)[number]
                 row: dict[str, str | float] = {"quantity": name, "method": method}
                 for level in LEVELS:
                     hit = self.coverage(method, level)[number]
                     row[f"coverage_{100 * level:.0f}"] = float(hit)
                 row["mean_rank"] = float(self.rank(method)[:, number].mean())
-                row["crps"] = float(own)
-                row["crps_below_abc"] = float(1 - own / against[number])
+                row["crps"] = float(score)
+                row["crps_below_abc"] = float(1 - score / against[number])
                 table.append(row)
             # One number, no distribution: its score is the error of the way through the image.
             error = (self.seen - self.truth)[:, number].abs().mean()
@@ -114,28 +98,28 @@ class Calibration:
 
 
 def evaluate_conditional(
-    model: ScoreModel, images: ImageSet, spec: ConditionalSpec, seed: int
+    model: ScoreModel, images: ImageSet, settings: Conditional, seed: int
 ) -> Calibration:
-    """Draw `spec.samples` images for each of `spec.signals` held-out signals and judge them.
+    """Draw images for each of some held-out signals and judge them.
 
-    Beside them the `spec.samples` training packings whose (noisy) signals are nearest, and as many
-    at random. Raises ConfigError or SequenceError, before any compute, if model and images are not
+    Beside them as many training packings whose (noisy) signals are nearest, and as many at random.
+    Raises ConfigError or SequenceError, before any compute, if model and images are not
     of one protocol and cell, or there are too few images.
     """
-    protocol = _check(model, images, spec)
-    train, test = images.select("train"), images.select("test").chosen(range(spec.signals))
+    protocol = _check(model, images, settings)
+    train, test = images.select("train"), images.select("test").chosen(range(settings.signals))
     observed = test.observed(seed)
-    rows = torch.arange(spec.signals).repeat_interleave(spec.samples)
+    rows = torch.arange(settings.signals).repeat_interleave(settings.samples)
     shape = (model.pixels, model.pixels)
-    how = SampleSpec(quick_sampler(model.sde), spec.steps, len(rows), spec.guidance)
+    how = SampleSpec(quick_sampler(model.sde), settings.steps, len(rows), settings.guidance)
     drawn = draw_images(model, how, shape, seed, observed[rows])
-    found = image_statistics(drawn, model.field_of_view)
-    drawn = drawn.reshape(spec.signals, spec.samples, *shape)
-    known = _statistics(train)
+    statistics = image_statistics(drawn, model.field_of_view)
+    drawn = drawn.reshape(settings.signals, settings.samples, *shape)
+    training = _statistics(train)
     generator = torch.Generator().manual_seed(seed)
-    random = torch.randint(len(train), (spec.signals, spec.samples), generator=generator)
-    nearest = nearest_signals(observed, train.observed(seed + 1), spec.samples)
-    chosen = torch.cat([test.images, drawn[:, : spec.simulated].flatten(0, 1)])
+    random = torch.randint(len(train), (settings.signals, settings.samples), generator=generator)
+    nearest = nearest_signals(observed, train.observed(seed + 1), settings.samples)
+    chosen = torch.cat([test.images, drawn[:, : settings.simulated].flatten(0, 1)])
     again, error = resimulate(chosen, model.field_of_view, protocol, seed)
     attenuation, clean = observed.double().exp(), train.condition.double().exp()
     pictures = {TRUE_IMAGES: again[: len(test)], MODEL: again[len(test) :]}
@@ -146,9 +130,9 @@ def evaluate_conditional(
         _statistics(test),
         image_statistics(test.images, model.field_of_view),
         {
-            MODEL: found.reshape(spec.signals, spec.samples, -1),
-            ABC: known[nearest],
-            PRIOR: known[random],
+            MODEL: statistics.reshape(settings.signals, settings.samples, -1),
+            ABC: training[nearest],
+            PRIOR: training[random],
         },
         {kind: _misfits(attenuation, signal, protocol) for kind, signal in simulated.items()},
         (float(error[len(test) :].nanmean()), float(error[: len(test)].nanmean())),
@@ -157,7 +141,7 @@ def evaluate_conditional(
     )
 
 
-def _check(model: ScoreModel, images: ImageSet, spec: ConditionalSpec) -> Protocol:
+def _check(model: ScoreModel, images: ImageSet, settings: Conditional) -> Protocol:
     if images.protocol is None or images.effective_radius is None:
         raise ConfigError(
             "conditional: these images have no measurable signals. Set `synthesise.source: "
@@ -165,18 +149,19 @@ def _check(model: ScoreModel, images: ImageSet, spec: ConditionalSpec) -> Protoc
         )
     protocol = known_protocol(model)
     protocol.refuse_other(images.protocol.acquisition)
-    own, its = (model.pixels, model.field_of_view), (images.images.shape[2], images.field_of_view)
-    if own != its or protocol.snr != images.protocol.snr:
+    learnt = (model.pixels, model.field_of_view)
+    given = (images.images.shape[2], images.field_of_view)
+    if learnt != given or protocol.snr != images.protocol.snr:
         raise ConfigError(
-            f"conditional: the model was trained on {own[0]} pixels of {own[1]:g} um at SNR "
-            f"{protocol.snr:g}, the images have {its[0]} of {its[1]:g} um at "
+            f"conditional: the model was trained on {learnt[0]} pixels of {learnt[1]:g} um at SNR "
+            f"{protocol.snr:g}, the images have {given[0]} of {given[1]:g} um at "
             f"{images.protocol.snr:g}. Train the model on these images."
         )
     held_out, train = images.split.count("test"), images.split.count("train")
-    if held_out < spec.signals or train < spec.samples:
+    if held_out < settings.signals or train < settings.samples:
         raise ConfigError(
-            f"conditional: {held_out} held-out and {train} training images for {spec.signals} "
-            f"signals and {spec.samples} samples. Raise `images.count` or lower these."
+            f"conditional: {held_out} held-out and {train} training images for {settings.signals} "
+            f"signals and {settings.samples} samples. Raise `images.count` or lower these."
         )
     return protocol
 
@@ -186,18 +171,18 @@ def _misfits(
 ) -> Tensor:
     """Of several simulated signals for each measured one."""
     repeated = measured[:, None].expand_as(simulated)
-    found = misfit(repeated.flatten(0, 1), simulated.flatten(0, 1), protocol)
-    return found.reshape(simulated.shape[:2])
+    chi2 = misfit(repeated.flatten(0, 1), simulated.flatten(0, 1), protocol)
+    return chi2.reshape(simulated.shape[:2])
 
 
 def nearest_signals(
-    observed: Float[Tensor, "signal feature"], known: Float[Tensor, "image feature"], count: int
+    observed: Float[Tensor, "signal feature"], training: Float[Tensor, "image feature"], count: int
 ) -> Tensor:
-    """Numbers of the `count` known signals nearest to each: rejection ABC at a fixed rate.
+    """Numbers of the `count` training signals nearest to each: rejection ABC at a fixed rate.
 
     Distance in attenuation, where the noise of every measurement is the same.
     """
-    distance = torch.cdist(observed.double().exp(), known.double().exp())
+    distance = torch.cdist(observed.double().exp(), training.double().exp())
     return distance.topk(count, largest=False).indices
 
 

@@ -1,12 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
+from experiments.conditional.calibration import evaluate_conditional
+from experiments.conditional.settings import Conditional
 from spinmesh.bundles import ImageSet
-from spinmesh.images import evaluate_conditional
 from spinmesh.io import load, save
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings.synthesise import Conditional
 from spinmesh.synthesis import ScoreModel
 
 snakemake: Snakemake
@@ -14,7 +14,7 @@ log_to(snakemake.log[0])
 calibration = evaluate_conditional(
     load(ScoreModel, snakemake.input.model),
     load(ImageSet, snakemake.input.images),
-    Conditional(**snakemake.params.conditional).spec(),
+    Conditional(**snakemake.params.conditional),
     snakemake.params.seed,
 )
 write_rows(calibration.rows(), snakemake.output.table)

@@ -1,9 +1,9 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.images import Calibration
+from experiments.conditional.calibration import Calibration
+from experiments.conditional.figures import plot_calibration
 from spinmesh.io import load
 from spinmesh.progress import log_to
-from spinmesh.report.conditional import plot_calibration
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
