@@ -21,7 +21,7 @@ from spinmesh.bundles.simulation import (
     rasterised,
 )
 from spinmesh.errors import ConfigError
-from spinmesh.io import load, save
+from spinmesh.io import gather, load, save
 from spinmesh.settings import BundleSettings, ImageSettings, Synthesise
 
 BUNDLES = BundleSettings(radius_um=(1.0, 1.5), b_s_per_mm2=(1000.0, 5000.0), Delta_ms=(20.0,))
@@ -79,7 +79,7 @@ def test_the_signal_is_the_sum_of_its_parts_by_area(table):
 def test_shards_put_together_are_the_whole_set(tmp_path):
     whole = simulate_bundles(BUNDLES, IMAGES, seed=4)
     parts = [simulate_bundles(BUNDLES, IMAGES, 4, i, 3) for i in range(3)]
-    joined = ImageSet.interleaved(parts)
+    joined = gather(parts, "image")
     for name in ("images", "condition", "volume_fraction", "effective_radius"):
         assert torch.equal(getattr(joined, name), getattr(whole, name)), name
     assert joined.split == whole.split == ("train",) * 4 + ("test",) * 2

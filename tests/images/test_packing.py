@@ -18,7 +18,7 @@ SMALL = ImageSettings(count=8, pixels=16, field_of_view_um=12.0, held_out_fracti
 
 
 def cut(mesh, height):
-    return outline(mesh.points.numpy(), outer_faces(mesh.tets.numpy()), height)
+    return outline(mesh.points.numpy(), outer_faces(mesh), height)
 
 
 def polygon_area(mesh, height):

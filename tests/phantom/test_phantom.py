@@ -76,7 +76,7 @@ def affines():
         yield pytest.param(tilted, id=f"{name}, oblique")
 
 
-@pytest.mark.parametrize("affine", affines())
+@pytest.mark.parametrize("affine", list(affines()))
 def test_dipy_finds_the_fibre_in_the_files_whatever_the_grid(affine, substrates, tmp_path):
     """From the files alone, by FSL's definition of a bvec, written here once more."""
     field = field_of([[1.0, 0.0, 0.0]], OBLIQUE.reshape(1, 1, 3), affine)

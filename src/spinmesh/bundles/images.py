@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -54,17 +55,6 @@ class ImageSet:
                 f"{low:g} to {high:g}). Scale them: -1 is outside axons, +1 inside."
             )
 
-    @classmethod
-    def interleaved(cls, shards: Sequence[ImageSet]) -> ImageSet:
-        """The whole set from its shards: shard i holds images i, i + n, i + 2 n, ..."""
-        count = sum(len(shard) for shard in shards)
-        number = torch.cat([torch.arange(i, count, len(shards)) for i in range(len(shards))])
-        columns = [shard._columns() for shard in shards]
-        together = {name: torch.cat([part[name] for part in columns]) for name in columns[0]}
-        split = tuple(word for shard in shards for word in shard.split)
-        whole = replace(shards[0], split=split, **together)
-        return whole.chosen(torch.argsort(number).tolist())
-
     def __len__(self) -> int:
         return len(self.images)
 
@@ -89,7 +79,7 @@ class ImageSet:
     def chosen(self, index: Sequence[int]) -> ImageSet:
         """Some of the images, in the order of their numbers given."""
         rows = list(index)
-        columns = {name: column[rows] for name, column in self._columns().items()}
+        columns: dict[str, Any] = {name: x[rows] for name, x in self._columns().items()}
         return replace(self, split=tuple(self.split[i] for i in rows), **columns)
 
 

@@ -56,9 +56,9 @@ def synthesise(
     target, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)
-        asked = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
+        acquisition = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
         snr = protocol.snr if snr is None else snr
-        target = _weighted(measured.target_of(signal, asked, snr, voxel, roi))
+        target = _weighted(measured.target_of(signal, acquisition, snr, voxel, roi))
         protocol.refuse_other(target.acquisition)
         doubt = protocol.doubt(target.sigma)
     elif any(given is not None for given in (scheme, bvals, bvecs, delta, Delta, snr, voxel, roi)):
@@ -100,10 +100,12 @@ def _write(drawn: Draws, out: Path, seed: int, summary: dict[str, Any]) -> None:
 
 def _lines(summary: dict[str, Any], out: Path) -> list[str]:
     words = []
-    for name, found in summary["statistics"].items():
-        low, high = found["interval_80"]
-        unit = "" if found["unit"] == "1" else f" {found['unit']}"
-        words.append(f"{name.replace('_', ' ')} {found['mean']:.3g} [{low:.3g}, {high:.3g}]{unit}")
+    for name, numbers in summary["statistics"].items():
+        low, high = numbers["interval_80"]
+        unit = "" if numbers["unit"] == "1" else f" {numbers['unit']}"
+        words.append(
+            f"{name.replace('_', ' ')} {numbers['mean']:.3g} [{low:.3g}, {high:.3g}]{unit}"
+        )
     lines = [f"{out}: {summary['images']} images; mean [80 %]: {', '.join(words)}"]
     again = summary.get("resimulated")
     if again is not None and again["chi2_per_measurement"] is not None:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from spinmesh.mesh import TET_FACES
+from spinmesh.fem import function_space
+from spinmesh.mesh import TetMesh
 
 Segments = Float[np.ndarray, "segment end 2"]
 
 
-def outer_faces(tets: Int[np.ndarray, "tet node"]) -> Int[np.ndarray, "face 3"]:
-    """Corner triangles that belong to one tet only, counter-clockwise seen from outside."""
-    faces = tets[:, np.array(TET_FACES)].reshape(-1, 3)
-    _, inverse, count = np.unique(
-        np.sort(faces, axis=1), axis=0, return_inverse=True, return_counts=True
-    )
-    alone: Int[np.ndarray, "face 3"] = faces[count[inverse.reshape(-1)] == 1]
-    return alone
+def outer_faces(mesh: TetMesh) -> Int[np.ndarray, "face 3"]:
+    """Corners of the outer wall's triangles, counter-clockwise seen from outside."""
+    space = function_space(mesh)
+    return np.asarray(space.dof_point[space.wall_dofs[:, :3]])
 
 
 def outline(

@@ -100,7 +100,7 @@ class _Cutter:
     """Random outlines of the substrates of one table."""
 
     def __init__(self, substrates: Substrates) -> None:
-        self.faces = outer_faces(substrates.template.tets.numpy())
+        self.faces = outer_faces(substrates.template)
         self.points = substrates.points.detach().numpy()
         z = self.points[:, np.unique(self.faces), 2]
         self.low, self.high = z.min(1), z.max(1)
