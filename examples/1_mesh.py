@@ -13,7 +13,9 @@ from spinmesh import report
 def main(folder: str | Path = ".") -> float:
     """Bend a cylinder; return the relative change of its volume."""
     # A swept disk: 2 rings of points, 10 layers along z; curved 10-node tets. Lengths are in um.
-    template = spinmesh.swept_disk(spinmesh.SweptDisk(rings=2, layers=10, radius=2.0, length=20.0))
+    template = spinmesh.swept_disk(
+        spinmesh.SweptDisk(rings=2, layers=10, radius_um=2.0, length_um=20.0)
+    )
 
     # One shape with the values you give; what you leave out stays as in the template.
     bent = spinmesh.single_substrate(template, {"bend": 0.3, "bend_direction": 0.5})

@@ -15,7 +15,7 @@ from spinmesh import report
 def main(folder: str | Path = ".") -> float:
     """Reconstruct a bent axon; return how many times better than the mean shape its radius is."""
     # Learn what axons look like: 5 numbers describe a shape, a decoder makes it a mesh.
-    size = {"radius": 2.0, "length": 12.0}
+    size = {"radius_um": 2.0, "length_um": 12.0}
     template = spinmesh.swept_disk(spinmesh.SweptDisk(rings=1, layers=6, **size))
     ranges = {"radius": (1.2, 2.8), "bend": (0.0, 0.3), "bend_direction": (0.0, 6.28)}
     ranges |= {"bead_amplitude": (0.0, 0.3), "bead_phase": (0.0, 6.28)}
@@ -32,7 +32,10 @@ def main(folder: str | Path = ".") -> float:
     acquisition = spinmesh.Acquisition.pgse(b, direction, delta=8.0, Delta=19.0)
     finer = spinmesh.swept_disk(spinmesh.SweptDisk(rings=2, layers=12, **size))
     truth = spinmesh.single_substrate(finer, {"radius": 1.5, "bend": 0.22})
-    water, modes = spinmesh.Tissue.uniform(diffusivity=2.0), spinmesh.Basis("laplace", modes=60)
+    water, modes = (
+        spinmesh.Tissue.uniform(diffusivity=2.0),
+        spinmesh.Basis(kind="laplace", modes=60),
+    )
     target = spinmesh.simulate_target(truth, water, acquisition, modes, snr=50.0, seed=1)
 
     # Gauss-Newton in the latent space, from the signal alone.

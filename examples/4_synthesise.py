@@ -15,7 +15,9 @@ from spinmesh import report
 def main(folder: str | Path = ".") -> float:
     """Train a small score model; return its spectrum's error over that of white noise."""
     # Axons and their signals, which the images are drawn to match.
-    template = spinmesh.swept_disk(spinmesh.SweptDisk(rings=1, layers=6, radius=2.0, length=12.0))
+    template = spinmesh.swept_disk(
+        spinmesh.SweptDisk(rings=1, layers=6, radius_um=2.0, length_um=12.0)
+    )
     ranges = {"radius": (1.0, 2.0), "bead_amplitude": (0.0, 0.3)}
     table = spinmesh.sample_substrates(
         template, {"straight": 8, "beading": 8}, ranges, {"train": 0.5, "test": 0.5}, seed=1

@@ -11,7 +11,7 @@ import spinmesh
 def main() -> tuple[float, float]:
     """Relative error of the axon's volume, and error of the permeability in its own spread."""
     # An axon (compartment 1) in its surrounding (2); both are deformed together.
-    size = {"radius": 6.0, "length": 16.0}
+    size = {"radius_um": 6.0, "length_um": 16.0}
     template = spinmesh.nested_cylinder(
         spinmesh.SweptDisk(rings=2, layers=4, **size), inner_rings=1
     )

@@ -35,12 +35,17 @@ def deformed(template: TetMesh, **shape: float) -> TetMesh:
 
 def axon(rings=2, layers=8, radius=2.0, length=16.0, order=2, **shape: float) -> TetMesh:
     """A swept disk (um), bent, beaded, fanned as asked."""
-    return deformed(swept_disk(SweptDisk(rings, layers, radius, length, order)), **shape)
+    return deformed(
+        swept_disk(
+            SweptDisk(rings=rings, layers=layers, radius_um=radius, length_um=length, order=order)
+        ),
+        **shape,
+    )
 
 
 def fanned_cells(layers=3) -> TetMesh:
     """A core and its shell, bent and beaded: no symmetry is left."""
-    template = nested_cylinder(SweptDisk(2, layers, 3.0, 8.0), 1)
+    template = nested_cylinder(SweptDisk(rings=2, layers=layers, radius_um=3.0, length_um=8.0), 1)
     return deformed(template, bend=0.1, bead_amplitude=0.3, fan_angle=0.6)
 
 

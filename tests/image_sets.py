@@ -16,7 +16,7 @@ from spinmesh.synthesis import ScoreModel, ScoreSpec, train_score
 def table() -> Substrates:
     """Twelve bent and beaded axons, nine of them for training."""
     ranges = {"radius": (0.8, 2.0), "bend": (0.0, 0.2), "bead_amplitude": (0.1, 0.3)}
-    template = swept_disk(SweptDisk(rings=2, layers=6, radius=1.5, length=10.0))
+    template = swept_disk(SweptDisk(rings=2, layers=6, radius_um=1.5, length_um=10.0))
     families = {"bend_twist": 6, "beading": 6}
     return sample_substrates(template, families, ranges, {"train": 0.75, "test": 0.25}, 3)
 

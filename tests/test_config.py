@@ -10,17 +10,18 @@ import pytest
 import torch
 import yaml
 
+from spinmesh.bloch_torrey import device_named
 from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.io.inputs import check_inputs
 from spinmesh.settings import (
     Reconstruct,
-    check_inputs,
     json_schema,
     load_config,
     schema_text,
     validate_config,
 )
-from spinmesh.settings.mesh import RANGES, SHAPE_BOUNDS, internal_shape
-from spinmesh.settings.physics import BasisSection
+from spinmesh.settings.mesh import SHAPE_PARAMETERS
+from spinmesh.tissue import Tissue
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
@@ -161,22 +162,19 @@ def test_unreadable_file_is_refused_by_name(tmp_path: Path, text: str, word: str
 
 def test_shape_keys_are_the_parameters_of_the_mesh() -> None:
     """Every parameter can be set, under its unit; only degrees are converted."""
-    from spinmesh.mesh import FAMILIES, PARAMETER_TABLE
+    from spinmesh.mesh import FAMILIES, PARAMETER_TABLE, internal_values
     from spinmesh.settings.mesh import ShapeKey
 
-    units = {"um": "um", "rad": "rad", "deg": "rad"}
-    named = {key: internal_shape({key: 90.0}) for key in ShapeKey.__args__}  # type: ignore[attr-defined]
-    assert [name for value in named.values() for name in value] == list(PARAMETER_TABLE)
-    for key, value in named.items():
-        [(name, number)] = value.items()
-        unit = units.get(key.rpartition("_")[2], "1")
-        assert PARAMETER_TABLE[name][0] == unit, key
+    assert set(SHAPE_PARAMETERS) == set(ShapeKey.__args__)  # type: ignore[attr-defined]
+    values = internal_values(dict.fromkeys(SHAPE_PARAMETERS, 90.0))
+    assert list(values) == list(PARAMETER_TABLE)
+    for key, name in zip(SHAPE_PARAMETERS, values, strict=True):
         # One rounding in the conversion to radians.
         expected = math.pi / 2 if key.endswith("_deg") else 90.0
-        assert number == pytest.approx(expected, rel=1e-15)
+        assert values[name] == pytest.approx(expected, rel=1e-15)
+        assert (PARAMETER_TABLE[name][0] == "rad") == key.endswith(("_deg", "_rad"))
     families = json_schema()["$defs"]["Mesh"]["properties"]["families"]["propertyNames"]["enum"]
     assert families == list(FAMILIES)
-    assert set(RANGES) <= set(named) and set(SHAPE_BOUNDS) <= set(named)
 
 
 def test_tissue_section_builds_the_tissue() -> None:
@@ -189,7 +187,7 @@ def test_tissue_section_builds_the_tissue() -> None:
         "interfaces": [{"between": [1, 7], "permeability_um_per_ms": 0.1}],
         "walls": [{"compartment": 7, "permeability_um_per_ms": 0.02}],
     }
-    tissue = validate_config(edited("tissue", section), ROOT).tissue.tissue()
+    tissue = Tissue.from_settings(validate_config(edited("tissue", section), ROOT).tissue)
     assert tissue.labels == (1, 7)
     expected = torch.stack([2 * torch.eye(3), torch.tensor(tensor)]).double()
     # Float32 rounding of the literals above is the only difference.
@@ -201,13 +199,11 @@ def test_tissue_section_builds_the_tissue() -> None:
 
 def test_stated_defaults_are_those_of_the_package() -> None:
     """A run without a key does what a call without that argument does."""
-    from spinmesh.bloch_torrey import Basis
     from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
     from spinmesh.settings.reconstruct import ShapeModelSection
     from spinmesh.settings.synthesise import Samples, ScoreModelSection
     from spinmesh.synthesis import SampleSpec, ScoreSpec
 
-    assert BasisSection().spec() == Basis()
     assert ShapeModelSection().spec() == ShapeModelSpec()
     assert Reconstruct().spec() == ReconstructionSpec()
     assert ScoreModelSection().spec() == ScoreSpec()
@@ -216,9 +212,9 @@ def test_stated_defaults_are_those_of_the_package() -> None:
 
 def test_template_is_refined_in_rings_and_layers_alone() -> None:
     template = validate_config(demo(), ROOT).mesh.template
-    fine, coarse = template.spec(refine=2), template.spec()
-    assert (fine.rings, fine.layers) == (2 * coarse.rings, 2 * coarse.layers)
-    assert (fine.radius, fine.length, fine.order) == (coarse.radius, coarse.length, coarse.order)
+    fine = template.refined(2)
+    assert (fine.rings, fine.layers) == (2 * template.rings, 2 * template.layers)
+    assert fine.replace(rings=template.rings, layers=template.layers) == template
 
 
 def test_every_named_file_is_asked_for(tmp_path: Path) -> None:
@@ -261,12 +257,12 @@ def test_broken_input_file_is_refused_before_any_job(tmp_path: Path) -> None:
 
 
 def test_cuda_that_is_absent_is_refused() -> None:
-    simulate = validate_config(edited("simulate.device", "cuda"), ROOT).simulate
     if torch.cuda.is_available():
-        assert simulate.torch_device() == "cuda"
+        assert device_named("auto") == device_named("cuda") == "cuda"
     else:
-        with pytest.raises(ConfigError, match=r"simulate\.device.*Give"):
-            simulate.torch_device()
+        assert device_named("auto") == "cpu"
+        with pytest.raises(ConfigError, match=r"device.*Give"):
+            device_named("cuda")
 
 
 def test_schema_is_strict_json() -> None:

@@ -46,8 +46,8 @@ def _one_mesh(mesh: TetMesh, acquisition: Acquisition, modes: Sequence[int]) -> 
     for road, bases in (
         ("adaptive krylov", ADAPTIVE),
         ("fixed krylov", FIXED),
-        ("adaptive laplace", [Basis("laplace", tolerance=t) for t in (1e-4, 1e-5)]),
-        ("fixed laplace", [Basis("laplace", modes=count) for count in modes]),
+        ("adaptive laplace", [Basis(kind="laplace", tolerance=t) for t in (1e-4, 1e-5)]),
+        ("fixed laplace", [Basis(kind="laplace", modes=count) for count in modes]),
     ):
         roads[road] = []
         for basis in bases:

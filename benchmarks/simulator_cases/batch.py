@@ -43,7 +43,7 @@ def many_shapes(settings: Settings) -> Iterator[Row]:
 
 def _shapes(count: int) -> Substrates:
     """Bent, beaded and fanned axons on a template of 494 vertices, from seed 0."""
-    template = swept_disk(SweptDisk(2, 25, 1.5, 12.0, order=1))
+    template = swept_disk(SweptDisk(rings=2, layers=25, radius_um=1.5, length_um=12.0, order=1))
     ranges = {"bend": (0.0, 0.2), "bead_amplitude": (0.0, 0.25), "bead_count": (1.0, 3.0)}
     split = {"train": 1.0, "val": 0.0, "test": 0.0}
     return sample_substrates(template, {"combined": count}, ranges, split, 0)

@@ -38,7 +38,7 @@ def exact_bodies(settings: Settings) -> Iterator[Row]:
     across = acquisition.select(slice(0, 16))
     exact = cylinder(across, 2.0, 2.0, torch.tensor([0.0, 0, 1]).double())
     for rings, judged in ((2, "fast"), (4, "fine")):
-        mesh = swept_disk(SweptDisk(rings, 2, 2.0, 4.0))
+        mesh = swept_disk(SweptDisk(rings=rings, layers=2, radius_um=2.0, length_um=4.0))
         yield _row("cylinder r 2 across", mesh, across, exact, judged)
 
 

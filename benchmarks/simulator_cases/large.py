@@ -29,7 +29,12 @@ PERMEABLE = Tissue(
 
 def nested(rings: int, layers: int) -> TetMesh:
     """A cylinder r 3.3 um in one of r 5 um, straight tets of about equal edges."""
-    return nested_cylinder(SweptDisk(rings, layers, 5.0, 5.0 * layers / rings, 1), 2 * rings // 3)
+    return nested_cylinder(
+        SweptDisk(
+            rings=rings, layers=layers, radius_um=5.0, length_um=5.0 * layers / rings, order=1
+        ),
+        2 * rings // 3,
+    )
 
 
 def protocol(count: int) -> Acquisition:

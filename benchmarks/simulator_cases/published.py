@@ -33,7 +33,10 @@ REMIDI = Row(
 
 def published_protocol(settings: Settings) -> Iterator[Row]:
     """1,890 signals and the gradient of a misfit with respect to all vertex coordinates."""
-    mesh, acquisition = swept_disk(SweptDisk(2, 16, 3.0, 9.0, order=1)), published_acquisition()
+    mesh, acquisition = (
+        swept_disk(SweptDisk(rings=2, layers=16, radius_um=3.0, length_um=9.0, order=1)),
+        published_acquisition(),
+    )
     if settings.quick:
         acquisition = acquisition.select(slice(0, None, 20))
     yield REMIDI
@@ -63,7 +66,7 @@ def _reference_judged(mesh: TetMesh, acquisition: Acquisition, reference: Signal
     rows = torch.cat([own[acquisition.amplitude[own].argsort()[-JUDGED:]] for own in timing])
     few = acquisition.select(rows)
     here = Signals(few, reference.signal[:, rows], reference.unweighted[:, rows])
-    full = simulate_mesh(mesh, TISSUE, few, Basis("laplace", modes=len(mesh.points) - 1))
+    full = simulate_mesh(mesh, TISSUE, few, Basis(kind="laplace", modes=len(mesh.points) - 1))
     words = f"reference against {{}}, {len(rows)} strongest signals"
     yield Row(
         "published",

@@ -30,7 +30,7 @@ def shaped(template: TetMesh, name: str, **parameters: float) -> TetMesh:
 
 def axon(length: float, rings: int, layers: int) -> TetMesh:
     """A bent, beaded axon of radius 1 um, one bead per 8 um."""
-    template = swept_disk(SweptDisk(rings, layers, 1.0, length))
+    template = swept_disk(SweptDisk(rings=rings, layers=layers, radius_um=1.0, length_um=length))
     return shaped(
         template,
         f"axon of {length:g} um",

@@ -29,7 +29,9 @@ def calibrate_chunk(settings: CalibrationSettings, chunk: int, chunks: int) -> C
 
 def shape_model() -> spinmesh.ShapeModel:
     """Bent or beaded axons of 42 points, five latent numbers."""
-    template = spinmesh.swept_disk(spinmesh.SweptDisk(1, 5, 2.0, 10.0, order=1))
+    template = spinmesh.swept_disk(
+        spinmesh.SweptDisk(rings=1, layers=5, radius_um=2.0, length_um=10.0, order=1)
+    )
     counts, split = {"bend_twist": 60, "beading": 60}, {"train": 0.9, "validation": 0.1}
     table = spinmesh.sample_substrates(template, counts, RANGES, split, seed=1)
     spec = spinmesh.ShapeModelSpec(kind="pca", latent=5, modes=40, scores=10, width=8, epochs=1)

@@ -31,7 +31,7 @@ MEMBRANES = (0.45, 0.65)
 
 def template(rings: int, layers: int) -> spinmesh.TetMesh:
     """Compartment 1 is the axon, 2 its surrounding; an even number of rings."""
-    size = spinmesh.SweptDisk(rings, layers, OUTER, LENGTH)
+    size = spinmesh.SweptDisk(rings=rings, layers=layers, radius_um=OUTER, length_um=LENGTH)
     return spinmesh.nested_cylinder(size, inner_rings=rings // 2)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import silu
 
-from spinmesh.bloch_torrey import Basis, Signals, simulate, unweighted
+from spinmesh.bloch_torrey import Basis, Signals, fixed_span, simulate, unweighted
 from spinmesh.inversion.alignment import Pose
 from spinmesh.inversion.harmonics import fit_harmonics
 from spinmesh.inversion.shape_model import ShapeModel
@@ -146,7 +146,7 @@ def _loss(
     rotation: Tensor,
 ) -> Tensor:
     mesh = model.basis.template.with_points(points.detach(), "iterate")
-    reduced = project(basis.span(mesh, tissue), points, tissue)
+    reduced = project(fixed_span(basis, mesh, tissue), points, tissue)
     acquisition = target.acquisition.rotated(rotation.T)
     attenuation = simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
     return (attenuation - target.attenuation).square().mean()

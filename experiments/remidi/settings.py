@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from spinmesh.settings.mesh import Template
-from spinmesh.settings.physics import BasisSection
+from spinmesh.settings import Basis, SweptDisk
 from spinmesh.settings.reconstruct import ShapeModelSection
 from spinmesh.settings.setting import Setting
 
@@ -46,22 +45,22 @@ class Published(Setting):
     further: NonNegativeInt = 0
     """Shapes of each family, without signals, that a variational shape model also learns from."""
 
-    def substrates(self, template: Template, seed: int) -> Substrates:
+    def substrates(self, template: SweptDisk, seed: int) -> Substrates:
         """The table of shapes."""
         from experiments.remidi.shapes import distinct_counts, published_substrates
         from spinmesh.mesh import swept_disk
 
         counts = distinct_counts(self.fraction, self.training)
-        return published_substrates(swept_disk(template.spec()), counts, self.steps, seed)
+        return published_substrates(swept_disk(template), counts, self.steps, seed)
 
-    def further_shapes(self, template: Template, seed: int) -> Tensor | None:
+    def further_shapes(self, template: SweptDisk, seed: int) -> Tensor | None:
         """Parameters of the shapes that only the shape model sees, or None."""
         if self.further == 0:
             return None
         from experiments.remidi.shapes import further_parameters
         from spinmesh.mesh import swept_disk
 
-        return further_parameters(swept_disk(template.spec()), self.further, self.steps, seed)
+        return further_parameters(swept_disk(template), self.further, self.steps, seed)
 
 
 class Experiment(Setting):
@@ -69,7 +68,7 @@ class Experiment(Setting):
 
     refine: PositiveInt = 2
     """Rings and layers of the held-out shapes' meshes, as a multiple of the template's."""
-    basis: BasisSection = BasisSection(degree=3, blocks=3)
+    basis: Basis = Basis(degree=3, blocks=3)
     """For the held-out shapes: another one than the reconstructions use."""
     snr: tuple[PositiveFloat, ...] = (math.inf, 50.0)
     """Noise levels of the table, for every held-out shape."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
+from spinmesh.settings import TissueSettings
 
 Interface = tuple[int, int]
 
@@ -86,6 +88,28 @@ class Tissue:
             tensor.expand(count, 3, 3),
             torch.as_tensor(t2, dtype=torch.float64).expand(count),
             torch.ones(count, dtype=torch.float64),
+        )
+
+    @classmethod
+    def from_settings(cls, settings: TissueSettings | Mapping[str, Any]) -> Tissue:
+        """The tissue (float64) that the settings, or a section of a configuration, describe."""
+        if isinstance(settings, Mapping):
+            settings = TissueSettings(**settings)
+        labels = tuple(sorted(settings.compartments))
+        compartments = [settings.compartments[label] for label in labels]
+
+        def column(values: Any) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64)
+
+        diffusivity = [column(c.diffusivity_um2_per_ms) for c in compartments]
+        isotropic = torch.eye(3, dtype=torch.float64)
+        return cls(
+            labels,
+            torch.stack([d * isotropic if d.ndim == 0 else d for d in diffusivity]),
+            column([c.t2_ms for c in compartments]),
+            column([c.density for c in compartments]),
+            {i.between: i.permeability_um_per_ms for i in settings.interfaces},
+            {w.compartment: w.permeability_um_per_ms for w in settings.walls},
         )
 
     def between(self, first: int, second: int) -> float | Tensor:

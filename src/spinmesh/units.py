@@ -1,5 +1,7 @@
 """The one system of units: um, ms, mT/m, rad. Conversions live here and are called by `io`."""
 
+import math
+
 # Proton gyromagnetic ratio, CODATA 2018: 2.6752218744e8 rad/(s T).
 # 1 rad/(s T) = 1e-3 (1/ms) * 1e-9 (per um mT/m) -> 2.675e-4 rad/(ms um mT/m).
 GAMMA = 2.6752218744e-4
@@ -30,6 +32,11 @@ def ms_from_s(time):
 def s_from_ms(time):
     """Time from ms to s (Camino schemes)."""
     return time / MS_PER_S
+
+
+def rad_from_deg(angle):
+    """Angle, or each of several, from degrees to rad."""
+    return tuple(map(math.radians, angle)) if isinstance(angle, tuple) else math.radians(angle)
 
 
 def mt_per_m_from_t_per_m(gradient):

@@ -43,7 +43,7 @@ def cube():
 
 
 def bent_axon(rings=1, layers=2):
-    template = swept_disk(SweptDisk(rings, layers, 2.0, 6.0))
+    template = swept_disk(SweptDisk(rings=rings, layers=layers, radius_um=2.0, length_um=6.0))
     parameters = neutral_parameters(template)
     for name, value in (("bend", 0.1), ("bend_direction", 0.9), ("fan_angle", 0.5)):
         parameters[PARAMETERS.index(name)] = value
@@ -52,9 +52,11 @@ def bent_axon(rings=1, layers=2):
 
 BODIES = {
     "cube": cube(),
-    "cylinder": swept_disk(SweptDisk(1, 1, 2.0, 4.0)),
+    "cylinder": swept_disk(SweptDisk(rings=1, layers=1, radius_um=2.0, length_um=4.0)),
     "bent axon": bent_axon(),
-    "two compartments": nested_cylinder(SweptDisk(2, 1, 4.0, 4.0), 1),
+    "two compartments": nested_cylinder(
+        SweptDisk(rings=2, layers=1, radius_um=4.0, length_um=4.0), 1
+    ),
 }
 # Largest relative distance of neighbouring modes that is called degenerate.
 SYMMETRIC = {"cube": 1e-12, "cylinder": 1e-3}
@@ -246,7 +248,7 @@ def smooth_motion(points):
 
 def moved(name, step):
     """Mesh and tissue after `step` along a direction of one input of the nested cylinder."""
-    mesh = nested_cylinder(SweptDisk(2, 2, 4.0, 8.0), 1)
+    mesh = nested_cylinder(SweptDisk(rings=2, layers=2, radius_um=4.0, length_um=8.0), 1)
     inputs = [mesh.points, *values("two compartments")]
     number = INPUTS.index(name)
     direction = smooth_motion(mesh.points) if number == 0 else inputs[number].abs() + 0.1

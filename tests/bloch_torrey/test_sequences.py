@@ -33,7 +33,7 @@ def reduced_model(mesh, **tissue):
 @pytest.fixture(scope="module")
 def axon():
     """A bent, beaded axon: no symmetry, no free axis."""
-    template = swept_disk(SweptDisk(2, 6, 2.0, 12.0))
+    template = swept_disk(SweptDisk(rings=2, layers=6, radius_um=2.0, length_um=12.0))
     parameters = neutral_parameters(template)
     for name, value in (("bend", 0.6), ("bead_amplitude", 0.3), ("fan_angle", 0.5)):
         parameters[PARAMETERS.index(name)] = value

@@ -40,7 +40,10 @@ def test_one_step_has_its_order_and_forgets_stiff_modes(order):
 @pytest.mark.parametrize("order", [2, 3, 5])
 def test_halving_the_step_shows_the_order(order):
     """The slope between 8 and 16 steps; the reference has 64 of order 5, 4^5 times better."""
-    mesh, tissue = swept_disk(SweptDisk(1, 2, 2.0, 5.0)), Tissue.uniform(2.0)
+    mesh, tissue = (
+        swept_disk(SweptDisk(rings=1, layers=2, radius_um=2.0, length_um=5.0)),
+        Tissue.uniform(2.0),
+    )
     exact = step_signal(mesh, tissue, acquisition(), 64)
     errors = [distance(step_signal(mesh, tissue, acquisition(), n, order), exact) for n in (8, 16)]
     # Short of the asymptotic slope by what the next order still contributes at 8 steps.
@@ -61,8 +64,14 @@ def permeable():
 @pytest.mark.parametrize(
     ("mesh", "tissue"),
     [
-        (swept_disk(SweptDisk(1, 4, 2.0, 9.0)), Tissue.uniform(2.0)),
-        (nested_cylinder(SweptDisk(2, 2, 4.0, 6.0), 1), permeable()),
+        (
+            swept_disk(SweptDisk(rings=1, layers=4, radius_um=2.0, length_um=9.0)),
+            Tissue.uniform(2.0),
+        ),
+        (
+            nested_cylinder(SweptDisk(rings=2, layers=2, radius_um=4.0, length_um=6.0), 1),
+            permeable(),
+        ),
     ],
     ids=["cylinder", "two permeable compartments"],
 )
@@ -101,6 +110,9 @@ def test_any_sequence_is_judged(name):
     sequence, steps = SEQUENCES[name]
     direction = torch.tensor([[0.6, 0.0, 0.8], [0.0, 1.0, 0.0]]).double()
     acquisition = Acquisition.of(sequence, torch.tensor([1.0, 4.0]).double(), direction)
-    mesh, tissue = swept_disk(SweptDisk(1, 4, 2.0, 9.0)), Tissue.uniform(2.0)
+    mesh, tissue = (
+        swept_disk(SweptDisk(rings=1, layers=4, radius_um=2.0, length_um=9.0)),
+        Tissue.uniform(2.0),
+    )
     reduced = simulate_mesh(mesh, tissue, acquisition, Basis(tolerance=1e-6))
     assert distance(reduced, step_signal(mesh, tissue, acquisition, steps)) < 1e-5

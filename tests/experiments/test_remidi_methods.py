@@ -46,7 +46,7 @@ BASIS = Basis(degree=1, blocks=1)
 @pytest.fixture(scope="module")
 def table() -> Substrates:
     """Forty published shapes on a coarse template of straight tets."""
-    template = swept_disk(SweptDisk(1, 8, 3.0, 9.0, order=1))
+    template = swept_disk(SweptDisk(rings=1, layers=8, radius_um=3.0, length_um=9.0, order=1))
     counts = {"bend_twist": (14, 2, 2), "fanning": (14, 2, 2)}
     return published_substrates(template, counts, "between", seed=2)
 

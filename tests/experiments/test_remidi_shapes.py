@@ -12,7 +12,7 @@ from spinmesh.mesh import (
     swept_disk,
 )
 
-TEMPLATE = swept_disk(SweptDisk(1, 8, 3.0, 9.0, order=1))
+TEMPLATE = swept_disk(SweptDisk(rings=1, layers=8, radius_um=3.0, length_um=9.0, order=1))
 COUNTS = {"bend_twist": (6, 2, 4), "beading": (12, 6, 12), "fanning": (12, 6, 12)}
 
 

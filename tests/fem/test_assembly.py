@@ -20,7 +20,7 @@ from spinmesh.tissue import Tissue
 
 
 def bent_axon(order):
-    template = swept_disk(SweptDisk(2, 4, 2.0, 12.0, order))
+    template = swept_disk(SweptDisk(rings=2, layers=4, radius_um=2.0, length_um=12.0, order=order))
     parameters = neutral_parameters(template)
     parameters[3], parameters[5], parameters[6] = 0.3, 0.9, 0.3
     return template.with_points(deform(template, parameters))
@@ -31,7 +31,7 @@ def skfem_matrices(mesh, degree):
     points, tets = mesh.points.numpy().T.copy(), mesh.tets.numpy().T.copy()
     kind, element = (MeshTet, ElementTetP1()) if mesh.order == 1 else (MeshTet2, ElementTetP2())
     other = kind(points, tets[: 4 if mesh.order == 1 else 10], sort_t=False)
-    basis = Basis(other, element, intorder=degree)
+    basis = Basis(kind=other, degree=element, intorder=degree)
     forms = (
         BilinearForm(lambda u, v, w: u * v),
         BilinearForm(lambda u, v, w: dot(grad(u), grad(v))),
@@ -107,7 +107,7 @@ def two_compartments(density=(1.0, 1.0), kappa=0.1):
 
 
 def test_membrane_has_the_area_of_its_cylinder_and_splits_its_nodes():
-    mesh = nested_cylinder(SweptDisk(4, 5, 4.0, 20.0), 2)
+    mesh = nested_cylinder(SweptDisk(rings=4, layers=5, radius_um=4.0, length_um=20.0), 2)
     space = function_space(mesh)
     matrices = assemble(mesh, two_compartments())
     inside = (space.dof_compartment == 1).numpy().astype(float)
@@ -118,7 +118,10 @@ def test_membrane_has_the_area_of_its_cylinder_and_splits_its_nodes():
 
 @pytest.mark.parametrize("density", [(1.0, 1.0), (0.4, 1.7)])
 def test_flux_is_symmetric_and_vanishes_at_equilibrium(density):
-    matrices = assemble(nested_cylinder(SweptDisk(4, 3, 4.0, 9.0), 2), two_compartments(density))
+    matrices = assemble(
+        nested_cylinder(SweptDisk(rings=4, layers=3, radius_um=4.0, length_um=9.0), 2),
+        two_compartments(density),
+    )
     assert abs(matrices.flux - matrices.flux.T).max() < 1e-15  # order of summation
     assert np.abs(matrices.flux @ np.ones(len(matrices.space))).max() < 1e-12
 
@@ -136,7 +139,7 @@ def test_element_matrices_have_the_derivative_of_their_values():
 
 
 def test_disagreeing_labels_and_interfaces_that_do_not_touch_are_refused():
-    mesh = nested_cylinder(SweptDisk(3, 2, 3.0, 6.0), 1)
+    mesh = nested_cylinder(SweptDisk(rings=3, layers=2, radius_um=3.0, length_um=6.0), 1)
     with pytest.raises(ConfigError, match=r"not in the tissue: \[2\]"):
         assemble(mesh, Tissue.uniform())
     tets = torch.cat([mesh.tets, mesh.tets + len(mesh.points)])

@@ -61,7 +61,7 @@ def test_stacked_cuts_fill_the_volume(table):
 
 def test_a_plane_through_mesh_points_is_cut_like_its_neighbours():
     """Layer 3 of 6 lies at z = 5: a whole sheet of faces is in the plane."""
-    mesh = swept_disk(SweptDisk(2, 6, 1.5, 10.0, order=1))
+    mesh = swept_disk(SweptDisk(rings=2, layers=6, radius_um=1.5, length_um=10.0, order=1))
     exact = 0.5 * 12 * 1.5**2 * np.sin(2 * np.pi / 12)  # a regular 12-gon
     np.testing.assert_allclose(enclosed_area(cut(mesh, 5.0)), exact, rtol=1e-12)
 
@@ -165,7 +165,7 @@ def test_a_single_tet_is_cut_into_its_triangle():
 
 def test_simulated_signals_of_thicker_axons_decay_more(signals):
     """With real signals: across an axon water is free to move as far as the axon is wide."""
-    template = swept_disk(SweptDisk(rings=1, layers=4, radius=1.0, length=8.0))
+    template = swept_disk(SweptDisk(rings=1, layers=4, radius_um=1.0, length_um=8.0))
     split = {"train": 0.5, "test": 0.5}
     thin, thick = (
         sample_substrates(template, {"straight": 2}, {"radius": (r, r)}, split, 1)

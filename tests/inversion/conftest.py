@@ -27,7 +27,7 @@ RANGES = {
 @pytest.fixture(scope="session")
 def template() -> TetMesh:
     """A curved cylinder of 209 points, r = 1.5 um, L = 10 um."""
-    return swept_disk(SweptDisk(rings=1, layers=5, radius=1.5, length=10.0))
+    return swept_disk(SweptDisk(rings=1, layers=5, radius_um=1.5, length_um=10.0))
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,10 @@ def test_files_of_a_reconstruction(
     folder: Path, capsys, monkeypatch, model: ShapeModel, substrates: Substrates, acquisition
 ) -> None:
     """A held-out shape on a finer mesh, from the simulator's own csv, noise-free."""
-    test, fine = substrates.select("test"), swept_disk(SweptDisk(2, 8, 1.5, 10.0))
+    test, fine = (
+        substrates.select("test"),
+        swept_disk(SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=10.0)),
+    )
     truth = fine.with_points(deform(fine, test.parameters[3]))
     signals = simulate_mesh(truth, Tissue.uniform(2.0), acquisition)
     write_signal_table(signals, folder / "found.csv")

@@ -20,7 +20,7 @@ from spinmesh.inversion import (
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, deform, rotation_matrix, swept_disk
 from spinmesh.tissue import Tissue
 
-FINE = SweptDisk(2, 8, 1.5, 10.0)
+FINE = SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=10.0)
 
 
 def offered(model: ShapeModel, acquisition, chi2: float, latent: torch.Tensor) -> Reconstruction:

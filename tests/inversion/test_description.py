@@ -23,7 +23,7 @@ from spinmesh.mesh import SweptDisk, rotation_matrix, swept_disk
 
 
 def test_straight_cylinder_is_described_by_its_own_numbers() -> None:
-    found = describe(swept_disk(SweptDisk(2, 8, 1.5, 10.0)))
+    found = describe(swept_disk(SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=10.0)))
     assert set(found) == set(DESCRIPTION)
     # 12 curved sides enclose 0.1 % less than the circle; the profile is a series of degree 12.
     assert found["volume"] == pytest.approx(torch.pi * 1.5**2 * 10, rel=3e-3)

@@ -38,7 +38,7 @@ RANGES = {
 @pytest.fixture(scope="module")
 def table() -> Substrates:
     """Seventy shapes of each family on 247 points, a tenth of them held out."""
-    template = swept_disk(SweptDisk(rings=1, layers=6, radius=2.0, length=10.0))
+    template = swept_disk(SweptDisk(rings=1, layers=6, radius_um=2.0, length_um=10.0))
     return sample_substrates(
         template, dict.fromkeys(FAMILIES, 70), RANGES, {"train": 0.9, "test": 0.1}, 3
     )
@@ -72,7 +72,7 @@ def test_held_out_shape_of_each_family_is_recovered(
     """The family's first held-out shape, its signal from a finer mesh, in the published metric."""
     held_out = table.select("test")
     index = held_out.family.index(family)
-    fine = swept_disk(SweptDisk(rings=2, layers=12, radius=2.0, length=10.0))
+    fine = swept_disk(SweptDisk(rings=2, layers=12, radius_um=2.0, length_um=10.0))
     cell = fine.with_points(deform(fine, held_out.parameters[index]))
     target = Target(protocol, simulate_mesh(cell, TISSUE, protocol).attenuation[0])
     spec = ReconstructionSpec(starts=1, iterations=6, samples=0, noise_floor=3e-4)

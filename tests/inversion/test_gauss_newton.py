@@ -102,14 +102,16 @@ def test_held_out_shape_beats_the_mean_shape(
 ):
     """No inverse crime: finer mesh, richer basis, a shape that is in no training set."""
     test = substrates.select("test")
-    fine = swept_disk(SweptDisk(2, 8, 1.5, 10.0))
+    fine = swept_disk(SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=10.0))
     bent = [i for i in range(len(test)) if test.family[i] == "bend_twist"][1]
     truth = fine.with_points(deform(fine, test.parameters[bent]))
     turn = torch.zeros(3, dtype=torch.float64)
     if pose == "unknown":
         turn = torch.tensor([0.5, -0.8, 0.3], dtype=torch.float64)
     truth = truth.with_points(truth.points @ rotation_matrix(turn).T)
-    signal = simulate_mesh(truth, TISSUE, acquisition, Basis("krylov", 3, 3)).attenuation[0]
+    signal = simulate_mesh(
+        truth, TISSUE, acquisition, Basis(kind="krylov", degree=3, blocks=3)
+    ).attenuation[0]
     target = Target(acquisition, signal, truth=truth)
     result = reconstruct(target, model, TISSUE, ReconstructionSpec(pose=pose), 0, training_signals)
     # Measured gains are 5 to 20; 2 leaves room for another platform's path to the optimum.

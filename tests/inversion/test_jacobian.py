@@ -41,7 +41,9 @@ TWO = Tissue(
 @pytest.fixture(scope="module")
 def nested() -> Substrates:
     """Bent and beaded axons, each in its surrounding."""
-    template = nested_cylinder(SweptDisk(2, 4, 3.0, 9.0, order=1), inner_rings=1)
+    template = nested_cylinder(
+        SweptDisk(rings=2, layers=4, radius_um=3.0, length_um=9.0, order=1), inner_rings=1
+    )
     ranges = {
         "radius": (2.0, 4.0),
         "bend": (0.0, 0.2),
@@ -98,7 +100,7 @@ def test_jacobian_is_that_of_the_signal_on_the_frozen_span(unknowns, point, mixe
 
 
 def test_frozen_span_jacobian_is_that_of_fresh_spans(unknowns, point, mixed):
-    basis = Basis("krylov", 2, 3)
+    basis = Basis(kind="krylov", degree=2, blocks=3)
     J = jacobian(unknowns, point, predict(unknowns, point, mixed, basis), mixed)
     h, direction = 1e-2, torch.ones(11, dtype=torch.float64)
     ahead, behind = (
@@ -113,7 +115,7 @@ def test_frozen_span_jacobian_is_that_of_fresh_spans(unknowns, point, mixed):
 
 def test_a_turned_point_is_a_turned_mesh(unknowns, point, mixed):
     """Moments turned in the reduced model against the mesh itself, turned, on its own span."""
-    basis = Basis("krylov", 3, 3)
+    basis = Basis(kind="krylov", degree=3, blocks=3)
     predicted = predict(unknowns, point, mixed, basis).attenuation
     template = unknowns.model.basis.template
     mesh = template.with_points(unknowns.shape(point) @ point.rotation.T)

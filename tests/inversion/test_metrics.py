@@ -20,7 +20,7 @@ from spinmesh.mesh import (
     swept_disk,
 )
 
-TEMPLATE = swept_disk(SweptDisk(2, 8, 1.5, 12.0))
+TEMPLATE = swept_disk(SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=12.0))
 
 
 def shape(**values: float):

@@ -203,7 +203,7 @@ def test_laplace_is_exact_where_the_signal_is_linear(linear):
 
 
 def test_spread_forgets_translation_and_reflection():
-    template = swept_disk(SweptDisk(2, 4, 1.5, 10.0, order=1))
+    template = swept_disk(SweptDisk(rings=2, layers=4, radius_um=1.5, length_um=10.0, order=1))
     points = template.points @ rotation_matrix(torch.tensor([0.2, 0.4, -0.3]).double()).T
     shape = TetMesh(points, template.tets, template.compartment)
     shift = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)

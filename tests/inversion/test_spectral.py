@@ -22,7 +22,9 @@ def test_modes_are_mass_orthonormal_ascending_eigenfunctions(basis: SpectralBasi
 
 def test_first_modes_are_those_of_a_sealed_cylinder():
     """lambda_0 = 0 and lambda_1 = (pi/L)^2: a cosine along the axis."""
-    fine = spectral_basis(swept_disk(SweptDisk(1, 12, 1.5, 12.0)), 3)
+    fine = spectral_basis(
+        swept_disk(SweptDisk(rings=1, layers=12, radius_um=1.5, length_um=12.0)), 3
+    )
     # P2 elements of 1 um: relative error (h pi/L)^4 / 720 ~ 1e-5; the polygonal end adds nothing.
     assert abs(float(fine.eigenvalues[0])) < 1e-10
     assert float(fine.eigenvalues[1]) == pytest.approx((np.pi / 12) ** 2, rel=2e-5)
@@ -54,7 +56,7 @@ def test_error_curve_is_the_volume_weighted_error_of_truncated_shapes(
 
 
 def test_lanczos_finds_the_modes_of_the_dense_solver():
-    template = swept_disk(SweptDisk(2, 5, 1.5, 10.0))
+    template = swept_disk(SweptDisk(rings=2, layers=5, radius_um=1.5, length_um=10.0))
     assert len(template.points) > 600  # beyond the dense limit
     few, all_modes = spectral_basis(template, 12), spectral_basis(template)
     torch.testing.assert_close(few.eigenvalues, all_modes.eigenvalues[:12], rtol=1e-9, atol=1e-10)

@@ -15,7 +15,7 @@ def test_concentric_balls_are_their_difference_in_radius_apart():
 
 
 def test_motions_and_reflections_are_invisible():
-    tube = swept_disk(SweptDisk(1, 8, 2.0, 12.0))
+    tube = swept_disk(SweptDisk(rings=1, layers=8, radius_um=2.0, length_um=12.0))
     x, y, z = tube.points.unbind(1)
     bent = tube.with_points(torch.stack([0.7 * x + 0.03 * z**2, y + 0.1 * x * z, z], 1))
     turn = rotation_matrix(torch.tensor([0.4, -1.1, 2.0], dtype=torch.float64))
@@ -29,7 +29,7 @@ def test_motions_and_reflections_are_invisible():
 
 def test_vertices_that_slide_along_the_surface_are_no_error():
     """A round tube twisted about its axis is the same tube, which the vertices deny."""
-    tube = swept_disk(SweptDisk(2, 12, 3.0, 9.0))
+    tube = swept_disk(SweptDisk(rings=2, layers=12, radius_um=3.0, length_um=9.0))
     angle = 2.0 * tube.points[:, 2] / 9.0
     x, y, z = tube.points.unbind(1)
     cos, sin = angle.cos(), angle.sin()

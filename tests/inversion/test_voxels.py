@@ -33,7 +33,7 @@ def targets(tmp_path: Path, acquisition) -> VoxelTargets:
     """Straight cylinders of three radii in a 2 x 2 x 1 image whose fourth voxel is masked out."""
     data, mask = np.zeros((2, 2, 1, len(acquisition))), np.zeros((2, 2, 1))
     for voxel, radius in RADII.items():
-        mesh = swept_disk(SweptDisk(2, 8, radius, 11.0))
+        mesh = swept_disk(SweptDisk(rings=2, layers=8, radius_um=radius, length_um=11.0))
         data[voxel] = 500 * simulate_mesh(mesh, TISSUE, acquisition).attenuation[0].numpy()
         mask[voxel] = 1
     for name, values in (("dwi", data), ("mask", mask)):

@@ -17,7 +17,7 @@ from spinmesh.writing import complete_or_absent
 
 
 def substrates():
-    template = swept_disk(SweptDisk(1, 3, 2.0, 9.0))
+    template = swept_disk(SweptDisk(rings=1, layers=3, radius_um=2.0, length_um=9.0))
     families, split = {"straight": 2, "beading": 2}, {"train": 0.5, "test": 0.5}
     return sample_substrates(template, families, {"radius": (1.0, 2.0)}, split, 0)
 

@@ -36,7 +36,7 @@ def test_meshes_written_by_others_come_back(tmp_path, suffix, order):
 
 @pytest.mark.parametrize("key", LABEL_KEYS)
 def test_compartment_labels_are_found_under_each_known_key(tmp_path, key):
-    mesh = nested_cylinder(SweptDisk(2, 2, 4.0, 8.0, order=1), 1)
+    mesh = nested_cylinder(SweptDisk(rings=2, layers=2, radius_um=4.0, length_um=8.0, order=1), 1)
     path = tmp_path / "two.vtu"
     labels = mesh.compartment.numpy() + 10
     meshio.Mesh(

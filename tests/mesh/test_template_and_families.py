@@ -21,7 +21,7 @@ from spinmesh.mesh import (
     swept_disk,
 )
 
-SPEC = SweptDisk(2, 6, 2.0, 15.0)
+SPEC = SweptDisk(rings=2, layers=6, radius_um=2.0, length_um=15.0)
 RANGES = {
     "radius": (1.0, 3.0),
     "bend": (0.0, 0.5),
@@ -43,7 +43,7 @@ def table(seed=3, count=5):
 
 def test_straight_template_has_the_volume_of_its_polygonal_prism():
     """Two rings make a 12-gon: area 6 r^2 sin(2 pi/12) exactly."""
-    mesh = swept_disk(SweptDisk(2, 6, 2.0, 15.0, order=1))
+    mesh = swept_disk(SweptDisk(rings=2, layers=6, radius_um=2.0, length_um=15.0, order=1))
     exact = 6 * 2.0**2 * math.sin(math.pi / 6) * 15.0
     assert float(corner_volumes(mesh.points, mesh.tets).sum()) == pytest.approx(exact, rel=1e-12)
 
@@ -73,7 +73,7 @@ def test_bending_is_a_shear_and_keeps_every_volume():
 
 
 def test_fan_turns_the_upper_end_by_its_angle():
-    mesh = swept_disk(SweptDisk(1, 20, 1.0, 30.0))
+    mesh = swept_disk(SweptDisk(rings=1, layers=20, radius_um=1.0, length_um=30.0))
     parameters = neutral_parameters(mesh)
     parameters[PARAMETERS.index("fan_angle")] = 0.8
     points = deform(mesh, parameters)
@@ -160,7 +160,9 @@ def test_rotation_matrix_turns_by_the_vector_length_and_is_smooth_at_zero():
 
 def test_a_compartment_is_a_mesh_of_its_own():
     """Inside the first of two rings: a prism of area 3 r^2 sin(2 pi/6); no idle points."""
-    mesh = nested_cylinder(SweptDisk(2, 3, 4.0, 10.0, order=1), inner_rings=1)
+    mesh = nested_cylinder(
+        SweptDisk(rings=2, layers=3, radius_um=4.0, length_um=10.0, order=1), inner_rings=1
+    )
     axon = mesh.part(1)
     exact = 3 * 2.0**2 * math.sin(math.pi / 3) * 10
     assert float(corner_volumes(axon.points, axon.tets).sum()) == pytest.approx(exact, rel=1e-12)

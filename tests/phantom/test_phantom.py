@@ -48,7 +48,7 @@ ACQUISITION = Acquisition.pgse(
 
 @pytest.fixture(scope="module")
 def substrates():
-    template = swept_disk(SweptDisk(1, 4, 1.5, 30.0))
+    template = swept_disk(SweptDisk(rings=1, layers=4, radius_um=1.5, length_um=30.0))
     return sample_substrates(template, {"straight": 3}, {"radius": (1.0, 2.0)}, {"train": 1.0}, 0)
 
 

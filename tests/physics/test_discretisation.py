@@ -58,7 +58,9 @@ def test_estimate_is_the_error_of_a_cylinder(order, rings, timing):
     """Measured 0.47 to 0.9; the rim, an edge of the body, does not count."""
     acquisition = protocol(*timing, across=True)
     exact = cylinder(acquisition, 2.0, 2.0, [0.0, 0.0, 1.0])
-    mesh = swept_disk(SweptDisk(rings, 4 * rings, 2.0, 12.0, order))
+    mesh = swept_disk(
+        SweptDisk(rings=rings, layers=4 * rings, radius_um=2.0, length_um=12.0, order=order)
+    )
     estimate, true = judged(mesh, acquisition, exact)
     assert true / 3 < estimate < 3 * true
 
@@ -67,7 +69,7 @@ def test_estimate_is_the_error_of_a_cylinder(order, rings, timing):
 def test_hidden_volume_is_what_a_ball_and_a_tube_lack(order):
     """To leading order in the angle: within 25 per cent at these sizes, and converging."""
     exact = {"ball": 4 / 3 * math.pi * 125, "tube": math.pi * 4 * 12}
-    tube = swept_disk(SweptDisk(2, 8, 2.0, 12.0, order))
+    tube = swept_disk(SweptDisk(rings=2, layers=8, radius_um=2.0, length_um=12.0, order=order))
     for name, mesh in (("ball", ball(5.0, 2, order)), ("tube", tube)):
         space = function_space(mesh)
         nodes = space.dof_point[space.wall_dofs]
@@ -106,7 +108,7 @@ def box(count):
 def test_estimate_knows_compartments_tensors_and_relaxation():
     """Turned by 90 degrees with its tensor and gradients, a cell keeps its estimate."""
     turn = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]).double()
-    mesh = nested_cylinder(SweptDisk(2, 3, 4.0, 8.0), 1)
+    mesh = nested_cylinder(SweptDisk(rings=2, layers=3, radius_um=4.0, length_um=8.0), 1)
     estimates = []
     for rotation in (torch.eye(3).double(), turn):
         diffusivity = rotation @ torch.diag(torch.tensor([2.0, 1.0, 1.5])).double() @ rotation.T

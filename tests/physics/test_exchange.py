@@ -22,7 +22,7 @@ FINE = Basis(tolerance=1e-7)
 
 
 def cells():
-    return nested_cylinder(SweptDisk(2, 2, 4.0, 6.0), 1)
+    return nested_cylinder(SweptDisk(rings=2, layers=2, radius_um=4.0, length_um=6.0), 1)
 
 
 def pulses(b=(0.0, 1.0, 3.0), TE=None):

@@ -56,7 +56,7 @@ def protocol(count=24, strongest=6.0, delta=8.0, Delta=30.0, seed=0):
 
 
 def axon(order=2, **values):
-    template = swept_disk(SweptDisk(2, 8, 2.0, 16.0, order))
+    template = swept_disk(SweptDisk(rings=2, layers=8, radius_um=2.0, length_um=16.0, order=order))
     parameters = neutral_parameters(template)
     for name, value in values.items():
         parameters[PARAMETERS.index(name)] = value
@@ -69,7 +69,7 @@ def error(mesh, tissue, acquisition, exact, basis=None):
     )
 
 
-@pytest.mark.parametrize("basis", [Basis(), Basis("laplace", modes=150)])
+@pytest.mark.parametrize("basis", [Basis(), Basis(kind="laplace", modes=150)])
 def test_sphere_of_5_um_is_within_1e_3_of_the_exact_signal(basis):
     """833 curved nodes: the published figure for this mesh is 4.6e-4; b from 500 to 8000 s/mm^2."""
     exact, acquisition = oracle("sphere")
@@ -90,7 +90,7 @@ def test_cylinder_across_its_axis_is_within_1e_4_of_the_exact_signal():
     """Three rings of curved tets put the wall right to (pi/18)^4/8 of the radius."""
     exact, acquisition = oracle("cylinder")
     across = acquisition.gradient[:, 2] == 0
-    mesh = swept_disk(SweptDisk(3, 4, 2.0, 8.0))
+    mesh = swept_disk(SweptDisk(rings=3, layers=4, radius_um=2.0, length_um=8.0))
     found = error(mesh, Tissue.uniform(2.0), acquisition.select(across), exact[across])
     assert found < 1e-4
 
@@ -152,7 +152,7 @@ def test_two_permeable_compartments_agree_with_the_layered_cylinder():
         torch.linspace(0, 4, 6), torch.tensor([[1.0, 0, 0]]).double().repeat(6, 1), 5.0, 25.0
     )
     exact = multilayer_cylinder(acquisition, (2.0, 4.0), tissue, torch.tensor([0.0, 0, 1]).double())
-    mesh = nested_cylinder(SweptDisk(4, 2, 4.0, 4.0), 2)
+    mesh = nested_cylinder(SweptDisk(rings=4, layers=2, radius_um=4.0, length_um=4.0), 2)
     assert error(mesh, tissue, acquisition, exact, Basis(degree=3, blocks=4)) < 2e-4
 
 
@@ -214,7 +214,10 @@ def two(kappa, density=(1.0, 1.0), t2=(torch.inf, torch.inf)):
 
 
 def test_a_sealed_membrane_gives_the_sum_of_its_cells():
-    mesh, acquisition = nested_cylinder(SweptDisk(3, 4, 4.0, 8.0), 1), protocol(6)
+    mesh, acquisition = (
+        nested_cylinder(SweptDisk(rings=3, layers=4, radius_um=4.0, length_um=8.0), 1),
+        protocol(6),
+    )
     both = simulate_mesh(mesh, two(0.0), acquisition).signal[0]
     parts = []
     for label in (1, 2):
@@ -228,7 +231,10 @@ def test_a_sealed_membrane_gives_the_sum_of_its_cells():
 
 def test_a_very_permeable_membrane_is_none():
     """kappa = 1e4 um/ms over r = 4 um leaves a jump of D/(kappa r) = 5e-5."""
-    mesh, acquisition = nested_cylinder(SweptDisk(3, 4, 4.0, 8.0), 1), protocol(6)
+    mesh, acquisition = (
+        nested_cylinder(SweptDisk(rings=3, layers=4, radius_um=4.0, length_um=8.0), 1),
+        protocol(6),
+    )
     basis = Basis(degree=3, blocks=5)
     split = simulate_mesh(mesh, two(1e4), acquisition, basis).attenuation
     whole = TetMesh(mesh.points, mesh.tets, torch.ones_like(mesh.compartment))
@@ -238,7 +244,7 @@ def test_a_very_permeable_membrane_is_none():
 
 def test_unequal_densities_stay_at_equilibrium_without_gradient():
     """Without gradient and relaxation nothing moves: the signal is the spin density's integral."""
-    mesh = nested_cylinder(SweptDisk(3, 4, 4.0, 8.0), 1)
+    mesh = nested_cylinder(SweptDisk(rings=3, layers=4, radius_um=4.0, length_um=8.0), 1)
     acquisition = Acquisition.pgse(torch.zeros(1), torch.zeros(1, 3), 10.0, 200.0)
     tissue = two(0.3, density=(0.5, 1.8))
     reduced = project(krylov_span(mesh, tissue), mesh.points, tissue)
@@ -262,7 +268,7 @@ def test_uniform_t2_multiplies_every_signal_by_its_decay():
 def test_frozen_span_gradient_is_that_of_the_remeshed_signal():
     """Against central differences with a new, richer span at each point: 1e-3 of the largest."""
     acquisition, tissue = protocol(8), Tissue.uniform(2.0)
-    template = swept_disk(SweptDisk(2, 6, 2.0, 12.0))
+    template = swept_disk(SweptDisk(rings=2, layers=6, radius_um=2.0, length_um=12.0))
     parameters = neutral_parameters(template)
     parameters[3] = 0.3
     mesh = template.with_points(deform(template, parameters))

@@ -37,7 +37,7 @@ def acquisition(waveform, strongest=3.0):
 
 def fanned_cells():
     """A core and its shell, bent and beaded: no symmetry is left."""
-    template = nested_cylinder(SweptDisk(2, 3, 3.0, 8.0), 1)
+    template = nested_cylinder(SweptDisk(rings=2, layers=3, radius_um=3.0, length_um=8.0), 1)
     parameters = neutral_parameters(template)
     for name, value in (("bend", 0.1), ("bead_amplitude", 0.3), ("fan_angle", 0.6)):
         parameters[PARAMETERS.index(name)] = value

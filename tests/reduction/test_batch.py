@@ -28,9 +28,15 @@ NESTED = Tissue(
 @pytest.mark.parametrize(
     ("template", "tissue"),
     [
-        (swept_disk(SweptDisk(1, 6, 2.0, 10.0)), Tissue.uniform(2.0)),
-        (swept_disk(SweptDisk(2, 8, 2.0, 10.0, order=1)), Tissue.uniform(2.0)),
-        (nested_cylinder(SweptDisk(2, 4, 3.0, 8.0), 1), NESTED),
+        (
+            swept_disk(SweptDisk(rings=1, layers=6, radius_um=2.0, length_um=10.0)),
+            Tissue.uniform(2.0),
+        ),
+        (
+            swept_disk(SweptDisk(rings=2, layers=8, radius_um=2.0, length_um=10.0, order=1)),
+            Tissue.uniform(2.0),
+        ),
+        (nested_cylinder(SweptDisk(rings=2, layers=4, radius_um=3.0, length_um=8.0), 1), NESTED),
     ],
     ids=["curved", "straight", "nested"],
 )
@@ -60,7 +66,7 @@ def test_directions_that_a_shape_lacks_are_zero_functions():
 
 
 def test_a_folded_shape_and_a_large_template_are_refused():
-    template = swept_disk(SweptDisk(1, 6, 2.0, 10.0))
+    template = swept_disk(SweptDisk(rings=1, layers=6, radius_um=2.0, length_um=10.0))
     shapes = sample_substrates(template, {"straight": 2}, RANGES, SPLIT, 0)
     shapes.points[1, :, 0] *= -1
     with pytest.raises(MeshError, match="inverted"):
@@ -68,13 +74,17 @@ def test_a_folded_shape_and_a_large_template_are_refused():
     large = ball(3.0, 2)
     points = large.points[None]
     with pytest.raises(ReductionError, match="one by one"):
-        reduce_shapes(swept_disk(SweptDisk(4, 8, 2.0, 10.0)), points, Tissue.uniform(2.0))
+        reduce_shapes(
+            swept_disk(SweptDisk(rings=4, layers=8, radius_um=2.0, length_um=10.0)),
+            points,
+            Tissue.uniform(2.0),
+        )
 
 
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_signals():
     """Two devices, one number: rounding of other orders of summation."""
-    template = swept_disk(SweptDisk(2, 8, 2.0, 10.0, order=1))
+    template = swept_disk(SweptDisk(rings=2, layers=8, radius_um=2.0, length_um=10.0, order=1))
     shapes = sample_substrates(template, {"combined": 3}, RANGES, SPLIT, 0)
     basis, tissue = Basis(degree=2, blocks=3), Tissue.uniform(2.0)
     here = simulate_substrates(shapes, tissue, ACQUISITION, basis)

@@ -35,7 +35,7 @@ def test_laplace_eigenvalues_of_a_ball_are_those_of_the_bessel_equation():
 
 
 def test_constant_density_lies_in_the_krylov_span_of_every_compartment():
-    mesh = nested_cylinder(SweptDisk(3, 4, 4.0, 10.0), 1)
+    mesh = nested_cylinder(SweptDisk(rings=3, layers=4, radius_um=4.0, length_um=10.0), 1)
     tissue = Tissue.uniform(labels=(1, 2))
     reduced = project(krylov_span(mesh, tissue, 1, 1), mesh.points, tissue)
     volume = assemble(mesh, tissue).mass.sum()
@@ -44,7 +44,10 @@ def test_constant_density_lies_in_the_krylov_span_of_every_compartment():
 
 def test_projection_elsewhere_than_the_span_is_that_of_the_same_functions():
     """Scaling all points by s scales mass s^3, stiffness s, so whitened L by s^-2."""
-    mesh, tissue = swept_disk(SweptDisk(2, 4, 2.0, 9.0)), Tissue.uniform()
+    mesh, tissue = (
+        swept_disk(SweptDisk(rings=2, layers=4, radius_um=2.0, length_um=9.0)),
+        Tissue.uniform(),
+    )
     span = krylov_span(mesh, tissue)
     here, there = (project(span, mesh.points * s, tissue) for s in (1.0, 1.5))
     eigenvalues = [torch.linalg.eigvalsh(r.laplacian) for r in (here, there)]
@@ -60,7 +63,10 @@ def test_too_many_modes_are_refused_with_the_count():
 @pytest.mark.parametrize(("degree", "blocks"), [(2, 3), (3, 4)])
 def test_a_mesh_of_few_points_has_no_more_directions_than_points(degree, blocks):
     """What blocks beyond the whole space leave is rounding, which once became modes."""
-    mesh, tissue = swept_disk(SweptDisk(1, 2, 2.0, 10.0, order=1)), Tissue.uniform(2.0)
+    mesh, tissue = (
+        swept_disk(SweptDisk(rings=1, layers=2, radius_um=2.0, length_um=10.0, order=1)),
+        Tissue.uniform(2.0),
+    )
     span = krylov_span(mesh, tissue, degree, blocks)
     assert span.size == len(mesh.points) == 21
     V = span.vectors.numpy()
@@ -73,7 +79,10 @@ def test_a_mesh_of_few_points_has_no_more_directions_than_points(degree, blocks)
 
 def test_rounding_of_the_points_leaves_the_span():
     """Each block holds a constant again; what rounding leaves of it must not become a mode."""
-    mesh, tissue = swept_disk(SweptDisk(1, 5, 2.0, 10.0, order=1)), Tissue.uniform(2.0)
+    mesh, tissue = (
+        swept_disk(SweptDisk(rings=1, layers=5, radius_um=2.0, length_um=10.0, order=1)),
+        Tissue.uniform(2.0),
+    )
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(mesh.points.shape, generator=generator, dtype=torch.float64)
     moved = mesh.with_points(mesh.points * (1 + 1e-15 * noise))

@@ -28,7 +28,7 @@ RANGES = {"radius": (1.0, 2.0), "bend": (0.1, 0.3), "bead_amplitude": (0.1, 0.3)
 
 @pytest.fixture(scope="session")
 def substrates() -> Substrates:
-    template = swept_disk(SweptDisk(rings=1, layers=4, radius=1.5, length=12.0))
+    template = swept_disk(SweptDisk(rings=1, layers=4, radius_um=1.5, length_um=12.0))
     split = {"train": 0.6, "validation": 0.2, "test": 0.2}
     return sample_substrates(template, FAMILIES, RANGES, split, seed=1)
 

@@ -42,7 +42,7 @@ def test_meshes_are_drawn_by_matplotlib_where_pyvista_is_absent(
     tmp_path, substrates, target_mesh, without_pyvista
 ) -> None:
     """One scene; radius, bend and beads vary, then comes the tets' quality."""
-    user = swept_disk(SweptDisk(1, 2, 1.0, 3.0, order=1))
+    user = swept_disk(SweptDisk(rings=1, layers=2, radius_um=1.0, length_um=3.0, order=1))
     figure = plot_meshes(substrates, target_mesh, user, tmp_path / "mesh.png")
     assert_picture(tmp_path / "mesh.png", figure, axes=1 + 3 + 1)
     assert not figure.axes[0].images and len(figure.axes[0].collections) == 1

@@ -10,7 +10,7 @@ from spinmesh.mesh import SweptDisk, TetMesh, rotation_matrix, swept_disk
 from spinmesh.report.quality import tet_quality
 from spinmesh.report.surface import silhouette, surface, view
 
-CYLINDER = swept_disk(SweptDisk(rings=2, layers=5, radius=2.0, length=10.0))
+CYLINDER = swept_disk(SweptDisk(rings=2, layers=5, radius_um=2.0, length_um=10.0))
 
 
 def enclosed(triangles: np.ndarray) -> float:

@@ -31,7 +31,7 @@ def workspace(new_workspace: Callable[[], Any]) -> Any:
     acquisition = read_acquisition(**files, delta_ms=8.0, Delta_ms=str(tiny / "tiny.Delta"))
     data, mask = np.zeros((2, 2, 1, len(acquisition))), np.zeros((2, 2, 1))
     for voxel, radius in RADII.items():
-        mesh = swept_disk(SweptDisk(1, 6, radius, 12.0))
+        mesh = swept_disk(SweptDisk(rings=1, layers=6, radius_um=radius, length_um=12.0))
         signals = simulate_mesh(mesh, Tissue.uniform(2.0), acquisition)
         data[voxel], mask[voxel] = 700 * signals.attenuation[0].numpy(), 1
     for name, values in (("dwi", data), ("mask", mask), ("none", 0 * mask)):

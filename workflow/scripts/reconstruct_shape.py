@@ -1,19 +1,19 @@
 from snakemake.iocontainers import Snakemake
 
+from spinmesh import ShapeModel, Target, Tissue, reconstruct
 from spinmesh.bloch_torrey import Signals
-from spinmesh.inversion import ShapeModel, Target, reconstruct
 from spinmesh.io import load, load_optional, save
 from spinmesh.io.meshes import write_mesh
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Reconstruct, TissueSection
+from spinmesh.settings import Reconstruct
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 reconstruction = reconstruct(
     load(Target, snakemake.input.target),
     load(ShapeModel, snakemake.input.model),
-    TissueSection(**snakemake.params.tissue).tissue(),
+    Tissue.from_settings(snakemake.params.tissue),
     Reconstruct(**snakemake.params.reconstruct).spec(),
     snakemake.params.seed,
     load_optional(Signals, snakemake.input.signals),

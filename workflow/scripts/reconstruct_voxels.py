@@ -1,13 +1,13 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.bloch_torrey import Signals
+from spinmesh import Signals, Tissue
 from spinmesh.inversion import ShapeModel, reconstruct_voxels
 from spinmesh.io import load, load_optional, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.targets import read_voxels
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Reconstruct, TissueSection
+from spinmesh.settings import Reconstruct
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
@@ -16,7 +16,7 @@ targets = read_voxels(acquisition, **snakemake.params.voxels)
 maps = reconstruct_voxels(
     targets.shard(int(snakemake.wildcards.shard), snakemake.params.shards),
     load(ShapeModel, snakemake.input.model),
-    TissueSection(**snakemake.params.tissue).tissue(),
+    Tissue.from_settings(snakemake.params.tissue),
     Reconstruct(**snakemake.params.reconstruct).spec(),
     snakemake.params.seed,
     load_optional(Signals, snakemake.input.signals),

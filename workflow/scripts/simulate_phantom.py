@@ -17,7 +17,7 @@ phantom = simulate_phantom(
     load(Substrates, snakemake.input.substrates),
     settings.filling,
     read_acquisition(**snakemake.params.measured_with),
-    Simulate(**snakemake.params.simulate).basis.spec(),
+    Simulate(**snakemake.params.simulate).basis,
     settings.snr,
     snakemake.params.seed,
 )

@@ -6,7 +6,8 @@ from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Simulate, TissueSection
+from spinmesh.settings import Simulate
+from spinmesh.tissue import Tissue
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
@@ -14,9 +15,9 @@ simulate = Simulate(**snakemake.params.simulate)
 substrates = load(Substrates, snakemake.input.substrates)
 signals = simulate_substrates(
     substrates.shard(int(snakemake.wildcards.shard), simulate.shards),
-    TissueSection(**snakemake.params.tissue).tissue(),
+    Tissue.from_settings(snakemake.params.tissue),
     read_acquisition(**snakemake.params.acquisition),
-    simulate.basis.spec(),
-    simulate.torch_device(),
+    simulate.basis,
+    simulate.device,
 )
 save(signals, snakemake.output.signals, Provenance(**snakemake.params.provenance))

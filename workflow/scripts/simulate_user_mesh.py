@@ -7,17 +7,18 @@ from spinmesh.io.tables import write_signal_table
 from spinmesh.mesh import TetMesh
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Simulate, TissueSection
+from spinmesh.settings import Simulate
+from spinmesh.tissue import Tissue
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 simulate = Simulate(**snakemake.params.simulate)
 signals = simulate_mesh(
     load(TetMesh, snakemake.input.mesh),
-    TissueSection(**snakemake.params.user_tissue).tissue(),
+    Tissue.from_settings(snakemake.params.user_tissue),
     read_acquisition(**snakemake.params.acquisition),
-    simulate.basis.spec(),
-    simulate.torch_device(),
+    simulate.basis,
+    simulate.device,
 )
 write_signal_table(signals, snakemake.output.table)
 save(signals, snakemake.output.signals, Provenance(**snakemake.params.provenance))

@@ -3,22 +3,22 @@ from snakemake.iocontainers import Snakemake
 from experiments.remidi.ablations import ablate
 from experiments.remidi.methods import Bench
 from experiments.remidi.settings import Experiment
-from spinmesh.bloch_torrey import Signals
+from spinmesh import Signals, Tissue
 from spinmesh.inversion import ShapeModel
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates, swept_disk
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Mesh, Reconstruct, TissueSection
+from spinmesh.settings import Mesh, Reconstruct
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 given, params = snakemake.input, snakemake.params
 model, experiment = load(ShapeModel, given.model), Experiment(**params.experiment)
-tissue = TissueSection(**params.tissue).tissue()
+tissue = Tissue.from_settings(params.tissue)
 spec = Reconstruct(**params.reconstruct).spec()
 tables = (load(Substrates, given.substrates), load(Signals, given.signals))
 bench = Bench(model, model, *tables, tissue, spec, experiment.descents, params.seed)
-fine = swept_disk(Mesh(**params.mesh).template.spec(experiment.refine))
-found = ablate(bench, snakemake.wildcards.name, fine, experiment.basis.spec())
+fine = swept_disk(Mesh(**params.mesh).template.refined(experiment.refine))
+found = ablate(bench, snakemake.wildcards.name, fine, experiment.basis)
 save(found, snakemake.output.estimates, Provenance(**params.provenance))

@@ -1,13 +1,13 @@
 from snakemake.iocontainers import Snakemake
 
 from experiments.remidi.methods import Arm, Bench, estimate
-from spinmesh.bloch_torrey import Signals
+from spinmesh import Signals, Tissue
 from spinmesh.inversion import ShapeModel
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Reconstruct, TissueSection
+from spinmesh.settings import Reconstruct
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
@@ -16,7 +16,7 @@ shapes = load(Substrates, given.substrates)
 bench = Bench(
     load(ShapeModel, given.model),
     load(ShapeModel, given.compared),
-    *(shapes, load(Signals, given.signals), TissueSection(**params.tissue).tissue()),
+    *(shapes, load(Signals, given.signals), Tissue.from_settings(params.tissue)),
     *(Reconstruct(**params.reconstruct).spec(), params.descents, params.seed),
 )
 held_out = (shapes.select("test"), load(Signals, given.held_out))

@@ -1,16 +1,17 @@
 """The Bloch-Torrey signal."""
 
-from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Basis, Reduction, reduce_mesh
+from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Reduction, fixed_span, reduce_mesh
 from spinmesh.bloch_torrey.definition import matrix_formalism, pgse_signal
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
     MOST_DENSE_ON_CPU,
-    check_device,
+    device_named,
     signals_of,
     simulate_mesh,
     simulate_substrates,
 )
 from spinmesh.bloch_torrey.time_stepping import step_signal
+from spinmesh.settings import Basis
 
 __all__ = [
     "MOST_DENSE_ON_CPU",
@@ -18,7 +19,8 @@ __all__ = [
     "Basis",
     "Reduction",
     "Signals",
-    "check_device",
+    "device_named",
+    "fixed_span",
     "matrix_formalism",
     "pgse_signal",
     "reduce_mesh",

@@ -31,10 +31,9 @@ from spinmesh.reduction import (
     slowest_rate,
 )
 from spinmesh.sequence import Acquisition
+from spinmesh.settings import Basis
 from spinmesh.tissue import Tissue
 
-# The propagator's own error is about 1e-10 per interval (exponential.TOLERANCE).
-SMALLEST_TOLERANCE = 1e-9
 # A tolerance this much below the mesh's own error asks for digits that are not there. The estimate
 # is good to a factor of a few, so a smaller excess is only warned of.
 FAR_BEYOND = 100
@@ -53,41 +52,12 @@ FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
 Enriched = Callable[[Judged], tuple[Judged, float]]
 
 
-@dataclass(frozen=True)
-class Basis:
-    """Which reduced basis, `krylov` or `laplace`, and how large.
-
-    With `blocks` (krylov) or `modes` (laplace) given it is that large; otherwise it grows until
-    the estimated error of every signal is below `tolerance`, a fraction of the unweighted signal.
-    """
-
-    kind: str = "krylov"
-    degree: int = 2
-    blocks: int | None = None
-    modes: int | None = None
-    tolerance: float = 1e-5
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("krylov", "laplace"):
-            raise ReductionError(f"basis: unknown kind {self.kind!r}. Give krylov or laplace.")
-        if not SMALLEST_TOLERANCE <= self.tolerance < 1:
-            raise ReductionError(
-                f"basis: tolerance {self.tolerance:g} of the unweighted signal. Give "
-                f"{SMALLEST_TOLERANCE:g} (the propagation's own error) to 1; the mesh's error is "
-                "larger than either, so refine the mesh first."
-            )
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the size follows from the tolerance."""
-        return (self.blocks if self.kind == "krylov" else self.modes) is None
-
-    def span(self, mesh: TetMesh, tissue: Tissue) -> Span:
-        """The basis of one mesh, of the given or the usual size: no signal is looked at."""
-        if self.kind == "krylov":
-            blocks = USUAL_BLOCKS if self.blocks is None else self.blocks
-            return krylov_span(mesh, tissue, self.degree, blocks)
-        return laplace_span(mesh, tissue, self.modes or USUAL_MODES)
+def fixed_span(basis: Basis, mesh: TetMesh, tissue: Tissue) -> Span:
+    """The basis of one mesh, of the given or the usual size: no signal is looked at."""
+    if basis.kind == "krylov":
+        blocks = USUAL_BLOCKS if basis.blocks is None else basis.blocks
+        return krylov_span(mesh, tissue, basis.degree, blocks)
+    return laplace_span(mesh, tissue, basis.modes or USUAL_MODES)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from spinmesh.bloch_torrey.basis import Basis, Reduction, reduce_mesh
+from spinmesh.bloch_torrey.basis import Reduction, reduce_mesh
 from spinmesh.bloch_torrey.signal import Signals, simulate, unweighted
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
@@ -13,6 +13,7 @@ from spinmesh.mesh import Substrates, TetMesh, check_quality
 from spinmesh.progress import progress
 from spinmesh.reduction import MOST_DENSE, reduce_shapes
 from spinmesh.sequence import Acquisition
+from spinmesh.settings import Basis
 from spinmesh.tissue import Tissue
 
 # Unweighted signal at the echo over that at the start: below this it is rounding.
@@ -23,12 +24,15 @@ DENSE = 2**26
 MOST_DENSE_ON_CPU = 400
 
 
-def check_device(device: str) -> None:
-    """ConfigError unless torch can compute there."""
+def device_named(device: str) -> str:
+    """The torch device, `auto` being cuda where there is one; ConfigError if torch lacks it."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda"):
-        raise ConfigError(f"device: {device!r} is unknown. Give cpu or cuda.")
+        raise ConfigError(f"device: {device!r} is unknown. Give auto, cpu or cuda.")
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(f"device: {device} is asked for, but torch sees no GPU. Give cpu.")
+    return device
 
 
 def simulate_mesh(
@@ -44,7 +48,7 @@ def simulate_mesh(
     MeshError, ConfigError or ReductionError before any compute is spent on a bad input; a signal
     that is not finite is an error too.
     """
-    check_device(device)
+    device = device_named(device)
     return signals_of(reduce_mesh(mesh, tissue, acquisition, basis), acquisition, device)
 
 
@@ -91,7 +95,7 @@ def simulate_substrates(
     together on `device`. Otherwise each shape has its own sparse factorisation on the CPU, and the
     size that its tolerance asks for.
     """
-    check_device(device)
+    device = device_named(device)
     basis = basis or Basis()
     size = len(function_space(substrates.template))
     most = MOST_DENSE_ON_CPU if device == "cpu" else MOST_DENSE

@@ -47,7 +47,7 @@ def simulate(
     basis: Annotated[str, typer.Option(help="krylov or laplace.")] = "krylov",
     tolerance: Annotated[float | None, typer.Option(help=TOLERANCE)] = None,
     scale_to_um: Annotated[float, typer.Option(help="Length unit of the mesh, um.")] = 1.0,
-    device: Annotated[str, typer.Option(help="cpu or cuda, for the signals.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto, for the signals.")] = "cpu",
 ) -> None:
     """Simulate the signal of a mesh for an acquisition.
 
@@ -57,19 +57,19 @@ def simulate(
         raise ConfigError(f"--out {out}: give a name that ends in .zarr or .csv.")
     if tissue is not None and diffusivity is not None:
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
-    from spinmesh.bloch_torrey import Basis, check_device, reduce_mesh, signals_of
+    from spinmesh.bloch_torrey import Basis, device_named, reduce_mesh, signals_of
     from spinmesh.io import save
     from spinmesh.io.meshes import read_mesh
     from spinmesh.io.tables import write_signal_table
     from spinmesh.settings import load_tissue
     from spinmesh.tissue import Tissue
 
-    check_device(device)
-    spec = Basis(basis) if tolerance is None else Basis(basis, tolerance=tolerance)
+    device = device_named(device)
+    spec = Basis(kind=basis) if tolerance is None else Basis(kind=basis, tolerance=tolerance)
     acquisition = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
     shape = read_mesh(mesh, scale_to_um, name=str(mesh))
     if tissue is not None:
-        filling = load_tissue(tissue).tissue()
+        filling = Tissue.from_settings(load_tissue(tissue))
     else:
         filling = Tissue.uniform(2.0 if diffusivity is None else diffusivity, labels=shape.labels)
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"

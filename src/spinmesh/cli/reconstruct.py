@@ -80,7 +80,7 @@ def reconstruct(
     shapes = load(ShapeModel, model)
     filling = Tissue.uniform(diffusivity, labels=shapes.basis.template.labels)
     if tissue is not None:
-        filling = load_tissue(tissue).tissue()
+        filling = Tissue.from_settings(load_tissue(tissue))
     known = None
     if training_signals is not None:
         known = load(Signals, training_signals)

@@ -165,7 +165,7 @@ class Problem:
         """
         target = self.target
         fewer = Target(target.acquisition.select(index), target.attenuation[index], target.sigma)
-        spec = replace(self.spec, basis=replace(self.spec.basis, blocks=USUAL_BLOCKS))
+        spec = replace(self.spec, basis=self.spec.basis.replace(blocks=USUAL_BLOCKS))
         return Problem(fewer, self.unknowns, spec, COARSE * self.tolerance)
 
     @cached_property

@@ -6,14 +6,16 @@ from spinmesh.mesh.families import (
     PARAMETERS,
     Substrates,
     deform,
+    internal_values,
     neutral_parameters,
     rotation_matrix,
     sample_substrates,
     single_substrate,
+    substrates_of,
 )
 from spinmesh.mesh.orientation import oriented
 from spinmesh.mesh.solids import ball, nested_cylinder
-from spinmesh.mesh.template import SweptDisk, swept_disk
+from spinmesh.mesh.template import swept_disk
 from spinmesh.mesh.tetmesh import (
     TET_EDGES,
     TET_FACES,
@@ -23,6 +25,7 @@ from spinmesh.mesh.tetmesh import (
     jacobian_determinants,
     shape_gradients,
 )
+from spinmesh.settings import SweptDisk
 
 __all__ = [
     "FAMILIES",
@@ -37,6 +40,7 @@ __all__ = [
     "check_quality",
     "corner_volumes",
     "deform",
+    "internal_values",
     "jacobian_determinants",
     "nested_cylinder",
     "neutral_parameters",
@@ -45,5 +49,6 @@ __all__ = [
     "sample_substrates",
     "shape_gradients",
     "single_substrate",
+    "substrates_of",
     "swept_disk",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,27 +14,25 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh.tetmesh import TetMesh, check_quality
+from spinmesh.settings.mesh import SHAPE_PARAMETERS, Mesh, ShapeKey
+from spinmesh.units import rad_from_deg
+
+
+def _parameter_table() -> dict[str, tuple[str, float | None]]:
+    table: dict[str, tuple[str, float | None]] = {}
+    for key, parameter in SHAPE_PARAMETERS.items():
+        name, unit = _name_and_unit(key)
+        table[name] = ("rad" if unit == "deg" else unit, parameter.neutral)
+    return table
+
+
+def _name_and_unit(key: str) -> tuple[str, str]:
+    stem, _, unit = key.rpartition("_")
+    return (stem, unit) if unit in ("um", "rad", "deg") else (key, "1")
+
 
 # Name -> (unit, value that leaves the template's shape alone; None = the template's own size).
-PARAMETER_TABLE: dict[str, tuple[str, float | None]] = {
-    "radius": ("um", None),
-    "length": ("um", None),
-    "ellipticity": ("1", 0.0),
-    "bend": ("1", 0.0),
-    "bend_direction": ("rad", 0.0),
-    "twist": ("rad", 0.0),
-    "bead_amplitude": ("1", 0.0),
-    "bead_count": ("1", 1.0),
-    "bead_phase": ("rad", 0.0),
-    "fan_angle": ("rad", 0.0),
-    "fan_height": ("1", 0.5),
-    "fan_direction": ("rad", 0.0),
-    "undulation_amplitude": ("um", 0.0),
-    "undulation_count": ("1", 1.0),
-    "scale_x": ("1", 1.0),
-    "scale_y": ("1", 1.0),
-    "scale_z": ("1", 1.0),
-}
+PARAMETER_TABLE = _parameter_table()
 PARAMETERS = tuple(PARAMETER_TABLE)
 
 _SIZE = ("radius", "length", "ellipticity")
@@ -55,6 +54,15 @@ BEND_WIDTHS = 10.0
 FAN_WIDTH = 0.7
 # Gauss points for the centre line's integral; its integrand is smooth on the scale FAN_WIDTH.
 _NODES, _WEIGHTS = leggauss(24)
+
+
+def internal_values(settings: Mapping[ShapeKey, Any]) -> dict[str, Any]:
+    """Values or [low, high] of a configuration, under the names and in the units of PARAMETERS."""
+    values = {}
+    for key, value in settings.items():
+        name, unit = _name_and_unit(key)
+        values[name] = rad_from_deg(value) if unit == "deg" else value
+    return values
 
 
 def neutral_parameters(template: TetMesh) -> Float[Tensor, " parameter"]:
@@ -206,6 +214,13 @@ def sample_substrates(
     for index in range(len(table)):
         check_quality(table.mesh(index))
     return table
+
+
+def substrates_of(template: TetMesh, settings: Mesh, seed: int) -> Substrates:
+    """The table of shapes that the settings ask for."""
+    families = {str(family): count for family, count in settings.families.items()}
+    ranges, split = internal_values(settings.ranges), settings.split.model_dump()
+    return sample_substrates(template, families, ranges, split, seed)
 
 
 def single_substrate(

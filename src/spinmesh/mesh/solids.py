@@ -7,8 +7,9 @@ import torch
 from skfem import MeshTet
 
 from spinmesh.errors import MeshError
-from spinmesh.mesh.template import SweptDisk, swept_disk, turned_positive, with_mid_edge_nodes
+from spinmesh.mesh.template import swept_disk, turned_positive, with_mid_edge_nodes
 from spinmesh.mesh.tetmesh import TetMesh
+from spinmesh.settings import SweptDisk
 
 
 def ball(radius: float, refinements: int, order: int = 2) -> TetMesh:
@@ -39,16 +40,16 @@ def ball(radius: float, refinements: int, order: int = 2) -> TetMesh:
     )
 
 
-def nested_cylinder(spec: SweptDisk, inner_rings: int) -> TetMesh:
+def nested_cylinder(size: SweptDisk, inner_rings: int) -> TetMesh:
     """The swept disk with compartment 1 inside ring `inner_rings` and compartment 2 around it.
 
     Rings are equally spaced, so the membrane is at radius * inner_rings / rings.
     """
-    if not 0 < inner_rings < spec.rings:
+    if not 0 < inner_rings < size.rings:
         raise MeshError(
-            f"nested cylinder: inner_rings {inner_rings} of {spec.rings}. Give 1 to rings - 1."
+            f"nested cylinder: inner_rings {inner_rings} of {size.rings}. Give 1 to rings - 1."
         )
-    mesh = swept_disk(spec)
+    mesh = swept_disk(size)
     centroid = mesh.points[mesh.tets[:, :4]].mean(1)
-    outside = centroid[:, :2].norm(dim=1) > spec.radius * inner_rings / spec.rings
+    outside = centroid[:, :2].norm(dim=1) > size.radius_um * inner_rings / size.rings
     return TetMesh(mesh.points, mesh.tets, 1 + outside.long(), "nested cylinder")

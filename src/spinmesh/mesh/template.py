@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from spinmesh.errors import MeshError
 from spinmesh.mesh.tetmesh import TET_EDGES, TetMesh
+from spinmesh.settings import SweptDisk
 
 
-@dataclass(frozen=True)
-class SweptDisk:
-    """Resolution and size of a template: `rings` of 6, 12, 18... sectors, `layers` along z.
-
-    Order 2 gives curved 10-node tets whose mid-edge nodes lie on the rings' circles. Lengths in um.
-    """
-
-    rings: int
-    layers: int
-    radius: float
-    length: float
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        if self.rings < 1 or self.layers < 1 or self.order not in (1, 2):
-            raise MeshError(
-                f"template: rings {self.rings}, layers {self.layers}, order {self.order}. "
-                "Give at least one ring and one layer, and order 1 or 2."
-            )
-        if not (self.radius > 0 and self.length > 0):
-            raise MeshError(
-                f"template: radius {self.radius} and length {self.length} um must be > 0."
-            )
-
-
-def swept_disk(spec: SweptDisk) -> TetMesh:
-    """The template cylinder, axis z from 0 to `length`, one compartment labelled 1."""
-    disk, triangles = _disk(spec.rings)
-    heights = np.linspace(0, 1, spec.layers + 1)
+def swept_disk(size: SweptDisk) -> TetMesh:
+    """The template cylinder, axis z from 0 to its length, one compartment labelled 1."""
+    disk, triangles = _disk(size.rings)
+    heights = np.linspace(0, 1, size.layers + 1)
     points = np.concatenate(
         [np.column_stack([disk, np.full(len(disk), height)]) for height in heights]
     )
-    tets = turned_positive(points, prisms_to_tets(triangles, len(disk), spec.layers))
-    if spec.order == 2:
+    tets = turned_positive(points, prisms_to_tets(triangles, len(disk), size.layers))
+    if size.order == 2:
         points, tets = with_mid_edge_nodes(points, tets)
         points = _onto_rings(points, tets)
-    scale = np.array([spec.radius, spec.radius, spec.length])
+    scale = np.array([size.radius_um, size.radius_um, size.length_um])
     return TetMesh(
         torch.from_numpy(points * scale),
         torch.from_numpy(tets),
         torch.ones(len(tets), dtype=torch.int64),
-        name=f"swept disk {spec.rings}x{spec.layers}",
+        name=f"swept disk {size.rings}x{size.layers}",
     )
 
 

@@ -5,7 +5,6 @@ scientific packages are imported only by the methods that build their nouns, so 
 starts without loading them.
 """
 
-from spinmesh.settings.inputs import check_inputs
 from spinmesh.settings.loading import (
     Config,
     json_schema,
@@ -14,15 +13,17 @@ from spinmesh.settings.loading import (
     schema_text,
     validate_config,
 )
-from spinmesh.settings.mesh import Mesh
+from spinmesh.settings.mesh import Mesh, SweptDisk
 from spinmesh.settings.phantom import PhantomSettings
-from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
+from spinmesh.settings.physics import AcquisitionFiles, Basis, Simulate, TissueSettings
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.score_comparison import Evaluation, PointEvaluation
+from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import BundleSettings, ImageSettings, Synthesise
 
 __all__ = [
-    "AcquisitionSection",
+    "AcquisitionFiles",
+    "Basis",
     "BundleSettings",
     "Config",
     "Evaluation",
@@ -31,10 +32,11 @@ __all__ = [
     "PhantomSettings",
     "PointEvaluation",
     "Reconstruct",
+    "Setting",
     "Simulate",
+    "SweptDisk",
     "Synthesise",
-    "TissueSection",
-    "check_inputs",
+    "TissueSettings",
     "json_schema",
     "load_config",
     "load_tissue",

@@ -33,7 +33,7 @@ def _complaint(where: str, detail: ErrorDetails, node: Mapping[str, Any]) -> str
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "give a value")
     if detail["type"] == "value_error":
         return f"`{where}`: {message}" + ("" if message.endswith("?") else ".")
-    about = node.get("description", "")
+    about = " ".join(node.get("description", "").split())
     return f"`{where}` is {detail['input']!r}: {message}. {about}".rstrip()
 
 

@@ -14,7 +14,7 @@ from spinmesh.errors import ConfigError
 from spinmesh.settings.complaints import complaints
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
-from spinmesh.settings.physics import AcquisitionSection, Simulate, TissueSection
+from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.score_comparison import Evaluation
 from spinmesh.settings.setting import Setting
@@ -30,11 +30,11 @@ class Config(Setting):
     """Every random number follows from it."""
     mesh: Mesh = Mesh()
     """Stage 1."""
-    tissue: TissueSection = TissueSection()
+    tissue: TissueSettings = TissueSettings()
     """What fills the substrates."""
-    user_tissue: TissueSection | None = None
+    user_tissue: TissueSettings | None = None
     """What fills the user mesh; null: the same as `tissue`."""
-    acquisition: AcquisitionSection
+    acquisition: AcquisitionFiles
     """What is measured."""
     simulate: Simulate = Simulate()
     """Stage 2."""
@@ -69,12 +69,12 @@ def load_config(path: str | Path, root: str | Path = ".") -> Config:
     return validate_config(_read_yaml(Path(path)), root, str(path))
 
 
-def load_tissue(path: str | Path) -> TissueSection:
+def load_tissue(path: str | Path) -> TissueSettings:
     """Read a tissue.yaml: the section `tissue` of a configuration, in a file of its own."""
     try:
-        return TissueSection.model_validate(_read_yaml(Path(path)))
+        return TissueSettings.model_validate(_read_yaml(Path(path)))
     except ValidationError as error:
-        schema = TissueSection.model_json_schema()
+        schema = TissueSettings.model_json_schema()
         raise ConfigError("\n".join(complaints(error, str(path), schema))) from error
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal, NamedTuple
 
-import numpy as np
 from pydantic import (
     AfterValidator,
     NonNegativeFloat,
@@ -17,9 +14,6 @@ from pydantic import (
 )
 
 from spinmesh.settings.setting import Setting
-
-if TYPE_CHECKING:
-    from spinmesh.mesh import Substrates, SweptDisk
 
 Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
 ShapeKey = Literal[
@@ -41,23 +35,35 @@ ShapeKey = Literal[
     "scale_y",
     "scale_z",
 ]
-# Bounds outside which a shape folds or means nothing; None is no bound.
-SHAPE_BOUNDS: dict[str, tuple[float | None, float | None]] = {
-    "radius_um": (0.01, None),
-    "length_um": (0.01, None),
-    "ellipticity": (-2, 2),
-    "bend": (0, 0.5),
-    "bead_amplitude": (0, 0.9),
-    "bead_count": (0, None),
-    "fan_angle_deg": (0, 90),
-    "fan_height": (0, 1),
-    "undulation_amplitude_um": (0, None),
-    "undulation_count": (0, None),
-    "scale_x": (0.01, None),
-    "scale_y": (0.01, None),
-    "scale_z": (0.01, None),
-}
 
+
+class Parameter(NamedTuple):
+    """A parameter of a shape: its neutral value, and bounds beyond which it folds the shape."""
+
+    neutral: float | None  # leaves the template's shape alone; None: the template's own size
+    low: float | None = None  # None: no bound
+    high: float | None = None
+
+
+SHAPE_PARAMETERS: dict[ShapeKey, Parameter] = {
+    "radius_um": Parameter(None, 0.01),
+    "length_um": Parameter(None, 0.01),
+    "ellipticity": Parameter(0.0, -2, 2),
+    "bend": Parameter(0.0, 0, 0.5),
+    "bend_direction_rad": Parameter(0.0),
+    "twist_rad": Parameter(0.0),
+    "bead_amplitude": Parameter(0.0, 0, 0.9),
+    "bead_count": Parameter(1.0, 0),
+    "bead_phase_rad": Parameter(0.0),
+    "fan_angle_deg": Parameter(0.0, 0, 90),
+    "fan_height": Parameter(0.5, 0, 1),
+    "fan_direction_rad": Parameter(0.0),
+    "undulation_amplitude_um": Parameter(0.0, 0),
+    "undulation_count": Parameter(1.0, 0),
+    "scale_x": Parameter(1.0, 0.01),
+    "scale_y": Parameter(1.0, 0.01),
+    "scale_z": Parameter(1.0, 0.01),
+}
 
 # Defaults, copied by pydantic for every configuration.
 FAMILIES: dict[Family, int] = {
@@ -93,22 +99,8 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
-def internal_shape(values: Mapping[ShapeKey, Any]) -> dict[str, Any]:
-    """Shape values under the names and in the units of `spinmesh.mesh.PARAMETERS`."""
-
-    def convert(value: Any) -> Any:
-        return tuple(map(math.radians, value)) if np.ndim(value) else math.radians(value)
-
-    named = {}
-    for key, value in values.items():
-        stem, _, unit = key.rpartition("_")
-        name = stem if unit in ("um", "rad", "deg") else key
-        named[name] = convert(value) if unit == "deg" else value
-    return named
-
-
-class Template(Setting):
-    """The swept cylinder that every substrate is a deformation of."""
+class SweptDisk(Setting):
+    """A cylinder of concentric rings swept in layers: the template that substrates deform."""
 
     rings: PositiveInt = 2
     """Concentric rings of 6, 12, 18... sectors in the cross-section."""
@@ -119,15 +111,11 @@ class Template(Setting):
     length_um: PositiveFloat = 20.0
     """Length of the undeformed template."""
     order: Literal[1, 2] = 2
-    """1: straight 4-node tets; 2: curved 10-node tets."""
+    """1: straight 4-node tets; 2: curved 10-node tets with mid-edge nodes on the rings' circles."""
 
-    def spec(self, refine: int = 1) -> SweptDisk:
-        """The template with `refine` times as many rings and layers."""
-        from spinmesh.mesh import SweptDisk
-
-        return SweptDisk(
-            self.rings * refine, self.layers * refine, self.radius_um, self.length_um, self.order
-        )
+    def refined(self, factor: int) -> SweptDisk:
+        """The same cylinder with `factor` times as many rings and layers."""
+        return self.replace(rings=self.rings * factor, layers=self.layers * factor)
 
 
 class Split(Setting):
@@ -156,10 +144,6 @@ class TargetShape(Setting):
     refine: PositiveInt = 2
     """Rings and layers of its mesh, as a multiple of the template's."""
 
-    def parameters(self) -> dict[str, float]:
-        """The shape under the names and in the units of `spinmesh.mesh.PARAMETERS`."""
-        return internal_shape(self.shape)
-
 
 class UserMesh(Setting):
     """A mesh of your own; it is simulated beside the substrates."""
@@ -175,7 +159,7 @@ class UserMesh(Setting):
 class Mesh(Setting):
     """Stage 1: shapes."""
 
-    template: Template = Template()
+    template: SweptDisk = SweptDisk()
     """The template."""
     families: dict[Family, NonNegativeInt] = FAMILIES
     """How many substrates of each family; the families left out have none."""
@@ -195,22 +179,9 @@ class Mesh(Setting):
         ends = [("ranges", key, value) for key, pair in self.ranges.items() for value in pair]
         wanted = [("target.shape", key, value) for key, value in self.target.shape.items()]
         for where, key, value in ends + wanted:
-            low, high = SHAPE_BOUNDS.get(key, (None, None))
+            _, low, high = SHAPE_PARAMETERS[key]
             if (low is not None and value < low) or (high is not None and value > high):
                 raise ValueError(
                     f"{where}.{key} is {value:g}; give {low} to {'...' if high is None else high}"
                 )
         return self
-
-    def substrates(self, seed: int) -> Substrates:
-        """The table of shapes that the section asks for."""
-        from spinmesh.mesh import sample_substrates, swept_disk
-
-        template = swept_disk(self.template.spec())
-        ranges, split = self.parameter_ranges(), self.split.model_dump()
-        families = {str(family): count for family, count in self.families.items()}
-        return sample_substrates(template, families, ranges, split, seed)
-
-    def parameter_ranges(self) -> dict[str, tuple[float, float]]:
-        """`ranges` under the names and in the units of `spinmesh.mesh.PARAMETERS`."""
-        return internal_shape(self.ranges)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from spinmesh.settings.physics import AcquisitionSection
+from spinmesh.settings.physics import AcquisitionFiles
 from spinmesh.settings.setting import Setting
 
 Point = tuple[float, float, float]
@@ -92,5 +92,5 @@ class PhantomSettings(Setting):
     """Of the unweighted signal of a voxel full of fibres (Rician noise); .inf for none."""
     label: str = Field("phantom", pattern=r"^[A-Za-z0-9]+$")
     """BIDS subject label: sub-<label>."""
-    acquisition: AcquisitionSection | None = None
+    acquisition: AcquisitionFiles | None = None
     """Directions in world axes; null: like the section `acquisition`."""

@@ -1,9 +1,9 @@
-"""Stage 2 of the configuration: tissue, acquisition and the simulator."""
+"""Tissue, acquisition files, reduced basis, and stage 2 of a run."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import (
@@ -16,12 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.errors import ConfigError
 from spinmesh.settings.setting import Setting
-
-if TYPE_CHECKING:
-    from spinmesh import bloch_torrey
-    from spinmesh.tissue import Tissue
 
 
 def _positive_definite(value: Any) -> Any:
@@ -46,7 +41,7 @@ class Compartment(Setting):
     """A number, or a symmetric positive definite 3x3 tensor."""
     t2_ms: PositiveFloat = math.inf
     """Transverse relaxation time; the default .inf is none."""
-    density: PositiveFloat = 1.0
+    density: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Spin density relative to the other compartments."""
 
 
@@ -68,7 +63,7 @@ class Wall(Setting):
     """0 is a reflecting wall."""
 
 
-class TissueSection(Setting):
+class TissueSettings(Setting):
     """What fills the compartments and what their membranes let through."""
 
     compartments: dict[int, Compartment] = Field({1: Compartment()}, min_length=1)
@@ -79,7 +74,7 @@ class TissueSection(Setting):
     """Outer walls; compartments left out reflect."""
 
     @model_validator(mode="after")
-    def _labels_exist(self) -> TissueSection:
+    def _labels_exist(self) -> TissueSettings:
         named = [label for i in self.interfaces for label in i.between]
         for label in (*named, *(wall.compartment for wall in self.walls)):
             if label not in self.compartments:
@@ -90,33 +85,8 @@ class TissueSection(Setting):
                 raise ValueError(f"interface {interface.between} needs two different compartments")
         return self
 
-    def tissue(self) -> Tissue:
-        """The noun the simulator works with (float64)."""
-        import torch
 
-        from spinmesh.tissue import Tissue
-
-        labels = tuple(sorted(self.compartments))
-        filling = [self.compartments[label] for label in labels]
-        tensors = [
-            np.asarray(c.diffusivity_um2_per_ms) * (np.eye(3) if _is_number(c) else 1.0)
-            for c in filling
-        ]
-        return Tissue(
-            labels,
-            torch.tensor(np.array(tensors), dtype=torch.float64),
-            torch.tensor([c.t2_ms for c in filling], dtype=torch.float64),
-            torch.tensor([c.density for c in filling], dtype=torch.float64),
-            {i.between: i.permeability_um_per_ms for i in self.interfaces},
-            {w.compartment: w.permeability_um_per_ms for w in self.walls},
-        )
-
-
-def _is_number(compartment: Compartment) -> bool:
-    return np.ndim(compartment.diffusivity_um2_per_ms) == 0
-
-
-class AcquisitionSection(Setting):
+class AcquisitionFiles(Setting):
     """FSL bvals, bvecs, delta and Delta, or one scheme; paths from the working directory."""
 
     bvals: str | None = None
@@ -131,7 +101,7 @@ class AcquisitionSection(Setting):
     """Camino STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), or waveforms.csv; excludes the four."""
 
     @model_validator(mode="after")
-    def _one_of_the_two(self) -> AcquisitionSection:
+    def _one_of_the_two(self) -> AcquisitionFiles:
         fsl = {k: getattr(self, k) for k in ("bvals", "bvecs", "delta_ms", "Delta_ms")}
         given = [key for key, value in fsl.items() if value is not None]
         if self.scheme is not None and given:
@@ -152,8 +122,8 @@ class AcquisitionSection(Setting):
         return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
-class BasisSection(Setting):
-    """The reduced basis that signals are computed in."""
+class Basis(Setting):
+    """The reduced basis that signals are computed in: its kind, and its size or tolerance."""
 
     kind: Literal["krylov", "laplace"] = "krylov"
     """krylov: polynomial-seeded shift-invert Krylov space; laplace: eigenfunctions."""
@@ -164,21 +134,21 @@ class BasisSection(Setting):
     modes: PositiveInt | None = None
     """laplace: eigenfunctions of a basis of fixed size; null: grown to `tolerance`."""
     tolerance: float = Field(1e-5, ge=1e-9, lt=1)
-    """Largest error of a signal, as a fraction of S0, that the basis may cause."""
+    """Largest error of a signal, as a fraction of S0, that the basis may cause; 1e-9, the error of
+    the propagation itself, is the least."""
 
-    def spec(self) -> bloch_torrey.Basis:
-        """What the simulator asks for."""
-        from spinmesh.bloch_torrey import Basis
-
-        return Basis(**self.model_dump())
+    @property
+    def adaptive(self) -> bool:
+        """Whether the size follows from the tolerance."""
+        return (self.blocks if self.kind == "krylov" else self.modes) is None
 
 
 class Simulate(Setting):
     """Stage 2: signals."""
 
-    basis: BasisSection = BasisSection()
+    basis: Basis = Basis()
     """For the substrates and the user mesh."""
-    target_basis: BasisSection = BasisSection(kind="laplace")
+    target_basis: Basis = Basis(kind="laplace")
     """For the demonstration's target: another one, so that no error is shared."""
     snr: PositiveFloat = 50.0
     """Of the target's unweighted signal (Rician noise); .inf for none."""
@@ -186,12 +156,3 @@ class Simulate(Setting):
     """Into how many jobs the substrates are divided."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
-
-    def torch_device(self) -> str:
-        """The device itself; ConfigError if cuda is asked for and absent."""
-        import torch
-
-        available = torch.cuda.is_available()
-        if self.device == "cuda" and not available:
-            raise ConfigError("`simulate.device` is cuda, but torch sees no GPU. Give cpu or auto.")
-        return "cuda" if available and self.device != "cpu" else "cpu"

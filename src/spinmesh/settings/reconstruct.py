@@ -12,7 +12,7 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.settings.physics import AcquisitionSection
+from spinmesh.settings.physics import AcquisitionFiles
 from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class SignalSection(Setting):
     """Into how many jobs the voxels of `mask` are divided."""
     snr: PositiveFloat | None = None
     """Signal-to-noise ratio of a voxel's unweighted signal; null: from repeated measurements."""
-    acquisition: AcquisitionSection | None = None
+    acquisition: AcquisitionFiles | None = None
     """How it was measured; null: like the section `acquisition`."""
 
     @model_validator(mode="after")

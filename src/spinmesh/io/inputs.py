@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from spinmesh.settings.loading import Config
+from spinmesh.io.acquisitions import read_acquisition
+from spinmesh.io.meshes import read_mesh
+from spinmesh.io.targets import read_target, read_voxels
+from spinmesh.settings import Config
 
 
 def check_inputs(config: Config) -> None:
     """Read every input file of a run and let its errors out: acquisition, user mesh, signal."""
-    from spinmesh.io.acquisitions import read_acquisition
-    from spinmesh.io.meshes import read_mesh
-    from spinmesh.io.targets import read_target, read_voxels
-
     acquisition = read_acquisition(**config.acquisition.model_dump())
     if config.mesh.user_mesh is not None:
         read_mesh(**config.mesh.user_mesh.model_dump())
