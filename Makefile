@@ -2,7 +2,7 @@
 # make phantom  a diffusion series of crossing bundles: NIfTI, bval, bvec
 # make paper    the published experiment (experiments/remidi), its table and figures
 # make conditional  images given a signal: calibrated? (experiments/conditional), table and figure
-# make synthesis  score models compared (config/synthesis.yaml): tables and galleries
+# make synthesis  score models compared (experiments/scores): tables and galleries
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -62,9 +62,9 @@ conditional: CONFIG = experiments/conditional/config.yaml
 conditional: $(STAMP)
 	@$(SNAKEMAKE) --snakefile experiments/conditional/Snakefile
 
-synthesis: CONFIG = config/synthesis.yaml
+synthesis: CONFIG = experiments/scores/config.yaml
 synthesis: $(STAMP)
-	@$(SNAKEMAKE) evaluate_scores
+	@$(SNAKEMAKE) --snakefile experiments/scores/Snakefile
 
 # A killed run leaves its lock behind. Only when no other run is at work in this folder.
 unlock: $(STAMP)

@@ -122,11 +122,6 @@ def test_every_key_is_described() -> None:
             {"score_model": {"sde": "double-well"}, "samples": {"sampler": "heun"}},
             ["samples: sampler heun wants a denoiser", "choose from auto, splitting"],
         ),
-        (
-            "evaluation.models.edm.sde",
-            "allen-cahn",
-            ["model `fractional`: sampler fractional wants", "allen-cahn"],
-        ),
         ("synthesise.images.pixels", 20, ["`synthesise.images.pixels` is 20", "multiple of 8"]),
         ("run", "../elsewhere", ["`run`", "results/<run>/"]),
         ("seed", -1, ["`seed` is -1"]),

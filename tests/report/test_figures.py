@@ -14,11 +14,9 @@ from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import render
 from spinmesh.report.meshes import plot_meshes
 from spinmesh.report.reconstruction import aligned, plot_reconstruction, radius_spread
-from spinmesh.report.scores import plot_gallery, plot_models, plot_points
 from spinmesh.report.signals import plot_signals
 from spinmesh.report.style import picture
 from spinmesh.report.synthesis import plot_synthesis
-from spinmesh.synthesis import Drawn, PointDraws, score_models
 
 
 @pytest.fixture
@@ -149,23 +147,7 @@ def test_synthesis_shows_three_grids_spectra_loss_and_table(
     assert_picture(tmp_path / "s.png", figure, axes=6)
     table = [text.get_text() for text in figure.axes[-1].texts]
     for value in ("0.123", "0.057", "1.891"):
-        assert table.count(value) == 5, "one per metric"
-
-
-def test_the_comparison_shows_every_metric_model_and_set(tmp_path, images) -> None:
-    drawn = [Drawn(name, 1, images.images[k : k + 8], 1.0, 1.0) for k, name in enumerate("ab")]
-    rows = score_models(drawn, images)
-    assert_picture(tmp_path / "m.png", plot_models(rows, images, drawn, tmp_path / "m.png"), 8)
-    gallery = plot_gallery(images, drawn, tmp_path / "g.png")
-    assert [axes.get_title(loc="left") for axes in gallery.axes] == ["Held out", "a", "b"]
-    clouds = torch.randn(1, 2, 40, 2, generator=torch.Generator().manual_seed(1))
-    sets = [PointDraws("checkerboard", ("edm", "vp"), (1,), clouds[:, 0], clouds, clouds[0, :1, 0])]
-    pair = [
-        {"set": "checkerboard", "model": m, "sliced_w2": 0.3, "floor": 0.2} for m in ("edm", "vp")
-    ]
-    points = plot_points(pair, sets, tmp_path / "p.png")
-    assert len(points.axes) == 3
-    assert "edm, 1.50" in points.axes[1].get_title(loc="left")
+        assert table.count(value) == 4, "one per metric"
 
 
 def test_a_drawing_that_fails_leaves_nothing_behind(tmp_path) -> None:

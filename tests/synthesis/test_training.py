@@ -128,8 +128,6 @@ def test_samples_beat_white_noise_and_copies_are_found_out(image_set, model):
     for name in ("spectrum_log_error", "pixel_w1"):
         assert result.metrics[name] < 0.6 * result.control[name], name
         assert result.floor[name] < 0.6 * result.control[name], name
-    # Three held-out axons against nine: their sizes differ almost as much as noise from images.
-    assert result.floor["sliced_w2"] < result.control["sliced_w2"]
     # Copies lie at distance zero, up to float32 FFTs of 256 pixels.
     assert result.control["memorisation"] < 0.02 < 0.6 < result.metrics["memorisation"]
 
@@ -137,13 +135,13 @@ def test_samples_beat_white_noise_and_copies_are_found_out(image_set, model):
 def test_moved_copies_count_as_copies(image_set):
     train, test = image_set.select("train").images, image_set.select("test").images
     moved = train[:10].roll((3, -5), (1, 2))
-    assert compare(moved, train, test, 0)["memorisation"] < 0.02
+    assert compare(moved, train, test)["memorisation"] < 0.02
 
 
 def test_a_set_is_at_distance_zero_from_itself(image_set):
     test = image_set.select("test").images
-    metrics = compare(test, image_set.select("train").images, test, 0)
-    for name in ("spectrum_log_error", "pixel_w1", "volume_fraction_w1", "sliced_w2"):
+    metrics = compare(test, image_set.select("train").images, test)
+    for name in ("spectrum_log_error", "pixel_w1", "volume_fraction_w1"):
         assert metrics[name] == 0
 
 

@@ -66,15 +66,3 @@ IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
     "phantom": CONFIG.phantom.model_dump(exclude={"label", "acquisition"}),
     "measured_with": (CONFIG.phantom.acquisition or CONFIG.acquisition).model_dump(),
 }
-# Of the comparison: the images, and each model's training and drawing.
-PICTURED = BUNDLED if CONFIG.synthesise.source == "bundles" else [SAMPLED, SIMULATED, IMAGED]
-POINTED = {"plane": CONFIG.evaluation.plane.model_dump(), "seed": CONFIG.seed}
-
-
-def contestant(name):
-    """How to train and to draw from one of the compared models."""
-    asked, stage = CONFIG.evaluation, CONFIG.synthesise
-    return {
-        "score_model": asked.score_model(asked.network_of(name), stage.score_model),
-        "samples": asked.samples(name, stage.samples),
-    }

@@ -48,8 +48,6 @@ CODECS = {
     "Reconstruction": "spinmesh.io.reconstructions",
     "ShapeMaps": "spinmesh.io.maps",
     "ScoreModel": "spinmesh.io.images",
-    "Drawn": "spinmesh.io.drawn",
-    "PointDraws": "spinmesh.io.drawn",
 }
 
 

@@ -34,7 +34,6 @@ NAMES = {
     "spectrum_log_error": "radial spectrum, log error",
     "pixel_w1": "grey levels, W1",
     "volume_fraction_w1": "volume fraction, W1",
-    "sliced_w2": "8 x 8 patches, sliced W2",
     "memorisation": "memorisation (1 new, 0 copy)",
 }
 CURVES = {

@@ -17,7 +17,6 @@ from spinmesh.settings.mesh import Mesh, SweptDisk
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Basis, Simulate, TissueSettings
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.settings.score_comparison import Evaluation, PointEvaluation
 from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import BundleSettings, ImageSettings, Synthesise
 
@@ -26,11 +25,9 @@ __all__ = [
     "Basis",
     "BundleSettings",
     "Config",
-    "Evaluation",
     "ImageSettings",
     "Mesh",
     "PhantomSettings",
-    "PointEvaluation",
     "Reconstruct",
     "Setting",
     "Simulate",

@@ -16,7 +16,6 @@ from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.settings.score_comparison import Evaluation
 from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import Synthesise
 
@@ -44,8 +43,6 @@ class Config(Setting):
     """Stage 4."""
     phantom: PhantomSettings = PhantomSettings()
     """Diffusion images, made on demand: `snakemake phantom`."""
-    evaluation: Evaluation = Evaluation()
-    """The target `evaluate_scores`: score models compared."""
 
     def files(self) -> dict[str, str]:
         """The input files it names, keyed by where it names them."""

@@ -7,21 +7,7 @@ from spinmesh.synthesis.chains import (
     pilot_gains,
     simulate_weight,
 )
-from spinmesh.synthesis.comparison import (
-    Drawn,
-    draw_model,
-    reference,
-    score_models,
-    summarise_models,
-)
-from spinmesh.synthesis.evaluation import (
-    Synthesis,
-    compare,
-    radial_spectrum,
-    sliced_w2,
-    synthesise,
-    two_point,
-)
+from spinmesh.synthesis.evaluation import Synthesis, compare, radial_spectrum, synthesise
 from spinmesh.synthesis.features import Features
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.image_mean import ImageMean
@@ -34,7 +20,7 @@ from spinmesh.synthesis.malliavin import (
     pilot_gain,
 )
 from spinmesh.synthesis.model import ScoreModel, ScoreSpec, train_score
-from spinmesh.synthesis.network import Perceptron, UNet, seeded_unet
+from spinmesh.synthesis.network import UNet, seeded_unet
 from spinmesh.synthesis.nonlinear import (
     SDES,
     AllenCahn,
@@ -44,14 +30,6 @@ from spinmesh.synthesis.nonlinear import (
     StudentT,
     make_sde,
     rational_drift,
-)
-from spinmesh.synthesis.point_sets import (
-    PointDraws,
-    PointSpec,
-    draw_points,
-    score_all_points,
-    score_points,
-    summarise_points,
 )
 from spinmesh.synthesis.sampling import (
     SampleSpec,
@@ -89,7 +67,6 @@ __all__ = [
     "Denoiser",
     "Denoising",
     "DoubleWell",
-    "Drawn",
     "ElementwiseWeight",
     "Features",
     "FractionalVP",
@@ -98,9 +75,6 @@ __all__ = [
     "MatrixWeight",
     "MeanWeight",
     "OwnDrift",
-    "Perceptron",
-    "PointDraws",
-    "PointSpec",
     "SampleSpec",
     "Scalings",
     "ScoreModel",
@@ -116,8 +90,6 @@ __all__ = [
     "compare",
     "dpm_solver_2m",
     "draw_images",
-    "draw_model",
-    "draw_points",
     "euler_maruyama",
     "exponential",
     "forward_chain",
@@ -135,19 +107,11 @@ __all__ = [
     "quick_sampler",
     "radial_spectrum",
     "rational_drift",
-    "reference",
     "reverse_fractional",
-    "score_all_points",
-    "score_models",
-    "score_points",
     "seeded_unet",
     "simulate_weight",
-    "sliced_w2",
     "splitting",
-    "summarise_models",
-    "summarise_points",
     "synthesise",
     "train_score",
-    "two_point",
     "within_range",
 ]

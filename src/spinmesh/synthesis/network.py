@@ -1,4 +1,4 @@
-"""Networks: a small periodic UNet told the noise level and, if given, the signal; a perceptron."""
+"""A small periodic UNet that is told the noise level and, if given, the signal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Fourier features of the logarithm of the noise level, octaves apart. A perceptron has fewer: with
-# eight its answer changes from one noise level to the next where the true one does not.
+# Fourier features of the logarithm of the noise level, octaves apart.
 FREQUENCIES = 8
-FEW_FREQUENCIES = 4
 GROUPS = 8
 # Means of images differ by a tenth of their deviation.
 MEAN_SCALE = 10.0
@@ -139,33 +137,6 @@ def seeded_unet(width: int, features: int, generator: torch.Generator) -> UNet:
         else:
             nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
     return network
-
-
-class Perceptron(nn.Module):
-    """Residual multilayer perceptron for points of a few dimensions; 70,000 parameters at 128."""
-
-    def __init__(self, width: int, dimension: int, generator: torch.Generator) -> None:
-        super().__init__()
-        with torch.device("meta"):
-            self.entry = nn.Linear(dimension + 2 * FEW_FREQUENCIES, width)
-            self.middle = nn.ModuleList([nn.Linear(width, width) for _ in range(4)])
-            self.exit = nn.Linear(width, dimension)
-        self.to_empty(device=generator.device)
-        for parameter in self.parameters():
-            if parameter.ndim == 1 or parameter is self.exit.weight:
-                nn.init.zeros_(parameter)
-            else:
-                nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
-
-    def forward(
-        self, x: Float[Tensor, "batch d"], noise: Float[Tensor, " batch"]
-    ) -> Float[Tensor, "batch d"]:
-        """`noise` as for the UNet."""
-        h = self.entry(torch.cat([x, fourier(noise, FEW_FREQUENCIES)], 1))
-        for layer in self.middle:
-            h = h + layer(functional.silu(h))
-        out: Tensor = self.exit(functional.silu(h))
-        return out
 
 
 def fourier(

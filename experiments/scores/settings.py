@@ -1,8 +1,8 @@
-"""The comparison of score models as a section of the configuration."""
+"""Settings of the comparison of score models: the key `evaluation` of its configuration."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -14,9 +14,6 @@ from spinmesh.settings.synthesise import (
     ScoreModelSection,
     check_sampler,
 )
-
-if TYPE_CHECKING:
-    from spinmesh.synthesis import PointSpec
 
 
 class Contestant(Setting):
@@ -85,16 +82,6 @@ class PointEvaluation(Setting):
     evaluations: int = Field(80, ge=4)
     """Of the network, for one drawn point."""
 
-    def seeds_from(self, seed: int) -> range:
-        """The seeds of all trainings."""
-        return range(seed, seed + self.seeds)
-
-    def spec(self) -> PointSpec:
-        """What `spinmesh.synthesis.draw_points` asks for."""
-        from spinmesh.synthesis import PointSpec
-
-        return PointSpec(**self.model_dump(exclude={"sets", "models", "seeds"}))
-
 
 class Evaluation(Setting):
     """Score models compared at equal network, budget and seeds."""
@@ -111,9 +98,9 @@ class Evaluation(Setting):
         for name, model in self.models.items():
             other = model.weights_of
             if other is not None and (other not in self.trained or other == name):
-                known = ", ".join(self.trained)
+                trained = ", ".join(self.trained)
                 raise ValueError(
-                    f"model `{name}`: no model `{other}` is trained; there are {known}"
+                    f"model `{name}`: no model `{other}` is trained; there are {trained}"
                 )
             owner = self.models[other or name]
             check_sampler(owner.sde, model.sampler, f"model `{name}`")
@@ -130,8 +117,8 @@ class Evaluation(Setting):
 
     def score_model(self, name: str, common: ScoreModelSection) -> dict[str, Any]:
         """How to train a model, as plain values of a `ScoreModelSection`."""
-        own = self.models[name].model_dump(include={"sde", "sde_parameters", "target"})
-        return common.model_dump() | own
+        overrides = self.models[name].model_dump(include={"sde", "sde_parameters", "target"})
+        return common.model_dump() | overrides
 
     def samples(self, name: str, common: Samples) -> dict[str, Any]:
         """How to draw from a model, as plain values of `Samples`."""

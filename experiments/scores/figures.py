@@ -12,10 +12,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from experiments.scores.measures import two_point
+from experiments.scores.models import Drawn, reference
+from experiments.scores.points import PointDraws
 from spinmesh.bundles import ImageSet
 from spinmesh.report.style import BLUE, COLOURS, GREY, INK, VERMILLION, blank, picture
 from spinmesh.report.synthesis import draw_grid
-from spinmesh.synthesis import Drawn, PointDraws, radial_spectrum, reference, two_point
+from spinmesh.synthesis import radial_spectrum
 
 Row = dict[str, str | float]
 TITLES = {
@@ -81,11 +84,11 @@ def _draw_metric(axes: Axes, rows: Sequence[Row], metric: str) -> None:
 def _draw_curves(panels: Sequence[Axes], images: ImageSet, drawn: Sequence[Drawn]) -> None:
     """Spectra and two-point functions of the first seed's samples, relative to held-out images."""
     truth = reference(images).images
-    first = min(one.seed for one in drawn)
+    first = min(one.trained_from for one in drawn)
     spectrum, pairs = radial_spectrum(truth), two_point(truth)
     pixel = images.field_of_view / truth.shape[-1]
     frequency = np.arange(1, len(spectrum) + 1) / images.field_of_view
-    for number, one in enumerate(d for d in drawn if d.seed == first):
+    for number, one in enumerate(d for d in drawn if d.trained_from == first):
         colour, dashes = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else "--"
         label = TITLES.get(one.model, one.model)
         ratio = radial_spectrum(one.samples) / spectrum
@@ -103,9 +106,9 @@ def _draw_curves(panels: Sequence[Axes], images: ImageSet, drawn: Sequence[Drawn
 
 def plot_gallery(images: ImageSet, drawn: Sequence[Drawn], path: str | Path) -> Figure:
     """A grid of images from each model's first seed, after held-out ones."""
-    first = min(one.seed for one in drawn)
+    first = min(one.trained_from for one in drawn)
     boards: list[tuple[str, torch.Tensor]] = [("Held out", reference(images).images)]
-    boards += [(TITLES.get(d.model, d.model), d.samples) for d in drawn if d.seed == first]
+    boards += [(TITLES.get(d.model, d.model), d.samples) for d in drawn if d.trained_from == first]
     columns = min(4, len(boards))
     lines = -(-len(boards) // columns)
     with picture(path, 3.9 * columns, 4.2 * lines) as figure:

@@ -16,13 +16,15 @@ from statistics import mean
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from spinmesh.errors import ConfigError
+from experiments.scores.measures import sliced_w2
+from experiments.scores.models import Row
+from experiments.scores.settings import PointEvaluation
 from spinmesh.learning import Batch, fit
-from spinmesh.synthesis.comparison import Row
-from spinmesh.synthesis.evaluation import sliced_w2
-from spinmesh.synthesis.network import Perceptron
+from spinmesh.stored import quantity, store
+from spinmesh.synthesis.network import fourier
 from spinmesh.synthesis.nonlinear import DoubleWell
 from spinmesh.synthesis.sampling import heun, splitting
 from spinmesh.synthesis.scalings import Denoiser, MeanWeight
@@ -35,6 +37,9 @@ MODELS: dict[str, tuple[ChainSDE, str]] = {
     "vp": (VP(beta_max=12.0), "dsm"),  # The highest noise level is that of VE.
     "double-well": (DoubleWell(1.0, 0.7, 3.0), "malliavin-a"),
 }
+# Fourier features of the noise level: with eight of them a perceptron's answer changes from one
+# level to the next where the true one does not.
+FREQUENCIES = 4
 # Mean and deviation of log sigma in training, for the target `denoiser`.
 NOISE = (-1.2, 1.4)
 LOWEST = 0.005
@@ -43,41 +48,20 @@ TESTS = 4
 DIRECTIONS = 64
 
 
-@dataclass(frozen=True)
-class PointSpec:
-    """The budget, the same for every model: points, points drawn, network, training, sampling.
-
-    `evaluations` are those of the network for one drawn point.
-    """
-
-    points: int = 8000
-    draws: int = 32_000
-    iterations: int = 3000
-    batch: int = 256
-    width: int = 128
-    learning_rate: float = 4e-3
-    evaluations: int = 80
-
-    def __post_init__(self) -> None:
-        if min(self.iterations, self.batch) < 1 or not self.learning_rate > 0:
-            raise ConfigError(f"points: {self}: iterations, batch and rate must be positive.")
-        if min(self.points, self.draws, self.width) < 2 or self.evaluations < 4:
-            raise ConfigError(
-                f"points: points {self.points}, draws {self.draws}, width {self.width}, "
-                f"evaluations {self.evaluations}; give at least 2, 2, 2 and 4."
-            )
-
-
+@store("spinmesh/points", version=2, stage="evaluate_scores")
 @dataclass(frozen=True, eq=False)
 class PointDraws:
-    """Points of one set: those trained on and those that every model drew, for several seeds."""
+    """Points of the set `name`: those trained on and those that every model drew from each seed.
 
-    name: str  # of the set
+    `seconds` are of CPU, for training and drawing.
+    """
+
+    name: str
     models: tuple[str, ...]
     seeds: tuple[int, ...]
     train: Float[Tensor, "seed point 2"]
     drawn: Float[Tensor, "seed model draw 2"]
-    seconds: Float[Tensor, "seed model"]  # CPU, training and drawing
+    seconds: Float[Tensor, "seed model"] = quantity("s")
 
 
 def eight_gaussians(n: int, generator: torch.Generator) -> Points:
@@ -108,24 +92,16 @@ SETS: dict[str, Callable[[int, torch.Generator], Points]] = {
 }
 
 
-def draw_points(
-    name: str, models: Sequence[str], seeds: Sequence[int], spec: PointSpec
-) -> PointDraws:
-    """Train every model on the set `name` from every seed, and draw from each.
-
-    Raises ConfigError for an unknown set or model.
-    """
-    wanted = [(name, list(SETS)), *((model, list(MODELS)) for model in models)]
-    for word, known in wanted:
-        if word not in known:
-            raise ConfigError(f"points: {word!r} is unknown. Choose from {', '.join(known)}.")
+def draw_points(name: str, plane: PointEvaluation, seed: int) -> PointDraws:
+    """Train every model on the set `name` from every seed, and draw from each."""
+    models, seeds = plane.models, range(seed, seed + plane.seeds)
     trains, drawn, seconds = [], [], []
     for seed in seeds:
-        train = SETS[name](spec.points, _generator(seed, 0))
+        train = SETS[name](plane.points, _generator(seed, 0))
         trains.append(train)
         for model in models:
             start = time.process_time()
-            drawn.append(_drawn(*MODELS[model], train, spec, seed))
+            drawn.append(_drawn(*MODELS[model], train, plane, seed))
             seconds.append(time.process_time() - start)
     shape = (len(seeds), len(models))
     return PointDraws(
@@ -184,33 +160,60 @@ def summarise_points(rows: Sequence[Row]) -> list[Row]:
     return table
 
 
+class Perceptron(nn.Module):
+    """Residual multilayer perceptron for points of a few dimensions; 70,000 parameters at 128."""
+
+    def __init__(self, width: int, dimension: int, generator: torch.Generator) -> None:
+        super().__init__()
+        with torch.device("meta"):
+            self.entry = nn.Linear(dimension + 2 * FREQUENCIES, width)
+            self.middle = nn.ModuleList([nn.Linear(width, width) for _ in range(4)])
+            self.exit = nn.Linear(width, dimension)
+        self.to_empty(device=generator.device)
+        for parameter in self.parameters():
+            if parameter.ndim == 1 or parameter is self.exit.weight:
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.kaiming_uniform_(parameter, a=5**0.5, generator=generator)
+
+    def forward(
+        self, x: Float[Tensor, "batch d"], noise: Float[Tensor, " batch"]
+    ) -> Float[Tensor, "batch d"]:
+        """`noise` as for the UNet."""
+        h = self.entry(torch.cat([x, fourier(noise, FREQUENCIES)], 1))
+        for layer in self.middle:
+            h = h + layer(functional.silu(h))
+        out: Tensor = self.exit(functional.silu(h))
+        return out
+
+
 def _distance(points: Points, tests: Sequence[Points], seed: int) -> float:
     """Root mean square over the test sets."""
     squares = [sliced_w2(points, test, seed, DIRECTIONS) ** 2 for test in tests]
     return mean(squares) ** 0.5
 
 
-def _drawn(sde: ChainSDE, target: str, train: Points, spec: PointSpec, seed: int) -> Points:
+def _drawn(sde: ChainSDE, target: str, train: Points, plane: PointEvaluation, seed: int) -> Points:
     """Points of one model, trained for this."""
     generator = _generator(seed, 2)
-    network = Perceptron(spec.width, 2, generator)
+    network = Perceptron(plane.width, 2, generator)
 
     def supply(n: int, generator: torch.Generator) -> tuple[Tensor, Batch]:
         return train[torch.randint(len(train), (n,), generator=generator)], ()
 
     moments = (float(train.mean()), float(train.std()))
-    task = problem(sde, target, supply, spec.batch, moments, NOISE, generator)
-    budget = recipe(spec.iterations, spec.learning_rate)
+    task = problem(sde, target, supply, plane.batch, moments, NOISE, generator)
+    budget = recipe(plane.iterations, plane.learning_rate)
     network.load_state_dict(fit(network, task, budget, generator, "training on points").state)
-    start = torch.randn(spec.draws, 2, generator=generator)
+    start = torch.randn(plane.draws, 2, generator=generator)
     with torch.no_grad():
         if isinstance(sde, LinearSDE):
             denoiser = Denoiser(network, *moments)
-            levels = noise_levels(sde, spec.evaluations // 2, LOWEST).float()
+            levels = noise_levels(sde, plane.evaluations // 2, LOWEST).float()
             x = moments[0] + levels[0] * start
             return heun(lambda x, s: denoiser(x, s.expand(len(x))), x, levels)
         assert isinstance(task, WeightRegression)
-        return _reversed(sde, task, network, supply(spec.draws, generator)[0], spec, generator)
+        return _reversed(sde, task, network, supply(plane.draws, generator)[0], plane, generator)
 
 
 def _reversed(
@@ -218,7 +221,7 @@ def _reversed(
     task: WeightRegression,
     network: Perceptron,
     data: Points,
-    spec: PointSpec,
+    plane: PointEvaluation,
     generator: torch.Generator,
 ) -> Points:
     """The reverse of a chain from `data` simulated forward: nothing is assumed of the horizon."""
@@ -228,7 +231,7 @@ def _reversed(
         return weight.score(x, t.expand(len(x)))
 
     *_, (x, _) = task.chain(data, generator)
-    times = sde.grid(spec.evaluations).flip(0)[:-1].float()
+    times = sde.grid(plane.evaluations).flip(0)[:-1].float()
     x = splitting(sde, score, x, times, generator)
     last = times[-1]
     return x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))

@@ -1,6 +1,6 @@
 """The cost of the Malliavin weight (A) as a fraction of a training step on 32 x 32 images.
 
-    python benchmarks/weight_cost.py
+    python -m experiments.scores.weight_cost
 
 CPU time of the double well's chain over that of the whole step. The target of issue 5: 0.10.
 """

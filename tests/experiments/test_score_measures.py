@@ -3,28 +3,29 @@
 import pytest
 import torch
 
+from experiments.scores.figures import plot_gallery, plot_models, plot_points
+from experiments.scores.measures import mmd, sliced_w2, two_point
+from experiments.scores.models import (
+    FLOOR,
+    NEAREST,
+    NOISE,
+    Drawn,
+    baselines,
+    reference,
+    score_models,
+    signal_sources,
+    summarise_models,
+)
+from experiments.scores.points import (
+    SETS,
+    PointDraws,
+    draw_points,
+    score_points,
+    summarise_points,
+)
+from experiments.scores.settings import Evaluation, PointEvaluation
 from spinmesh.errors import ConfigError
 from spinmesh.io import load, save
-from spinmesh.settings import Evaluation
-from spinmesh.synthesis import (
-    DoubleWell,
-    Drawn,
-    MeanWeight,
-    PointDraws,
-    PointSpec,
-    draw_points,
-    forward_chain,
-    score_models,
-    score_points,
-    summarise_models,
-    summarise_points,
-    two_point,
-)
-from spinmesh.synthesis.comparison import FLOOR, NEAREST, NOISE, asked, baselines, reference
-from spinmesh.synthesis.evaluation import mmd
-from spinmesh.synthesis.point_sets import SETS
-from spinmesh.synthesis.scalings import pilot_scalings
-from spinmesh.synthesis.targets import evenly
 
 
 def seeded(seed):
@@ -58,7 +59,7 @@ def test_mmd_tells_two_laws_apart_and_one_law_not():
 
 
 def test_samples_are_asked_for_with_other_signals_than_those_they_are_judged_by(image_set):
-    given, ruler = asked(image_set), reference(image_set)
+    given, ruler = signal_sources(image_set), reference(image_set)
     assert len(given) + len(ruler) == len(image_set.select("test"))
     distance = torch.cdist(given.images.flatten(1), ruler.images.flatten(1))
     assert distance.min() > 1
@@ -66,7 +67,7 @@ def test_samples_are_asked_for_with_other_signals_than_those_they_are_judged_by(
 
 def test_a_perfect_model_scores_like_the_floor_and_copies_and_noise_are_found_out(image_set):
     """The images of the given signals are draws of the posterior itself."""
-    perfect = Drawn("perfect", 1, asked(image_set).images, 2.0, 3.0)
+    perfect = Drawn("perfect", 1, signal_sources(image_set).images, 2.0, 3.0)
     rows = {row["model"]: row for row in score_models([perfect], image_set)}
     assert list(rows) == [FLOOR, NEAREST, NOISE, "perfect"]
     for metric in ("spectrum_log_error", "two_point_error", "pixel_w1", "mmd"):
@@ -101,38 +102,24 @@ def test_points_of_the_true_law_score_like_train_points_and_others_worse():
 
 
 def test_point_draws_follow_their_seeds_and_unknown_words_are_refused():
-    spec = PointSpec(points=100, draws=50, iterations=2, batch=16, width=8, evaluations=6)
-    both = draw_points("checkerboard", ["vp", "double-well"], [1, 2], spec)
-    alone = draw_points("checkerboard", ["double-well"], [2], spec)
+    small = {"points": 100, "draws": 50, "iterations": 2, "batch": 16, "width": 8}
+    spec = PointEvaluation(models=("vp", "double-well"), seeds=2, evaluations=6, **small)
+    both = draw_points("checkerboard", spec, 1)
+    alone = draw_points("checkerboard", spec.replace(models=("double-well",), seeds=1), 2)
     assert both.drawn.shape == (2, 2, 50, 2)
     assert torch.equal(both.drawn[1, 1], alone.drawn[0, 0])
     assert not torch.equal(both.drawn[0, 1], alone.drawn[0, 0])
-    with pytest.raises(ConfigError, match="'spiral' is unknown"):
-        draw_points("spiral", ["vp"], [1], spec)
+    with pytest.raises(ConfigError, match="eight-gaussians"):
+        spec.replace(sets=("spiral",))
 
 
-def test_noise_levels_of_a_batch_are_spread_evenly():
-    u = evenly(50, seeded(1))
-    assert torch.equal((50 * u).long().sort().values, torch.arange(50))
-    assert not torch.equal(u, u.sort().values)
-    many = torch.stack([evenly(4, seeded(k)) for k in range(1000)])
-    # Each of them is uniform: mean 1/2, with a deviation of 0.29 / sqrt(1000) = 0.009.
-    assert (many.mean(0) - 0.5).abs().max() < 0.04
-
-
-def test_a_regression_is_held_beyond_its_pilots():
-    """Far out the score grows like that of the limit law, whatever the network would say."""
-    well = DoubleWell()
-    x0 = torch.sign(torch.randn(64, 1, generator=seeded(1)))
-    pairs = list(forward_chain(well, x0, well.grid(16), seeded(2)))
-    found = pilot_scalings(well, [(x, w.delta) for x, w in pairs], well.grid(16)[1:])
-    weight = MeanWeight(lambda u, *_: 5 * u, well, found)
-    x = torch.tensor([[1.0], [20.0], [30.0]], dtype=torch.float64)
-    t = torch.full((3,), 0.5, dtype=torch.float64)
-    rest = weight.score(x, t) - well.base_score(x, t)
-    # What rounding leaves of scores of a hundred thousand.
-    torch.testing.assert_close(rest[1], rest[2], rtol=0, atol=1e-8)
-    assert abs(float(rest[0] - rest[1])) > 1
+def test_the_sliced_distance_of_a_shift_is_its_length_over_the_root_of_the_dimension():
+    """W2 of a shift is the shift's part along each direction, whose mean square is |d|^2 / 2."""
+    points = torch.randn(2000, 2, generator=seeded(1))
+    assert sliced_w2(points, points, 0) == 0
+    found = sliced_w2(points, points + torch.tensor([3.0, 0.0]), 0, projections=4000)
+    # 4000 directions: cos^2 has deviation 0.35, so 0.35 / sqrt(4000) = 0.006 of its mean square.
+    assert found == pytest.approx(3 / 2**0.5, rel=0.02)
 
 
 def test_draws_come_back_from_their_stores(tmp_path):
@@ -140,7 +127,12 @@ def test_draws_come_back_from_their_stores(tmp_path):
     save(drawn, tmp_path / "drawn.zarr")
     back = load(Drawn, tmp_path / "drawn.zarr")
     assert torch.equal(back.samples, drawn.samples)
-    assert (back.model, back.seed, back.train_seconds, back.draw_seconds) == ("edm", 4, 12.5, 0.5)
+    assert (back.model, back.trained_from, back.train_seconds, back.draw_seconds) == (
+        "edm",
+        4,
+        12.5,
+        0.5,
+    )
     clouds = torch.rand(2, 3, 7, 2, generator=seeded(2))
     seconds = torch.rand(2, 3, dtype=torch.float64, generator=seeded(3))
     points = PointDraws("checkerboard", ("a", "b", "c"), (1, 2), clouds[:, 0], clouds, seconds)
@@ -152,5 +144,31 @@ def test_draws_come_back_from_their_stores(tmp_path):
 
 
 def test_a_contestant_needs_a_network():
-    with pytest.raises(ValueError, match="no model `edn` is trained; there are edm"):
-        Evaluation.model_validate({"models": {"edm": {}, "other": {"weights_of": "edn"}}})
+    with pytest.raises(ConfigError, match="no model `edn` is trained; there are edm"):
+        Evaluation(models={"edm": {}, "other": {"weights_of": "edn"}})
+
+
+def test_the_comparison_shows_every_metric_model_and_set(tmp_path, image_set):
+    drawn = [Drawn(name, 1, image_set.images[k : k + 8], 1.0, 1.0) for k, name in enumerate("ab")]
+    rows = score_models(drawn, image_set)
+    assert len(plot_models(rows, image_set, drawn, tmp_path / "m.png").axes) == 8
+    assert (tmp_path / "m.png").stat().st_size > 0
+    gallery = plot_gallery(image_set, drawn, tmp_path / "g.png")
+    assert [axes.get_title(loc="left") for axes in gallery.axes] == ["Held out", "a", "b"]
+    clouds = torch.randn(1, 2, 40, 2, generator=torch.Generator().manual_seed(1))
+    sets = [PointDraws("checkerboard", ("edm", "vp"), (1,), clouds[:, 0], clouds, clouds[0, :1, 0])]
+    pair = [
+        {"set": "checkerboard", "model": m, "sliced_w2": 0.3, "floor": 0.2} for m in ("edm", "vp")
+    ]
+    points = plot_points(pair, sets, tmp_path / "p.png")
+    assert len(points.axes) == 3
+    assert "edm, 1.50" in points.axes[1].get_title(loc="left")
+
+
+def test_a_sampler_that_its_equation_lacks_is_refused():
+    models = {
+        "edm": {"sde": "allen-cahn"},
+        "fractional": {"weights_of": "edm", "sampler": "fractional"},
+    }
+    with pytest.raises(ConfigError, match="model `fractional`: sampler fractional wants"):
+        Evaluation(models=models)

@@ -1,18 +1,17 @@
 from snakemake.iocontainers import Snakemake
 
+from experiments.scores.models import Drawn, score_models, summarise_models
+from experiments.scores.points import PointDraws, score_all_points, summarise_points
 from spinmesh.bundles import ImageSet
 from spinmesh.io import load
-from spinmesh.io.drawn import load_all
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
-from spinmesh.synthesis.comparison import Drawn, score_models, summarise_models
-from spinmesh.synthesis.point_sets import PointDraws, score_all_points, summarise_points
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 given, made = snakemake.input, snakemake.output
-scores = score_models(load_all(Drawn, given.drawn), load(ImageSet, given.images))
-point_scores = score_all_points(load_all(PointDraws, given.points))
+scores = score_models([load(Drawn, store) for store in given.drawn], load(ImageSet, given.images))
+point_scores = score_all_points([load(PointDraws, store) for store in given.points])
 write_rows(scores, made.scores)
 write_rows(summarise_models(scores), made.table)
 write_rows(point_scores, made.point_scores)

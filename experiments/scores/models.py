@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from statistics import mean
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from spinmesh.bundles.images import ImageSet
+from experiments.scores.measures import mmd, patches, sliced_w2, two_point_error
+from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.evaluation import (
-    Images,
-    compare,
-    mmd,
-    nearest_distance,
-    two_point_error,
-)
+from spinmesh.stored import quantity, store
+from spinmesh.synthesis.evaluation import compare, nearest_distance
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
@@ -36,22 +34,23 @@ METRICS = (
 Row = dict[str, str | float]
 
 
+@store("spinmesh/drawn", version=2, stage="evaluate_scores")
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Images that one model drew, trained from one seed; seconds are of CPU."""
 
     model: str
-    seed: int
-    samples: Images
-    train_seconds: float
-    draw_seconds: float
+    trained_from: int
+    samples: Float[Tensor, "image pixel_y pixel_x"]
+    train_seconds: float = quantity("s")
+    draw_seconds: float = quantity("s")
 
 
 def draw_model(
     name: str, model: ScoreModel, images: ImageSet, spec: SampleSpec, seed: int
 ) -> Drawn:
-    """Images given the signals of `asked(images)`, one after the other."""
-    signals = asked(images).condition
+    """Images given the signals of `signal_sources(images)`, one after the other."""
+    signals = signal_sources(images).condition
     rows = torch.arange(spec.count) % len(signals)
     shape = (images.images.shape[1], images.images.shape[2])
     start = time.process_time()
@@ -59,7 +58,7 @@ def draw_model(
     return Drawn(name, seed, samples, model.seconds, time.process_time() - start)
 
 
-def asked(images: ImageSet) -> ImageSet:
+def signal_sources(images: ImageSet) -> ImageSet:
     """The held-out images whose signals are given to models: every other one."""
     return _held_out(images, 0)
 
@@ -80,7 +79,7 @@ def _held_out(images: ImageSet, first: int) -> ImageSet:
 
 def baselines(images: ImageSet, count: int, seed: int) -> list[Drawn]:
     """`count` images (as far as they go) by each method that trains nothing."""
-    train, signals = images.select("train"), asked(images).condition
+    train, signals = images.select("train"), signal_sources(images).condition
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=generator)[: min(count, len(train) // 2)]
     spread = train.condition.std(0, correction=0).clamp_min(1e-12)
@@ -101,7 +100,7 @@ def score_models(drawn: Sequence[Drawn], images: ImageSet) -> list[Row]:
     `memorisation` is the median distance to the nearest of all train images over that to the
     nearest of the reference: 0 for copies, and for new images what the floor has.
     """
-    seeds = sorted({one.seed for one in drawn})
+    seeds = sorted({one.trained_from for one in drawn})
     count = max(len(one.samples) for one in drawn)
     entries = [base for seed in seeds for base in baselines(images, count, seed)]
     return [_row(one, images) for one in (*entries, *drawn)]
@@ -111,15 +110,18 @@ def _row(one: Drawn, images: ImageSet) -> Row:
     test, train = reference(images).images, images.select("train").images
     if one.model == FLOOR:
         # A train image is its own nearest train image; the floor is that of the others.
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(one.seed))
+        order = torch.randperm(
+            len(train), generator=torch.Generator().manual_seed(one.trained_from)
+        )
         train = train[order[len(one.samples) :]]
-    found = compare(one.samples, train, test, one.seed)
+    found = compare(one.samples, train, test)
     # Unlike `compare`, which lets as many train as test images compete: no copy may go unseen.
     ratio = nearest_distance(one.samples, train) / nearest_distance(one.samples, test)
     found["memorisation"] = float(ratio.median())
-    distance, p = mmd(one.samples, test, one.seed)
+    distance, p = mmd(one.samples, test, one.trained_from)
     found |= {"two_point_error": two_point_error(one.samples, test), "mmd": distance, "mmd_p": p}
-    row: Row = {"model": one.model, "seed": one.seed}
+    found["sliced_w2"] = sliced_w2(patches(one.samples), patches(test), one.trained_from)
+    row: Row = {"model": one.model, "seed": one.trained_from}
     row |= {name: found[name] for name in METRICS}
     return row | {"train_seconds": one.train_seconds, "draw_seconds": one.draw_seconds}
 

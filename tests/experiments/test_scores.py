@@ -1,4 +1,4 @@
-"""The target `evaluate_scores` in its smallest size, and its tables made again from the stores."""
+"""The comparison of score models in its smallest size, its tables made again from the stores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-TINY = "config/test/synthesis_tiny.yaml"
+EXPERIMENT = ("--snakefile", "experiments/scores/Snakefile")
+TINY = "experiments/scores/tiny.yaml"
 
 
 @pytest.fixture(scope="module")
 def workspace(new_workspace: Callable[[], Any]) -> Any:
-    """A workspace in which `evaluate_scores` has run."""
+    """A workspace in which it has run."""
     workspace = new_workspace()
-    done = workspace.snakemake("evaluate_scores", config=TINY)
+    done = workspace.snakemake(*EXPERIMENT, config=TINY)
     assert done.returncode == 0, done.stdout
     return workspace
 
@@ -39,7 +40,7 @@ def test_tables_have_every_model_beside_the_floor(workspace: Any) -> None:
 
 def test_tables_are_remade_without_training(workspace: Any) -> None:
     os.remove(workspace.root / "results/synthesis_tiny/evaluation/scores.csv")
-    plan = workspace.snakemake("evaluate_scores", "--dry-run", config=TINY).stdout
+    plan = workspace.snakemake(*EXPERIMENT, "--dry-run", config=TINY).stdout
     assert "tabulate_scores" in plan
     for rule in ("train_compared_score", "draw_compared_images", "draw_points", "simulate_bundles"):
         assert rule not in plan
