@@ -9,8 +9,15 @@ import torch
 from spinmesh.bloch_torrey import simulate_substrates
 from spinmesh.errors import ConfigError
 from spinmesh.images import pack_cross_sections, packing
-from spinmesh.images.cross_sections import coverage, enclosed_area, outer_faces, outline, rotated
-from spinmesh.mesh import SweptDisk, TetMesh, corner_volumes, sample_substrates, swept_disk
+from spinmesh.images.cross_sections import coverage, enclosed_area, outline, rotated
+from spinmesh.mesh import (
+    SweptDisk,
+    TetMesh,
+    corner_volumes,
+    outer_faces,
+    sample_substrates,
+    swept_disk,
+)
 from spinmesh.settings import ImageSettings
 from spinmesh.tissue import Tissue
 
@@ -18,7 +25,7 @@ SMALL = ImageSettings(count=8, pixels=16, field_of_view_um=12.0, held_out_fracti
 
 
 def cut(mesh, height):
-    return outline(mesh.points.numpy(), outer_faces(mesh), height)
+    return outline(mesh.points.numpy(), outer_faces(mesh.tets.numpy())[0][:, :3], height)
 
 
 def polygon_area(mesh, height):

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.mesh import TetMesh
-from spinmesh.mesh.tetmesh import TET10_FACES, TET_FACES
+from spinmesh.mesh.faces import all_faces, pair_faces
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +49,9 @@ def function_space(mesh: TetMesh) -> Space:
     unique, inverse = np.unique(key, return_inverse=True)
     tet_dofs = inverse.reshape(tets.shape)
 
-    local = np.array(TET_FACES if mesh.order == 1 else TET10_FACES)
-    faces = tets[:, local].reshape(-1, local.shape[1])
-    face_dofs = tet_dofs[:, local].reshape(-1, local.shape[1])
+    faces, face_dofs = all_faces(tets), all_faces(tet_dofs)
     face_label = np.repeat(label, 4)
-    first, second, single = _pair_faces(faces[:, :3])
+    first, second, single = pair_faces(faces)
     across = face_label[first] != face_label[second]
     swap = face_label[first] > face_label[second]
     first, second = np.where(swap, second, first)[across], np.where(swap, first, second)[across]
@@ -70,17 +68,6 @@ def function_space(mesh: TetMesh) -> Space:
         as_tensor(face_label[single]),
         as_tensor(face_dofs[single]),
     )
-
-
-def _pair_faces(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of faces that appear twice (both copies) and of those that appear once."""
-    key = np.sort(corners, axis=1)
-    order = np.lexsort(key.T)
-    same = (key[order][1:] == key[order][:-1]).all(1)
-    start = np.flatnonzero(same)
-    paired = np.zeros(len(order), dtype=bool)
-    paired[start] = paired[start + 1] = True
-    return order[start], order[start + 1], np.sort(order[~paired])
 
 
 def _matched(faces: np.ndarray, others: np.ndarray, dofs: np.ndarray) -> np.ndarray:

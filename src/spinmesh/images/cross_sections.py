@@ -5,16 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from spinmesh.fem import function_space
-from spinmesh.mesh import TetMesh
-
 Segments = Float[np.ndarray, "segment end 2"]
-
-
-def outer_faces(mesh: TetMesh) -> Int[np.ndarray, "face 3"]:
-    """Corners of the outer wall's triangles, counter-clockwise seen from outside."""
-    space = function_space(mesh)
-    return np.asarray(space.dof_point[space.wall_dofs[:, :3]])
 
 
 def outline(

@@ -14,11 +14,10 @@ from spinmesh.images.cross_sections import (
     Segments,
     coverage,
     enclosed_area,
-    outer_faces,
     outline,
     rotated,
 )
-from spinmesh.mesh import Substrates
+from spinmesh.mesh import Substrates, outer_faces
 from spinmesh.progress import progress
 from spinmesh.settings.synthesise import ImageSettings
 
@@ -100,7 +99,7 @@ class _Cutter:
     """Random outlines of the substrates of one table."""
 
     def __init__(self, substrates: Substrates) -> None:
-        self.faces = outer_faces(substrates.template)
+        self.faces = outer_faces(substrates.template.tets.numpy())[0][:, :3]
         self.points = substrates.points.detach().numpy()
         z = self.points[:, np.unique(self.faces), 2]
         self.low, self.high = z.min(1), z.max(1)

@@ -1,5 +1,6 @@
 """Tetrahedral meshes: the noun, the swept-disk template, and the families of shapes."""
 
+from spinmesh.mesh.faces import outer_faces
 from spinmesh.mesh.families import (
     FAMILIES,
     PARAMETER_TABLE,
@@ -45,6 +46,7 @@ __all__ = [
     "nested_cylinder",
     "neutral_parameters",
     "oriented",
+    "outer_faces",
     "rotation_matrix",
     "sample_substrates",
     "shape_gradients",

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from spinmesh.errors import MeshError
-from spinmesh.mesh.tetmesh import TET_EDGES, TET_FACES, TetMesh, corner_volumes
+from spinmesh.mesh.faces import all_faces, pair_faces
+from spinmesh.mesh.tetmesh import TET_EDGES, TetMesh, corner_volumes
 
 # Swapping corners 1 and 2 turns a tet inside out; its mid-edge nodes follow.
 _SWAP = np.array([0, 2, 1, 3])
@@ -36,15 +37,11 @@ def oriented(mesh: TetMesh) -> TetMesh:
 
 def _folded(tets: np.ndarray) -> np.ndarray:
     """Tets whose face is traversed in the same sense by the tet on its other side."""
-    faces = tets[:, np.array(TET_FACES)].reshape(-1, 3)
-    owner = np.repeat(np.arange(len(tets)), 4)
+    faces = all_faces(tets)
     # The sense is the parity of the permutation that sorts the face's corners.
     parity = np.sign(
         (faces[:, 1] - faces[:, 0]) * (faces[:, 2] - faces[:, 1]) * (faces[:, 2] - faces[:, 0])
     )
-    key = np.sort(faces, axis=1)
-    order = np.lexsort(key.T)
-    same = (key[order][1:] == key[order][:-1]).all(1)
-    first, second = order[:-1][same], order[1:][same]
+    first, second, _ = pair_faces(faces)
     wrong = parity[first] == parity[second]
-    return np.unique(np.minimum(owner[first[wrong]], owner[second[wrong]]))
+    return np.unique(np.minimum(first[wrong] // 4, second[wrong] // 4))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
-from spinmesh.mesh import TET_FACES, TetMesh
-from spinmesh.mesh.tetmesh import TET10_FACES
+from spinmesh.fem.elements import face_shapes
+from spinmesh.mesh import TetMesh, outer_faces
 
 # Pieces along each edge of a curved face; fewer would show as corners.
 PIECES = 4
@@ -66,18 +67,12 @@ def surface(
     keep: np.ndarray | None = None,
 ) -> Surface:
     """What shows of the tets `keep` (all if None), coloured by compartment."""
-    tets = mesh.tets.numpy()
-    kept = np.arange(len(tets)) if keep is None else np.flatnonzero(keep)
-    table = np.array(TET_FACES if mesh.order == 1 else TET10_FACES)
-    faces = tets[kept][:, table].reshape(-1, table.shape[1])
-    _, inverse, count = np.unique(
-        np.sort(faces[:, :3], 1), axis=0, return_inverse=True, return_counts=True
-    )
-    outer = count[inverse.reshape(-1)] == 1
-    owner = np.searchsorted(mesh.labels, mesh.compartment.numpy()[kept].repeat(4)[outer])
-    nodes = mesh.points.detach().numpy()[faces[outer]] @ rotation.T
+    shown = np.arange(len(mesh.tets)) if keep is None else np.flatnonzero(keep)
+    faces, tet = outer_faces(mesh.tets.numpy()[shown])
+    owner = np.searchsorted(mesh.labels, mesh.compartment.numpy()[shown][tet])
+    nodes = mesh.points.detach().numpy()[faces] @ rotation.T
     pieces = 1 if mesh.order == 1 else PIECES
-    weights, small, rim = _lattice(pieces, table.shape[1])
+    weights, small, rim = _lattice(pieces, faces.shape[1])
     if np.linalg.det(rotation) < 0:
         small = small[:, ::-1]  # a mirror image turns its faces inside out
     fine = np.einsum("ln,fnd->fld", weights, nodes)
@@ -91,13 +86,7 @@ def _lattice(pieces: int, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """Shape functions on a barycentric lattice of a face, its small triangles, and its rim."""
     index = [(i, j) for i in range(pieces + 1) for j in range(pieces + 1 - i)]
     number = {ij: k for k, ij in enumerate(index)}
-    a, b = (np.array(index) / pieces).T
-    corner = np.stack([1 - a - b, a, b], 1)
-    if nodes == 3:
-        weights = corner
-    else:
-        mid = [4 * corner[:, i] * corner[:, j] for i, j in ((0, 1), (1, 2), (2, 0))]
-        weights = np.column_stack([corner * (2 * corner - 1), *mid])
+    weights = face_shapes(torch.tensor(index, dtype=torch.float64) / pieces, nodes)[0].numpy()
     small = []
     for i, j in index:
         if i + j < pieces:
