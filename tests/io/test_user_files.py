@@ -109,9 +109,9 @@ def test_timings_may_come_one_per_measurement_and_bvecs_transposed(tmp_path):
 @pytest.mark.parametrize(
     ("b", "directions", "delta", "Delta", "message"),
     [
-        ([0, 1000, 2000], [Z, Z], 8.0, 19.0, r"shape \(2, 3\) for the 3 b-values"),
+        ([0, 1000, 2000], [Z, Z], 8.0, 19.0, r"3 rows of 2 numbers for the 3 b-values"),
         ([0, 1000], [Z, [0, 0, 0.5]], 8.0, 19.0, r"measurement 1, length 0\.5"),
-        ([0, -1000], [Z, Z], 8.0, 19.0, r"b-value \(ms/um\^2\) of measurement 1 is -1"),
+        ([0, -1000], [Z, Z], 8.0, 19.0, r"b-value of measurement 1 is -1000 s/mm\^2"),
         ([0, 1000], [Z, Z], 19.0, 8.0, "delta 19.0 ms exceeds Delta 8.0 ms.*swapped"),
         ([0, 1000], [Z, Z], 0.0, 8.0, "longer than 0"),
     ],

@@ -77,9 +77,8 @@ def synthesise(
 def _weighted(target: Target) -> Target:
     """Without the unweighted measurements, which are 1 by definition and no condition."""
     from spinmesh.inversion import Target
-    from spinmesh.io.targets import UNWEIGHTED_BELOW
 
-    weighted = target.acquisition.b_value > UNWEIGHTED_BELOW
+    weighted = ~target.acquisition.unweighted
     if not bool(weighted.any()):
         raise ConfigError("--signal: nothing is diffusion-weighted. Give the whole series.")
     acquisition = target.acquisition.select(weighted.nonzero()[:, 0])

@@ -38,8 +38,12 @@ def predict(unknowns: Unknowns, point: Point, acquisition: Acquisition, basis: B
 def attenuation(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "*shape measurement"]:
-    """|S|/S0 of a reduced model, or of many."""
-    return simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
+    """|S|/S0 of a reduced model, or of many, with S0 as it was measured."""
+    plain = simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
+    if acquisition.reference is None:
+        return plain
+    reference = acquisition.reference
+    return reference.relative(plain, attenuation(reduced, reference.acquisition))
 
 
 def jacobian(

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import StoreError
+from spinmesh.io.acquisitions import fsl_axes
 from spinmesh.phantom import Phantom
 from spinmesh.provenance import package_version
 from spinmesh.sequence import Acquisition
@@ -49,16 +50,10 @@ def fsl_gradients(
 ) -> tuple[Float[ndarray, " measurement"], Float[ndarray, "measurement 3"]]:
     """b-values (s/mm^2) and directions as FSL wants them: along the image's own axes.
 
-    World directions are turned into those of the voxel grid, and x changes its sign where the
-    affine's determinant is positive, since FSL counts that axis from the other end.
+    `read_acquisition` with this image turns them back.
     """
     world = acquisition.direction.numpy()
-    # Of a sheared affine the nearest rotation; of all others the axes themselves.
-    left, _, right = np.linalg.svd(affine[:3, :3])
-    grid = world @ (left @ right)
-    if np.linalg.det(affine[:3, :3]) > 0:
-        grid = grid * np.array([-1.0, 1.0, 1.0])
-    return b_to_s_per_mm2(acquisition.b_value.numpy()), grid
+    return b_to_s_per_mm2(acquisition.b_value.numpy()), world @ fsl_axes(affine)
 
 
 def sidecar(phantom: Phantom) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy import ndarray
 
 from spinmesh.errors import SequenceError
 from spinmesh.io.text import numbers_of, text_of
+from spinmesh.reading import reading
 from spinmesh.sequence import PGSE, Acquisition, FreeWaveform
 from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m, s_from_ms, t_per_m_from_mt_per_m
 from spinmesh.writing import complete_or_absent
@@ -34,7 +36,7 @@ def read_camino_scheme(path: str | Path) -> Acquisition:
     """
     path = Path(path)
     lines = text_of(path).splitlines()
-    header = [line for line in lines if line.strip() and not line.lstrip().startswith("#")][:1]
+    header = [line for line in lines if line.strip() and line.lstrip()[0] not in "#%"][:1]
     body = lines[lines.index(header[0]) + 1 :] if header else []
     version = HEADER.fullmatch(header[0].strip()) if header else None
     if version and version[1].upper() in ("1", "STEJSKALTANNER"):
@@ -42,8 +44,10 @@ def read_camino_scheme(path: str | Path) -> Acquisition:
     if version and version[1].upper() == "GRADIENT_WAVEFORM":
         return _gradient_waveform(path, body)
     raise SequenceError(
-        f"{path}: first line is {header[0] if header else ''!r}, not `VERSION: STEJSKALTANNER` or "
-        "`VERSION: GRADIENT_WAVEFORM`. Other Camino schemes are not read here."
+        f"{path}: first line is {(header[0] if header else '')[:60]!r}, not `VERSION: "
+        "STEJSKALTANNER` or `VERSION: GRADIENT_WAVEFORM`. Write the first above seven columns gx "
+        "gy gz |G| DELTA delta TE (T/m, s); other schemes, and MC/DC's configurations of the same "
+        "name, are not read here."
     )
 
 
@@ -76,18 +80,21 @@ def write_camino_scheme(
 
 def read_waveforms(path: str | Path) -> Acquisition:
     """A csv of free waveforms: rows of `COLUMNS` in time's order, measurements from 0 on."""
-    text_of(path)
-    table = pd.read_csv(path, comment="#", skipinitialspace=True)
+    text = text_of(path)
+    with reading(path, "csv of waveforms", f"It needs the columns {','.join(COLUMNS)}."):
+        table = pd.read_csv(StringIO(text), comment="#", skipinitialspace=True)
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise SequenceError(
             f"{path}: no column {', '.join(missing)}; it needs {','.join(COLUMNS)}."
         )
-    number = table["measurement"].to_numpy()
+    with reading(path, "csv of waveforms", "Every cell is a number."):
+        values = table[list(COLUMNS)].to_numpy(dtype=float)
+    number = values[:, 0]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     if len(number) == 0 or number[starts].tolist() != list(range(len(starts))):
         raise SequenceError(f"{path}: measurements must be 0, 1, 2, ... without gap, in order.")
-    rows = np.split(table[list(COLUMNS[1:])].to_numpy(dtype=float), starts[1:])
+    rows = np.split(values[:, 1:], starts[1:])
     return _free((row[:, 0], row[:, 1:]) for row in rows)
 
 
@@ -123,7 +130,7 @@ def _stejskal_tanner(path: Path, body: list[str]) -> Acquisition:
 def _gradient_waveform(path: Path, body: list[str]) -> Acquisition:
     waveforms: list[tuple[float, ndarray]] = []
     for line in body:
-        if not line.split("#")[0].strip():
+        if not re.split("[#%]", line)[0].strip():
             continue
         row = numbers_of(path, [line])[0]
         if len(row) < 5 or len(row) != 2 + 3 * row[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.errors import SequenceError, StoreError
+from spinmesh.errors import SequenceError
+from spinmesh.io.text import text_of
+from spinmesh.reading import reading
 from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2
 
@@ -46,18 +49,11 @@ def read_signal_table(
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise StoreError(
-            f"{path}: no such signal file. Check the path (from the folder of the run)."
-        )
-    try:
-        table = pd.read_csv(path, comment="#", skipinitialspace=True)
+    text = text_of(path, "signal file")
+    with reading(path, "csv table", "Give one row per measurement."):
+        table = pd.read_csv(StringIO(text), comment="#", skipinitialspace=True)
         if len(table.columns) == 1 and _is_number(str(table.columns[0])):
-            table = pd.read_csv(path, comment="#", header=None, names=["magnitude"])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise SequenceError(
-            f"{path}: not a csv table ({error}). Give one row per measurement."
-        ) from error
+            table = pd.read_csv(StringIO(text), comment="#", header=None, names=["magnitude"])
     return table
 
 
@@ -72,7 +68,7 @@ def _is_number(word: str) -> bool:
 def _numbers(path: Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:
     try:
         return table[columns].to_numpy(dtype=np.float64, copy=True)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise SequenceError(
             f"{path}: column {', '.join(columns)} is not all numbers ({error}). Repair the table."
         ) from error
@@ -89,11 +85,13 @@ def _compare(path: Path, table: pd.DataFrame, acquisition: Acquisition) -> None:
     for column, (own, tolerance) in expected.items():
         if column in table:
             found = _numbers(path, table, [column])[:, 0]
-            _refuse(path, column, np.abs(found - own) > tolerance, found, own)
+            # An empty cell is right where the sequence has no such time, and nowhere else.
+            same = (np.abs(found - own) <= tolerance) | (np.isnan(found) & np.isnan(own))
+            _refuse(path, column, ~same, found, own)
     if set(DIRECTION) <= set(table.columns):
         found, own = _numbers(path, table, DIRECTION), acquisition.direction.numpy()
         # |S| does not know a gradient from its opposite.
-        apart = 1 - np.abs((found * own).sum(1)) > ANGLE_TOLERANCE
+        apart = ~(np.abs(1 - np.abs((found * own).sum(1))) <= ANGLE_TOLERANCE)
         strong = b > B_TOLERANCE * b.max()
         _refuse(path, "direction", apart & strong, found, own)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError
@@ -16,15 +16,16 @@ from spinmesh.inversion.region import region_signal
 from spinmesh.inversion.voxels import VoxelTargets
 from spinmesh.io.signal_tables import read_signal_table
 from spinmesh.io.volumes import grid_of, read_mask, read_series
-from spinmesh.sequence import Acquisition
-from spinmesh.units import b_from_s_per_mm2, b_to_s_per_mm2
+from spinmesh.progress import LOGGER
+from spinmesh.sequence import Acquisition, same_echo, with_reference
+from spinmesh.units import b_to_s_per_mm2
 
-# Measurements up to this b count as unweighted: scanners' nominal b0 images have b up to 10 s/mm^2.
-UNWEIGHTED_BELOW = b_from_s_per_mm2(10.0)
 # Degrees of freedom of a noise estimate; four give sigma to 35 %.
 ENOUGH_REPEATS = 4
 # An attenuation at b = 0 is 1 up to noise; beyond these it is a magnitude under another name.
 UNIT_RANGE = (0.5, 2.0)
+# No noise that leaves a signal makes an attenuation larger.
+MOST_ATTENUATION = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,7 @@ class _Measured:
 
     def _repeated(self) -> float:
         """Pooled standard deviation of equal unweighted measurements; ConfigError if too few."""
-        free = self.acquisition.b_value <= UNWEIGHTED_BELOW
+        free = self.acquisition.unweighted
         shell = b_to_s_per_mm2(self.acquisition.b_value).round()
         square, degrees = 0.0, 0
         for number in range(len(self.acquisition.sequences)):
@@ -88,6 +89,7 @@ def read_target(
     measurements than the acquisition's, no unweighted measurement, S0 <= 0, or NaN.
     """
     _refuse_snr(snr)
+    acquisition = with_reference(acquisition)
     if (csv is None) == (nifti is None):
         raise ConfigError("signal: give either a csv file or a NIfTI series.")
     if nifti is None:
@@ -95,7 +97,7 @@ def read_target(
             raise ConfigError(f"{csv}: a voxel or a region goes with a NIfTI series only.")
         measured = _table(Path(str(csv)), acquisition)
     else:
-        measured = _series(Path(nifti), acquisition, _place(nifti, voxel, roi))
+        measured, _ = _series(Path(nifti), acquisition, _place(nifti, voxel, roi))
     magnitude, sigma = region_signal(measured.magnitude, float(measured.noise(snr).mean()))
     reference = measured.unweighted.mean(0)
     return Target.from_signal(acquisition, magnitude, reference, sigma)
@@ -109,15 +111,21 @@ def read_voxels(
 ) -> VoxelTargets:
     """The targets of every voxel of a mask; the errors are those of `read_target`.
 
+    A voxel that cannot be used (a negative or NaN measurement, no unweighted signal) is NaN; how
+    many there are is logged.
+
     `snr` is that of each voxel's unweighted signal; if None, one sigma for the whole image is
     estimated from repeated unweighted measurements.
     """
     _refuse_snr(snr)
+    acquisition = with_reference(acquisition)
     grid = grid_of(nifti)
     voxel = read_mask(mask, grid)
-    measured = _series(Path(nifti), acquisition, voxel)
-    sigma = measured.noise(snr) / measured.unweighted.mean(1)
-    attenuation = measured.magnitude / measured.unweighted
+    measured, usable = _series(Path(nifti), acquisition, voxel)
+    sigma = torch.full((len(voxel),), torch.nan, dtype=torch.float64)
+    sigma[usable] = measured.noise(snr) / measured.unweighted.mean(1)
+    attenuation = torch.full((len(voxel), len(acquisition)), torch.nan, dtype=torch.float64)
+    attenuation[usable] = measured.magnitude / measured.unweighted
     return VoxelTargets(grid, voxel, acquisition, attenuation, sigma)
 
 
@@ -144,37 +152,74 @@ def _place(
 def _table(path: Path, acquisition: Acquisition) -> _Measured:
     magnitude, relative = read_signal_table(path, acquisition)
     magnitude = magnitude[None]
-    _refuse_wrong(path, magnitude, acquisition, torch.zeros((1, 0), dtype=torch.int64))
-    if not relative:
-        return _Measured(path, acquisition, magnitude, _unweighted(path, magnitude, acquisition))
-    free = acquisition.b_value <= UNWEIGHTED_BELOW
-    if bool(free.any()):
-        reference = float(magnitude[0, free].mean())
+    if magnitude.shape[1] != len(acquisition):
+        raise _other_count(path, magnitude.shape[1], acquisition)
+    reference = torch.ones_like(magnitude)
+    # Whatever attenuations are relative to, divided by their own mean at small b > 0 they are
+    # relative to that.
+    if not relative or acquisition.reference is not None:
+        reference = _unweighted(path, magnitude, acquisition)
+    unweighted = acquisition.unweighted
+    if relative and bool(unweighted.any()):
+        mean = float(magnitude[0, unweighted].mean())
         low, high = UNIT_RANGE
-        if not low < reference < high:
+        if not low < mean < high:
             raise SequenceError(
-                f"{path}: the attenuation at b = 0 is {reference:g}, but it is 1 by definition. "
+                f"{path}: the attenuation at b = 0 is {mean:g}, but it is 1 by definition. "
                 "Name the column `signal` if it holds magnitudes, or repair S0."
             )
-    return _Measured(path, acquisition, magnitude, torch.ones_like(magnitude))
+    _refuse_unusable(path, _faults(magnitude, reference), torch.zeros((1, 0), dtype=torch.int64))
+    return _Measured(path, acquisition, magnitude, reference)
 
 
-def _series(path: Path, acquisition: Acquisition, voxel: Tensor) -> _Measured:
+def _series(
+    path: Path, acquisition: Acquisition, voxel: Int[Tensor, "voxel axis"]
+) -> tuple[_Measured, Bool[Tensor, " voxel"]]:
+    """The voxels that can be used, and which of them those are; SequenceError if none is."""
     count = read_series(path, voxel[:1]).shape[1]
     if count != len(acquisition):
         raise _other_count(path, count, acquisition)
     magnitude = read_series(path, voxel)
-    _refuse_wrong(path, magnitude, acquisition, voxel)
     reference = _unweighted(path, magnitude, acquisition)
-    dark = (reference <= 0).any(1)
-    if bool(dark.any()):
-        first = tuple(voxel[dark][0].tolist())
-        raise SequenceError(
-            f"{path}: {int(dark.sum())} of {len(voxel)} voxels have no unweighted signal (first: "
-            f"{first}, S(b=0) = {float(reference[dark][0].min()):g}); attenuation needs S0 > 0. "
-            "Choose a voxel in tissue, or take them out of the mask."
+    faults = _faults(magnitude, reference)
+    usable = ~torch.stack(list(faults.values())).any(2).any(0)
+    if not bool(usable.any()):
+        _refuse_unusable(path, faults, voxel)
+    elif not bool(usable.all()):
+        each = ", ".join(
+            f"{int(wrong.any(1).sum())} {what}" for what, wrong in faults.items() if wrong.any()
         )
-    return _Measured(path, acquisition, magnitude, reference)
+        first = tuple(voxel[~usable][0].tolist())
+        LOGGER.warning(
+            "%s: %d of %d voxels are left out (first: %s): %s.",
+            path, int((~usable).sum()), len(voxel), first, each,
+        )  # fmt: skip
+    return _Measured(path, acquisition, magnitude[usable], reference[usable]), usable
+
+
+def _faults(magnitude: Tensor, reference: Tensor) -> dict[str, Bool[Tensor, "voxel measurement"]]:
+    """What makes a measurement unusable, in words."""
+    return {
+        "not finite": ~torch.isfinite(magnitude),
+        "negative": magnitude < 0,
+        "without unweighted signal": ~(reference > 0),
+        f"above {MOST_ATTENUATION:g} times the unweighted signal": magnitude
+        > MOST_ATTENUATION * reference,
+    }
+
+
+def _refuse_unusable(
+    path: Path, faults: dict[str, Bool[Tensor, "voxel measurement"]], voxel: Tensor
+) -> None:
+    for what, wrong in faults.items():
+        if bool(wrong.any()):
+            row, column = wrong.nonzero()[0].tolist()
+            place = f" of voxel {tuple(voxel[row].tolist())}" if voxel.shape[1] else ""
+            many = f" ({int(wrong.any(1).sum())} voxels have such)" if len(voxel) > 1 else ""
+            raise SequenceError(
+                f"{path}: measurement {column}{place} is {what}{many}; attenuation needs "
+                "magnitudes >= 0 and S0 > 0. Choose another voxel or mask, or repair the file."
+            )
 
 
 def _other_count(path: Path, count: int, acquisition: Acquisition) -> SequenceError:
@@ -184,34 +229,27 @@ def _other_count(path: Path, count: int, acquisition: Acquisition) -> SequenceEr
     )
 
 
-def _refuse_wrong(path: Path, magnitude: Tensor, acquisition: Acquisition, voxel: Tensor) -> None:
-    """Another count, NaN, infinities or negative magnitudes."""
-    if magnitude.shape[1] != len(acquisition):
-        raise _other_count(path, magnitude.shape[1], acquisition)
-    for wrong, what in ((~torch.isfinite(magnitude), "not finite"), (magnitude < 0, "negative")):
-        if bool(wrong.any()):
-            row, column = wrong.nonzero()[0].tolist()
-            place = f" of voxel {tuple(voxel[row].tolist())}" if voxel.shape[1] else ""
-            many = f" ({int(wrong.any(1).sum())} voxels have such)" if len(voxel) > 1 else ""
-            raise SequenceError(
-                f"{path}: measurement {column}{place} is {what}{many}. Choose another voxel, take "
-                "such voxels out of the mask, or repair the file."
-            )
-
-
 def _unweighted(
     path: Path, magnitude: Tensor, acquisition: Acquisition
 ) -> Float[Tensor, "voxel measurement"]:
-    """S0 of each measurement: its own timing's mean, or that of all where a timing has none."""
-    free = acquisition.b_value <= UNWEIGHTED_BELOW
-    if not bool(free.any()):
+    """S0 of each measurement: the mean unweighted signal of its echo time."""
+    unweighted, same = acquisition.unweighted, same_echo(acquisition)
+    if not bool(unweighted.any()):
         raise SequenceError(
-            f"{path}: no unweighted measurement (b <= 10 s/mm^2), so S0 is unknown. Give a csv "
-            "with a column `attenuation` instead."
+            f"{path}: no unweighted measurement (b <= "
+            f"{b_to_s_per_mm2(acquisition.unweighted_below):g} s/mm^2), so S0 is unknown. Raise "
+            "the b0-threshold, or give a csv with a column `attenuation` instead."
         )
-    reference = magnitude[:, free].mean(1, keepdim=True).expand_as(magnitude).clone()
-    for number in range(len(acquisition.sequences)):
-        same = acquisition.timing == number
-        if bool((same & free).any()):
-            reference[:, same] = magnitude[:, same & free].mean(1, keepdim=True)
+    alone = ~(same & unweighted).any(1)
+    if bool(alone.any()):
+        first, echo = int(alone.nonzero()[0]), acquisition.durations("echo_time")
+        times = ", ".join(f"{t:g}" for t in torch.unique(echo[unweighted]).tolist())
+        raise SequenceError(
+            f"{path}: measurement {first} has echo time {float(echo[first]):g} ms, but unweighted "
+            f"measurements only {times} ms, and T2 would count as diffusion. Without a given echo "
+            "time it is the pulses' end: give TE if it is the same for all."
+        )
+    reference = torch.zeros_like(magnitude)
+    for rows in torch.unique(same, dim=0):
+        reference[:, rows] = magnitude[:, rows & unweighted].mean(1, keepdim=True)
     return reference

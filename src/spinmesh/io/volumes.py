@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import cast
 
@@ -9,22 +10,33 @@ import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError, StoreError
 from spinmesh.inversion.voxels import Grid
+from spinmesh.reading import reading
 
 # Images of one space agree to this (mm) in every entry of their affine.
 SAME_SPACE = 1e-3
+# Deflate cannot shrink data by more than this.
+MOST_DEFLATED = 1032
 
 
 def grid_of(path: str | Path) -> Grid:
     """The lattice of a 4-D image; SequenceError if it has another number of axes."""
-    image = _image(path)
-    shape = image.shape
+    shape = _image(path).shape
     if len(shape) != 4:
         raise SequenceError(f"{path}: image of shape {shape}; a diffusion series has 4 axes.")
-    return Grid(shape[:3], torch.from_numpy(np.array(image.affine, dtype=np.float64)))
+    return Grid(shape[:3], torch.from_numpy(affine_of(path)))
+
+
+def affine_of(path: str | Path) -> Float[ndarray, "4 4"]:
+    """Voxel indices to scanner coordinates (mm); SequenceError if it is singular."""
+    affine = np.array(_image(path).affine, dtype=np.float64)
+    if not (np.isfinite(affine).all() and np.linalg.det(affine[:3, :3]) != 0):
+        raise SequenceError(f"{path}: its affine is singular or not finite. Repair the header.")
+    return affine
 
 
 def read_series(
@@ -39,11 +51,15 @@ def read_series(
             f"{path}: voxel {first} is not inside {shape}. Give indices i,j,k counted from 0."
         )
     values = _image(path).dataobj
-    if len(voxel) == 1:
-        i, j, k = voxel[0].tolist()
-        return torch.from_numpy(np.array(values[i, j, k, :], dtype=np.float64)[None])
-    i, j, k = voxel.numpy().T
-    return torch.from_numpy(np.asarray(values)[i, j, k].astype(np.float64))
+    with reading(path, "NIfTI image"):
+        i, j, k = voxel.numpy().T
+        one = len(voxel) == 1
+        signal = (
+            values[int(i[0]), int(j[0]), int(k[0]), :][None] if one else np.asarray(values)[i, j, k]
+        )
+        # Complex series are taken by magnitude, before anything is averaged.
+        magnitude = np.abs(signal) if np.iscomplexobj(signal) else signal
+        return torch.from_numpy(magnitude.astype(np.float64))
 
 
 def read_mask(path: str | Path, grid: Grid) -> Int[Tensor, "voxel axis"]:
@@ -63,17 +79,21 @@ def read_mask(path: str | Path, grid: Grid) -> Int[Tensor, "voxel axis"]:
             f"{path}: the mask's affine is not that of the series, so they may lie elsewhere. "
             "Resample the mask to the series."
         )
-    inside = np.argwhere(np.asarray(image.dataobj).reshape(shape) > 0.5)
+    with reading(path, "NIfTI image"):
+        inside = np.argwhere(np.asarray(image.dataobj).reshape(shape) > 0.5)
     if len(inside) == 0:
         raise ConfigError(f"{path}: the mask is empty (no voxel above 0.5). Give another mask.")
     return torch.from_numpy(inside.astype(np.int64))
 
 
 def _image(path: str | Path) -> nib.spatialimages.SpatialImage:
-    path = Path(path)
-    if not path.is_file():
-        raise StoreError(f"{path}: no such image. Check the path (from the folder of the run).")
-    try:
-        return cast(nib.spatialimages.SpatialImage, nib.load(path))
-    except nib.filebasedimages.ImageFileError as error:
-        raise StoreError(f"{path}: nibabel cannot read it ({error}). Export it again.") from error
+    with reading(path, "NIfTI image"):
+        image = cast(nib.spatialimages.SpatialImage, nib.load(path))
+        size = math.prod(image.shape) * image.get_data_dtype().itemsize
+        most = Path(path).stat().st_size * (MOST_DEFLATED if str(path).endswith(".gz") else 1)
+    if min(image.shape, default=0) < 1 or size > most:
+        raise StoreError(
+            f"{path}: its header promises {size:,} bytes of shape {image.shape}; the file is "
+            "truncated or damaged. Export or copy it again."
+        )
+    return image

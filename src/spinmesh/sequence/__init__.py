@@ -1,11 +1,12 @@
 """Gradient sequences and acquisitions."""
 
-from spinmesh.sequence.acquisition import Acquisition, turned_to
+from spinmesh.sequence.acquisition import Acquisition, Reference, turned_to
 from spinmesh.sequence.free_waveform import FreeWaveform
 from spinmesh.sequence.multiple_pgse import MultiplePGSE
 from spinmesh.sequence.ogse import CosineOGSE, SineOGSE, TrapezoidalOGSE
 from spinmesh.sequence.pgse import PGSE
 from spinmesh.sequence.protocol import difference
+from spinmesh.sequence.reference import same_echo, with_reference
 from spinmesh.sequence.waveform import Sequence
 
 __all__ = [
@@ -14,9 +15,12 @@ __all__ = [
     "CosineOGSE",
     "FreeWaveform",
     "MultiplePGSE",
+    "Reference",
     "Sequence",
     "SineOGSE",
     "TrapezoidalOGSE",
     "difference",
+    "same_echo",
     "turned_to",
+    "with_reference",
 ]

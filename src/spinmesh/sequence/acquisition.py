@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinmesh.errors import SequenceError
 from spinmesh.sequence.pgse import PGSE
 from spinmesh.sequence.waveform import Sequence
-from spinmesh.units import GAMMA
+from spinmesh.units import GAMMA, b_from_s_per_mm2
 
 if TYPE_CHECKING:
     from spinmesh.sequence.packed import PackedAcquisition
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 UNIT_TOLERANCE = 1e-2
 # A frame is computed, not read: what single precision would leave.
 FRAME_TOLERANCE = 1e-6
-
-
+# HCP's 7 T protocol has unweighted images of b = 56 to 64 s/mm^2, most others of 0 to 15.
+UNWEIGHTED_BELOW = b_from_s_per_mm2(50.0)
+# b goes through a square root where a gradient is computed from it.
+ROUNDING = 1e-6
 # Phase (rad) left over a distance of 1 um: over a cell of 5 um radius it takes 2.5e-8 off |S|.
 REFOCUSED = 1e-4
 
@@ -36,12 +38,19 @@ class Acquisition:
     A vector profile is turned by `frame[m]`, a rotation whose last column is the direction of
     `gradient[m]`, and scaled by its length: g(t) = |gradient| frame profile(t). Without `frame` it
     is the shortest turn from z to the direction. Scalar profiles need no frame.
+
+    Measurements with b <= `unweighted_below` (ms/um^2) count as unweighted; `nominal_b` is theirs
+    where a file gives b > 0 without a direction, so that there is no gradient here. `reference` is
+    what a measured S0 is: see `with_reference`.
     """
 
     sequences: tuple[Sequence, ...]
     timing: Int[Tensor, " measurement"]
     gradient: Float[Tensor, "measurement 3"]
     frame: Float[Tensor, "measurement 3 3"] | None = None
+    unweighted_below: float = UNWEIGHTED_BELOW
+    nominal_b: Float[Tensor, " measurement"] | None = None
+    reference: Reference | None = None
 
     def __post_init__(self) -> None:
         if len(self.gradient) == 0:
@@ -112,7 +121,7 @@ class Acquisition:
         """
         b = torch.as_tensor(b, dtype=torch.float64).reshape(-1)
         _refuse_negative("b-value (ms/um^2)", b)
-        sequences, timing = _timings(len(b), delta=delta, Delta=Delta, ramp=ramp, TE=TE)
+        sequences, timing = _timings(b, delta=delta, Delta=Delta, ramp=ramp, TE=TE)
         pairs = zip(timing.tolist(), b.tolist(), strict=True)
         amplitude = torch.tensor([sequences[k].gradient(x) for k, x in pairs], dtype=torch.float64)
         return cls(sequences, timing, amplitude[:, None] * _unit(direction, b))
@@ -122,7 +131,7 @@ class Acquisition:
         """The same from gradient amplitudes (mT/m) instead of b-values."""
         amplitude = torch.as_tensor(amplitude, dtype=torch.float64).reshape(-1)
         _refuse_negative("gradient (mT/m)", amplitude)
-        sequences, timing = _timings(len(amplitude), delta=delta, Delta=Delta, ramp=ramp, TE=TE)
+        sequences, timing = _timings(amplitude, delta=delta, Delta=Delta, ramp=ramp, TE=TE)
         return cls(sequences, timing, amplitude[:, None] * _unit(direction, amplitude))
 
     @classmethod
@@ -166,6 +175,12 @@ class Acquisition:
         pairs = zip(self.timing.tolist(), self.amplitude.tolist(), strict=True)
         return torch.tensor([self.sequences[k].b_value(g) for k, g in pairs], dtype=torch.float64)
 
+    @property
+    def unweighted(self) -> Bool[Tensor, " measurement"]:
+        """Which measurements S0 is taken from."""
+        b = self.b_value if self.nominal_b is None else self.nominal_b
+        return b <= self.unweighted_below * (1 + ROUNDING)
+
     @cached_property
     def b_tensor(self) -> Float[Tensor, "measurement 3 3"]:
         """gamma^2 int (int g)(int g)' dt of each measurement (ms/um^2); exact."""
@@ -187,18 +202,61 @@ class Acquisition:
         """The same acquisition with every gradient turned: g -> R g."""
         turned = any(sequence.axes == 3 for sequence in self.sequences)
         frame = rotation @ _frame(self) if turned else None
-        return Acquisition(self.sequences, self.timing, self.gradient @ rotation.T, frame)
+        reference = self.reference and self.reference.rotated(rotation)
+        return replace(self, gradient=self.gradient @ rotation.T, frame=frame, reference=reference)
 
     def to(self, device: str) -> Acquisition:
         """The same acquisition with its tensors on another device."""
-        frame = None if self.frame is None else self.frame.to(device)
-        gradient = self.gradient.to(device)
-        return Acquisition(self.sequences, self.timing.to(device), gradient, frame)
+        return replace(
+            self,
+            timing=self.timing.to(device),
+            gradient=self.gradient.to(device),
+            frame=None if self.frame is None else self.frame.to(device),
+            reference=self.reference and self.reference.to(device),
+        )
 
     def select(self, index) -> Acquisition:
         """The measurements at `index` (mask or indices), in that order."""
-        frame = None if self.frame is None else self.frame[index]
-        return Acquisition(self.sequences, self.timing[index], self.gradient[index], frame)
+        return replace(
+            self,
+            timing=self.timing[index],
+            gradient=self.gradient[index],
+            frame=None if self.frame is None else self.frame[index],
+            nominal_b=None if self.nominal_b is None else self.nominal_b[index],
+            reference=self.reference and self.reference.select(index),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What a measured S0 is where its measurements have b > 0.
+
+    Row m of `weight` times the attenuations of `acquisition` is what measurement m is divided by; a
+    row of zeros divides by 1.
+    """
+
+    acquisition: Acquisition
+    weight: Float[Tensor, "measurement reference"]
+
+    def rotated(self, rotation: Float[Tensor, "3 3"]) -> Reference:
+        """Seen with every gradient turned."""
+        return replace(self, acquisition=self.acquisition.rotated(rotation))
+
+    def to(self, device: str) -> Reference:
+        """On another device."""
+        return Reference(self.acquisition.to(device), self.weight.to(device))
+
+    def select(self, index) -> Reference:
+        """That of some measurements."""
+        return replace(self, weight=self.weight[index])
+
+    def relative(
+        self,
+        attenuation: Float[Tensor, "*shape measurement"],
+        of_reference: Float[Tensor, "*shape reference"],
+    ) -> Float[Tensor, "*shape measurement"]:
+        """Attenuations relative to S0 as it is measured."""
+        return attenuation / (1 + (of_reference - 1) @ self.weight.T)
 
 
 def _frame(acquisition: Acquisition) -> Float[Tensor, "measurement 3 3"]:
@@ -234,9 +292,9 @@ def _refuse_negative(what: str, values: Tensor) -> None:
         )
 
 
-def _timings(count: int, **durations) -> tuple[tuple[PGSE, ...], Tensor]:
+def _timings(strength: Tensor, **durations) -> tuple[tuple[PGSE, ...], Tensor]:
     """The distinct PGSE, and which of them each measurement uses."""
-    columns = []
+    count, columns = len(strength), []
     for name, value in durations.items():
         # No echo time given: the pulses' end, which PGSE finds from 0.
         value = torch.as_tensor(0.0 if value is None else value, dtype=torch.float64).reshape(-1)
@@ -246,9 +304,42 @@ def _timings(count: int, **durations) -> tuple[tuple[PGSE, ...], Tensor]:
                 "Give one value, or one per measurement."
             )
         columns.append(value.expand(count))
-    unique, timing = torch.unique(torch.stack(columns, 1), dim=0, return_inverse=True)
-    rows = [dict(zip(durations, row, strict=True)) for row in unique.tolist()]
-    return tuple(PGSE(**{**row, "TE": row["TE"] or None}) for row in rows), timing
+    rows = _with_pulses(torch.stack(columns, 1), strength)
+    unique, timing = torch.unique(rows, dim=0, return_inverse=True)
+    sequences = []
+    for number, row in enumerate(unique.tolist()):
+        values = dict(zip(durations, row, strict=True))
+        try:
+            sequences.append(PGSE(**{**values, "TE": values["TE"] or None}))
+        except SequenceError as error:
+            first = int((timing == number).nonzero()[0])
+            raise SequenceError(f"acquisition: measurement {first}: {error}") from error
+    return tuple(sequences), timing
+
+
+def _with_pulses(
+    rows: Float[Tensor, "measurement duration"], strength: Tensor
+) -> Float[Tensor, "measurement duration"]:
+    """Pulses for measurements without gradient that name none: of their echo time, if any has it.
+
+    Columns are delta, Delta, ramp, TE (0: the pulses' end). No signal depends on these pulses.
+    """
+    idle = (strength == 0) & ~(rows[:, :2] > 0).all(1)
+    active = rows[~idle]
+    rows = rows.clone()
+    for number in idle.nonzero()[:, 0].tolist():
+        TE = float(rows[number, 3])
+        alike = active[active[:, 3] == TE]
+        if len(alike) and (TE > 0 or len(torch.unique(alike[:, :3].sum(1))) == 1):
+            rows[number] = alike[0]
+        elif TE > 0:
+            rows[number] = torch.tensor([TE / 2, TE / 2, 0.0, TE])
+        else:
+            raise SequenceError(
+                f"acquisition: measurement {number} has neither pulses nor an echo time, and the "
+                "others have none or several. Give its echo time."
+            )
+    return rows
 
 
 def _unit(direction, strength: Tensor) -> Float[Tensor, "measurement 3"]:
@@ -266,7 +357,7 @@ def _unit(direction, strength: Tensor) -> Float[Tensor, "measurement 3"]:
         first = int(off.nonzero()[0])
         raise SequenceError(
             f"acquisition: {int(off.sum())} directions are not unit vectors (first: measurement "
-            f"{first}, length {float(length[first]):.4g}). Normalise the bvec file, or check that "
-            "it belongs to this bval file."
+            f"{first}, length {float(length[first]):.4g}). Give unit vectors, and the strength "
+            "that belongs to them."
         )
     return torch.where(on[:, None], direction / torch.where(on, length, 1.0)[:, None], 0.0)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.errors import StoreError
-from spinmesh.sequence.acquisition import Acquisition
+from spinmesh.sequence.acquisition import Acquisition, Reference
 from spinmesh.sequence.free_waveform import FreeWaveform
 from spinmesh.sequence.multiple_pgse import MultiplePGSE
 from spinmesh.sequence.ogse import CosineOGSE, SineOGSE, TrapezoidalOGSE
@@ -22,7 +22,7 @@ KINDS: dict[str, type[Sequence]] = {
     kind.__name__: kind
     for kind in (PGSE, CosineOGSE, SineOGSE, TrapezoidalOGSE, MultiplePGSE, FreeWaveform)
 }
-PER_MEASUREMENT = ("gradient", "timing", "b_value", "b_tensor", "frame")
+PER_MEASUREMENT = ("gradient", "timing", "b_value", "b_tensor", "frame", "reference")
 NUMBERS = ("delta", "Delta", "ramp", "TE", "periods", "mixing")
 
 
@@ -40,6 +40,7 @@ class PackedAcquisition:
     b_value: Float[Tensor, " measurement"] = quantity("ms/um^2")
     b_tensor: Float[Tensor, "measurement 3 3"] = quantity("ms/um^2")
     frame: Float[Tensor, "measurement 3 3"] | None = quantity()
+    reference: Reference | None = quantity()
     delta: Float[np.ndarray, " sequence"] = quantity("ms")
     Delta: Float[np.ndarray, " sequence"] = quantity("ms")
     ramp: Float[np.ndarray, " sequence"] = quantity("ms")
@@ -78,7 +79,9 @@ class PackedAcquisition:
             self._sequence(index, durations, levels)
             for index, (durations, levels) in enumerate(zip(*parts, strict=True))
         )
-        return Acquisition(tuple(sequences), self.timing, self.gradient, self.frame)
+        return Acquisition(
+            tuple(sequences), self.timing, self.gradient, self.frame, reference=self.reference
+        )
 
     def _sequence(self, index: int, durations: np.ndarray, levels: np.ndarray) -> Sequence:
         kind = self.sequence_kind[index]

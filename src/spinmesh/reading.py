@@ -1,0 +1,38 @@
+"""Files of other programs: whatever a library makes of them becomes one message of ours."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from spinmesh.errors import SpinmeshError, StoreError
+
+# Characters of a library's message that are passed on.
+MOST_WORDS = 160
+
+
+@contextmanager
+def reading(path: str | Path, what: str, remedy: str = "Export it again.") -> Iterator[None]:
+    """StoreError with the file's name if it is absent, or if anything fails while it is read.
+
+    What the bytes of a file can make a library raise cannot be listed, so this is the one place
+    where every exception is caught. What the library prints or warns of is dropped.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise StoreError(f"{path}: no such {what}. Check the path (from the folder of the run).")
+    printed = io.StringIO()
+    try:
+        with warnings.catch_warnings(), redirect_stdout(printed), redirect_stderr(printed):
+            warnings.simplefilter("ignore")
+            yield
+    except SpinmeshError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [*printed.getvalue().splitlines(), *str(error).splitlines()]
+        reason = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        reason = f"{type(error).__name__}: {reason}"[:MOST_WORDS]
+        raise StoreError(f"{path}: cannot be read as {what} ({reason}). {remedy}") from error

@@ -1,0 +1,50 @@
+"""What a measured S0 is: the mean of images whose b is small, but not zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from spinmesh.sequence.acquisition import Acquisition, Reference
+
+# Echo times (ms) that files round differently.
+SAME_ECHO = 1e-2
+
+
+def same_echo(acquisition: Acquisition) -> Bool[Tensor, "measurement other"]:
+    """Which measurements have the echo time of which others."""
+    echo = acquisition.durations("echo_time")
+    return (echo[:, None] - echo).abs() < SAME_ECHO
+
+
+def with_reference(acquisition: Acquisition) -> Acquisition:
+    """The acquisition of a measured signal, with what its S0 is.
+
+    That is the mean unweighted signal of the same echo time. One of b > 0 without direction stands
+    for the mean over x, y and z, which is that over all directions to first order in b.
+    """
+    nominal = acquisition.b_value if acquisition.nominal_b is None else acquisition.nominal_b
+    low = acquisition.unweighted
+    if not bool((low & (nominal > 0)).any()):
+        return acquisition
+    blind = low & (nominal > 0) & (acquisition.amplitude == 0)
+    sighted = (low & ~blind).nonzero()[:, 0]
+    gradient = [acquisition.gradient[sighted]]
+    for row in blind.nonzero()[:, 0].tolist():
+        sequence = acquisition.sequences[int(acquisition.timing[row])]
+        gradient.append(torch.eye(3).double() * sequence.gradient(float(nominal[row])))
+    owner = torch.cat([sighted, blind.nonzero()[:, 0].repeat_interleave(3)])
+    drawn = replace(acquisition.select(owner), nominal_b=None, gradient=torch.cat(gradient))
+    share = torch.where(blind[owner], 1 / 3, 1.0).double()
+    weight = same_echo(acquisition)[:, owner] * share
+    weight = weight / weight.sum(1, keepdim=True).clamp_min(1.0)
+    weight[blind] = 0.0
+    # Most of them are alike, and each costs a simulation.
+    table = torch.cat([drawn.timing[:, None], drawn.gradient], 1)
+    unique, which = torch.unique(table, dim=0, return_inverse=True)
+    first = torch.stack([(which == number).nonzero()[0, 0] for number in range(len(unique))])
+    weight = weight @ torch.nn.functional.one_hot(which).double()
+    return replace(acquisition, reference=Reference(drawn.select(first), weight))
