@@ -16,9 +16,9 @@ from experiments.scores.measures import two_point
 from experiments.scores.models import Drawn, reference
 from experiments.scores.points import PointDraws
 from spinmesh.bundles import ImageSet
+from spinmesh.images import radial_spectrum
 from spinmesh.report.style import BLUE, COLOURS, GREY, INK, VERMILLION, blank, picture
 from spinmesh.report.synthesis import draw_grid
-from spinmesh.synthesis import radial_spectrum
 
 Row = dict[str, str | float]
 TITLES = {

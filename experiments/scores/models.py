@@ -14,8 +14,8 @@ from torch import Tensor
 from experiments.scores.measures import mmd, patches, sliced_w2, two_point_error
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError
+from spinmesh.images.statistics import compare, nearest_distance
 from spinmesh.stored import quantity, store
-from spinmesh.synthesis.evaluation import compare, nearest_distance
 from spinmesh.synthesis.model import ScoreModel
 from spinmesh.synthesis.sampling import SampleSpec, draw_images
 

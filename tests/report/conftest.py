@@ -7,6 +7,7 @@ import torch
 
 from spinmesh.bloch_torrey import Signals, simulate_mesh, simulate_substrates
 from spinmesh.bundles import ImageSet
+from spinmesh.images import Synthesis
 from spinmesh.inversion import (
     Gaussian,
     Posterior,
@@ -19,7 +20,7 @@ from spinmesh.inversion import (
 )
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
-from spinmesh.synthesis import Features, ScoreModel, ScoreSpec, Synthesis
+from spinmesh.synthesis import Features, ScoreModel, ScoreSpec
 from spinmesh.tissue import Tissue
 
 FAMILIES = {"straight": 1, "bend_twist": 2, "beading": 2, "combined": 2}

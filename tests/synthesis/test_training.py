@@ -8,6 +8,7 @@ import torch
 
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError, ReductionError, StoreError
+from spinmesh.images import Synthesis, compare, synthesise
 from spinmesh.io.store import load, save
 from spinmesh.learning import Runtime
 from spinmesh.synthesis import (
@@ -18,12 +19,9 @@ from spinmesh.synthesis import (
     Scalings,
     ScoreModel,
     ScoreSpec,
-    Synthesis,
     WeightRegression,
-    compare,
     draw_images,
     make_sde,
-    synthesise,
     train_score,
 )
 from spinmesh.synthesis import (

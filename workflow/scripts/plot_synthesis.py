@@ -1,10 +1,11 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.bundles import ImageSet
+from spinmesh.images import Synthesis
 from spinmesh.io import load
 from spinmesh.progress import log_to
 from spinmesh.report.synthesis import plot_synthesis
-from spinmesh.synthesis import ScoreModel, Synthesis
+from spinmesh.synthesis import ScoreModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,11 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.bundles import ImageSet
+from spinmesh.images import synthesise
 from spinmesh.io import load, save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings.synthesise import Samples
-from spinmesh.synthesis import ScoreModel, synthesise
+from spinmesh.synthesis import ScoreModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

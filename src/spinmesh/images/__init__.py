@@ -1,11 +1,17 @@
-"""Images of cut substrates, and images drawn from a score model for a measured signal."""
+"""Images of cut substrates, images drawn from a score model, and statistics of both."""
 
 from spinmesh.images.packing import pack_cross_sections
 from spinmesh.images.posterior import Draws, draw_posterior, known_protocol
+from spinmesh.images.statistics import compare, radial_spectrum
+from spinmesh.images.synthesis import Synthesis, synthesise
 
 __all__ = [
     "Draws",
+    "Synthesis",
+    "compare",
     "draw_posterior",
     "known_protocol",
     "pack_cross_sections",
+    "radial_spectrum",
+    "synthesise",
 ]

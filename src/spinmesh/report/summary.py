@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from spinmesh.bloch_torrey import Signals
+from spinmesh.images import Synthesis
 from spinmesh.inversion import Reconstruction
 from spinmesh.mesh import Substrates
 from spinmesh.report.quality import tet_quality
-from spinmesh.synthesis import Synthesis
 
 WIDTH = 100
 STAGES = ("mesh", "simulate", "reconstruct", "synthesise")

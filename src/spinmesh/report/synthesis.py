@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from spinmesh.bundles import ImageSet
-from spinmesh.images import Draws
+from spinmesh.images import Draws, Synthesis
 from spinmesh.report.style import (
     BLUE,
     GREEN,
@@ -23,7 +23,7 @@ from spinmesh.report.style import (
     picture,
     scale_bar,
 )  # fmt: skip
-from spinmesh.synthesis import ScoreModel, Synthesis
+from spinmesh.synthesis import ScoreModel
 
 SIDE = 5  # images along each side of a grid
 MOST = 64  # images of a gallery, at most

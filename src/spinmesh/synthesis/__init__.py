@@ -1,4 +1,4 @@
-"""Synthetic cross-section images: packed substrates, Malliavin scores, samplers, evaluation."""
+"""Score models of images: forward equations, Malliavin weights, networks, samplers."""
 
 from spinmesh.synthesis.chains import (
     bismut_chain,
@@ -7,7 +7,6 @@ from spinmesh.synthesis.chains import (
     pilot_gains,
     simulate_weight,
 )
-from spinmesh.synthesis.evaluation import Synthesis, compare, radial_spectrum, synthesise
 from spinmesh.synthesis.features import Features
 from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
 from spinmesh.synthesis.image_mean import ImageMean
@@ -82,12 +81,10 @@ __all__ = [
     "SeparableSDE",
     "StudentT",
     "SubVP",
-    "Synthesis",
     "UNet",
     "WeightRegression",
     "bismut_chain",
     "bismut_step",
-    "compare",
     "dpm_solver_2m",
     "draw_images",
     "euler_maruyama",
@@ -105,13 +102,11 @@ __all__ = [
     "probability_flow",
     "problem",
     "quick_sampler",
-    "radial_spectrum",
     "rational_drift",
     "reverse_fractional",
     "seeded_unet",
     "simulate_weight",
     "splitting",
-    "synthesise",
     "train_score",
     "within_range",
 ]
