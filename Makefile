@@ -87,7 +87,7 @@ check: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m "not slow and not gpu"
 
 schema: $(STAMP)
-	$(BIN)/python -m spinmesh.settings > workflow/schemas/config.schema.json
+	$(BIN)/python -m spinmesh.settings workflow/schemas/config.schema.json docs/configuration.md
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

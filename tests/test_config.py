@@ -21,6 +21,8 @@ from spinmesh.settings import (
     validate_config,
 )
 from spinmesh.settings.mesh import SHAPE_PARAMETERS
+from spinmesh.settings.page import renewed
+from spinmesh.settings.presets import PRESETS
 from spinmesh.tissue import Tissue
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +41,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
     node: Any = values
     *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
     for key in parents:
-        node = node[key]
+        node = node.setdefault(key, {})
     node[last] = copy.deepcopy(value)
     return values
 
@@ -56,21 +58,35 @@ def test_the_workflow_accepts_the_same_configurations(path: Path) -> None:
 
     schema = str(ROOT / "workflow/schemas/config.schema.json")
     values = yaml.safe_load(path.read_text())
-    validate(values, schema)
-    assert validate_config(values, ROOT) == load_config(path, ROOT), "defaults filled in are ours"
+    validate(values, schema, set_default=False)
 
 
-def test_demo_states_every_default() -> None:
-    """Each key the schema knows stands in config.yaml, as a value or in a comment."""
-    text = (ROOT / "config/config.yaml").read_text()
-    sections = [json_schema(), *json_schema()["$defs"].values()]
-    for key in (key for section in sections for key in section.get("properties", {})):
-        assert f"{key}:" in text, key
-
-
-def test_committed_schema_is_current() -> None:
+def test_committed_schema_and_page_are_current() -> None:
     committed = (ROOT / "workflow/schemas/config.schema.json").read_text()
+    page = (ROOT / "docs/configuration.md").read_text()
     assert committed == schema_text(), "run `make schema`"
+    assert page == renewed(page), "run `make schema`"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_fills_in_what_a_configuration_leaves_out(preset: str) -> None:
+    """Every value of a preset is taken, and gives way to a key of the file; the rest is default."""
+
+    def flat(values: Any, path: str = "") -> dict[str, Any]:
+        if not isinstance(values, dict):
+            return {path: values}
+        return {
+            k: v for key, value in values.items() for k, v in flat(value, f"{path}.{key}").items()
+        }
+
+    asked = flat(json.loads(json.dumps(PRESETS[preset])))
+    default, found = (
+        flat(validate_config({"acquisition": demo()["acquisition"], "preset": word}, ROOT).plain())
+        for word in ("demo", preset)
+    )
+    assert found == default | asked | {".preset": preset}
+    own = edited("synthesise.score_model.iterations", 7) | {"preset": preset}
+    assert validate_config(own, ROOT).synthesise.score_model.iterations == 7
 
 
 def test_every_key_is_described() -> None:

@@ -11,7 +11,8 @@ try:
     CONFIG = validate_config(config)
 except SpinmeshError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}") from None
-validate(config, "../schemas/config.schema.json")
+# Defaults come from the settings, which know the presets.
+validate(config, "../schemas/config.schema.json", set_default=False)
 
 
 onstart:

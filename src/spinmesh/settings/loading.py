@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, ValidationError
+from pydantic import Field, NonNegativeInt, ValidationError, model_validator
 
 from spinmesh.errors import ConfigError
 from spinmesh.settings.complaints import complaints
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
+from spinmesh.settings.presets import PRESETS, merged
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import Synthesise
@@ -27,6 +28,8 @@ class Config(Setting):
     """Name of the run; its results go to results/<run>/."""
     seed: NonNegativeInt = 1
     """Every random number follows from it."""
+    preset: Literal["demo", "quick", "careful"] = "demo"
+    """Values of the keys left out; quick: to see whether it works; careful: hours, to publish."""
     mesh: Mesh = Mesh()
     """Stage 1."""
     tissue: TissueSettings = TissueSettings()
@@ -43,6 +46,14 @@ class Config(Setting):
     """Stage 4."""
     phantom: PhantomSettings = PhantomSettings()
     """Diffusion images, made on demand: `snakemake phantom`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_preset(cls, values: Any) -> Any:
+        """Keys left out are the preset's, and of the rest the defaults."""
+        if not isinstance(values, Mapping):
+            return values
+        return merged(PRESETS.get(str(values.get("preset")), {}), values)
 
     def files(self) -> dict[str, str]:
         """The input files it names, keyed by where it names them."""

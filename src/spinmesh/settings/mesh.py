@@ -38,31 +38,32 @@ ShapeKey = Literal[
 
 
 class Parameter(NamedTuple):
-    """A parameter of a shape: its neutral value, and bounds beyond which it folds the shape."""
+    """A parameter of a shape: what it does, its neutral value, and bounds beyond which it folds."""
 
+    meaning: str
     neutral: float | None  # leaves the template's shape alone; None: the template's own size
     low: float | None = None  # None: no bound
     high: float | None = None
 
 
 SHAPE_PARAMETERS: dict[ShapeKey, Parameter] = {
-    "radius_um": Parameter(None, 0.01),
-    "length_um": Parameter(None, 0.01),
-    "ellipticity": Parameter(0.0, -2, 2),
-    "bend": Parameter(0.0, 0, 0.5),
-    "bend_direction_rad": Parameter(0.0),
-    "twist_rad": Parameter(0.0),
-    "bead_amplitude": Parameter(0.0, 0, 0.9),
-    "bead_count": Parameter(1.0, 0),
-    "bead_phase_rad": Parameter(0.0),
-    "fan_angle_deg": Parameter(0.0, 0, 90),
-    "fan_height": Parameter(0.5, 0, 1),
-    "fan_direction_rad": Parameter(0.0),
-    "undulation_amplitude_um": Parameter(0.0, 0),
-    "undulation_count": Parameter(1.0, 0),
-    "scale_x": Parameter(1.0, 0.01),
-    "scale_y": Parameter(1.0, 0.01),
-    "scale_z": Parameter(1.0, 0.01),
+    "radius_um": Parameter("of the cross-section", None, 0.01),
+    "length_um": Parameter("along the centre line", None, 0.01),
+    "ellipticity": Parameter("e: the cross-section's axes are scaled by exp(+-e/2)", 0.0, -2, 2),
+    "bend": Parameter("the tip is displaced by 10 radii times this", 0.0, 0, 0.5),
+    "bend_direction_rad": Parameter("where to, around the axis", 0.0),
+    "twist_rad": Parameter("of one end against the other", 0.0),
+    "bead_amplitude": Parameter("of the radius, relative to it", 0.0, 0, 0.9),
+    "bead_count": Parameter("beads along the length", 1.0, 0),
+    "bead_phase_rad": Parameter("where the first one stands", 0.0),
+    "fan_angle_deg": Parameter("by which the centre line turns", 0.0, 0, 90),
+    "fan_height": Parameter("where it turns, as a fraction of the length", 0.5, 0, 1),
+    "fan_direction_rad": Parameter("where to, around the axis", 0.0),
+    "undulation_amplitude_um": Parameter("of the centre line's wave", 0.0, 0),
+    "undulation_count": Parameter("waves along the length", 1.0, 0),
+    "scale_x": Parameter("factor along x, after all else", 1.0, 0.01),
+    "scale_y": Parameter("factor along y, after all else", 1.0, 0.01),
+    "scale_z": Parameter("factor along z, after all else", 1.0, 0.01),
 }
 
 # Defaults, copied by pydantic for every configuration.
@@ -86,6 +87,8 @@ RANGES: dict[ShapeKey, tuple[float, float]] = {
     "fan_angle_deg": (0.0, 60.0),
     "fan_height": (0.25, 0.75),
     "fan_direction_rad": (0.0, 6.2832),
+    "undulation_amplitude_um": (0.0, 0.0),
+    "undulation_count": (1.0, 1.0),
 }
 DEMO_TARGET: dict[ShapeKey, float] = {"radius_um": 1.7, "length_um": 20.0, "bend": 0.1}
 
@@ -179,7 +182,7 @@ class Mesh(Setting):
         ends = [("ranges", key, value) for key, pair in self.ranges.items() for value in pair]
         wanted = [("target.shape", key, value) for key, value in self.target.shape.items()]
         for where, key, value in ends + wanted:
-            _, low, high = SHAPE_PARAMETERS[key]
+            low, high = SHAPE_PARAMETERS[key][2:]
             if (low is not None and value < low) or (high is not None and value > high):
                 raise ValueError(
                     f"{where}.{key} is {value:g}; give {low} to {'...' if high is None else high}"

@@ -148,7 +148,7 @@ class Simulate(Setting):
 
     basis: Basis = Basis()
     """For the substrates and the user mesh."""
-    target_basis: Basis = Basis(kind="laplace")
+    target_basis: Basis = Basis(kind="laplace", modes=120)
     """For the demonstration's target: another one, so that no error is shared."""
     snr: PositiveFloat = 50.0
     """Of the target's unweighted signal (Rician noise); .inf for none."""
