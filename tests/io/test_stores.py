@@ -62,7 +62,7 @@ def test_xarray_opens_a_store_without_a_warning_and_every_array_has_units(tmp_pa
         dataset = xr.open_zarr(path)
     assert json.loads((path / "zarr.json").read_text())["zarr_format"] == 3
     assert all("units" in variable.attrs for variable in dataset.variables.values())
-    assert dataset["substrate_points"].dims == ("substrate", "point", "axis")
+    assert dataset["points"].dims == ("substrate", "point", "axis")
     wanted = {"schema": "spinmesh/substrates", "schema_version": 1, "seed": 7}
     assert wanted.items() <= dataset.attrs.items()
     assert {"package_version", "config_digest"} <= set(dataset.attrs)

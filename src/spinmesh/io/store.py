@@ -41,8 +41,6 @@ class Codec:
 # The codec of each noun lives in the module that may know that noun; it is imported on demand, so
 # that loading a mesh does not load the networks.
 CODECS = {
-    "TetMesh": "spinmesh.io.shapes",
-    "Substrates": "spinmesh.io.shapes",
     "Target": "spinmesh.io.reconstructions",
     "ShapeModel": "spinmesh.io.reconstructions",
     "Reconstruction": "spinmesh.io.reconstructions",

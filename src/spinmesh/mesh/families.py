@@ -15,6 +15,7 @@ from torch import Tensor
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh.tetmesh import TetMesh, check_quality
 from spinmesh.settings.mesh import SHAPE_PARAMETERS, Mesh, ShapeKey
+from spinmesh.stored import quantity, store
 from spinmesh.units import rad_from_deg
 
 
@@ -136,16 +137,17 @@ def _template_size(template: TetMesh) -> tuple[float, float]:
     return radius, float(template.points[:, 2].max())
 
 
+@store("spinmesh/substrates", version=2, stage="mesh")
 @dataclass(frozen=True, eq=False)
 class Substrates:
     """A table of shapes on one template."""
 
     template: TetMesh
-    points: Float[Tensor, "substrate point 3"]  # um
-    parameters: Float[Tensor, "substrate parameter"]
-    names: tuple[str, ...]
-    family: tuple[str, ...]
-    split: tuple[str, ...]  # train, validation or test
+    points: Float[Tensor, "substrate point 3"] = quantity("um")
+    parameters: Float[Tensor, "substrate parameter"] = quantity("see PARAMETER_TABLE")
+    names: tuple[str, ...]  # of the parameters
+    family: tuple[str, ...] = quantity(axis="substrate")
+    split: tuple[str, ...] = quantity(axis="substrate")  # train, validation or test
 
     def __post_init__(self) -> None:
         if len(self.points) == 0:

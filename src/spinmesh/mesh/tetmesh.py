@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.errors import MeshError, ScaleWarning
+from spinmesh.stored import quantity, store
 
 # Node order of a 10-node tet (VTK, meshio `tetra10`, scikit-fem): 4 vertices, then these edges.
 TET_EDGES = ((0, 1), (1, 2), (0, 2), (0, 3), (1, 3), (2, 3))
@@ -28,15 +29,16 @@ DEGENERATE = 1e-6
 PLAUSIBLE_SIZE = (1e-2, 2e3)
 
 
+@store("spinmesh/mesh", version=1, stage="mesh")
 @dataclass(frozen=True, eq=False)
 class TetMesh:
     """Tetrahedra with compartment labels.
 
     A tet with 10 nodes is curved: its mid-edge nodes (order of `TET_EDGES`) bend it
-    (isoparametric, quadratic). Points in um.
+    (isoparametric, quadratic).
     """
 
-    points: Float[Tensor, "point 3"]
+    points: Float[Tensor, "point 3"] = quantity("um")
     tets: Int[Tensor, "tet node"]
     compartment: Int[Tensor, " tet"]
     name: str = "mesh"
