@@ -9,10 +9,10 @@ import xarray as xr
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import StoreError
 from spinmesh.io import load, provenance_of, save
-from spinmesh.io import shapes as shape_stores
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, sample_substrates, swept_disk
 from spinmesh.provenance import Provenance
 from spinmesh.sequence import Acquisition
+from spinmesh.stored import Schema
 from spinmesh.writing import complete_or_absent
 
 
@@ -63,7 +63,7 @@ def test_xarray_opens_a_store_without_a_warning_and_every_array_has_units(tmp_pa
     assert json.loads((path / "zarr.json").read_text())["zarr_format"] == 3
     assert all("units" in variable.attrs for variable in dataset.variables.values())
     assert dataset["points"].dims == ("substrate", "point", "axis")
-    wanted = {"schema": "spinmesh/substrates", "schema_version": 1, "seed": 7}
+    wanted = {"schema": "spinmesh/substrates", "schema_version": 2, "seed": 7}
     assert wanted.items() <= dataset.attrs.items()
     assert {"package_version", "config_digest"} <= set(dataset.attrs)
     assert provenance_of(path) == Provenance(7, "abc")
@@ -73,10 +73,7 @@ def test_another_schema_or_version_names_the_stage_to_rerun(tmp_path, monkeypatc
     save(ball(5.0, 0), tmp_path / "mesh.zarr")
     with pytest.raises(StoreError, match=r"holds spinmesh/mesh version 1.*Rerun stage `simulate`"):
         load(Signals, tmp_path / "mesh.zarr")
-    from dataclasses import replace
-
-    newer = tuple(replace(codec, version=2) for codec in shape_stores.CODECS)
-    monkeypatch.setattr(shape_stores, "CODECS", newer)
+    monkeypatch.setattr(TetMesh, "__store__", Schema("spinmesh/mesh", 2, "mesh"))
     with pytest.raises(StoreError, match=r"version 1, but .* version 2 is needed.*`mesh`"):
         load(TetMesh, tmp_path / "mesh.zarr")
 
@@ -110,19 +107,6 @@ def test_a_write_that_fails_leaves_nothing_and_keeps_what_was_there(tmp_path):
         1 / 0  # noqa: B018
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
     assert [p.name for p in target.iterdir()] == ["old"]
-
-
-def test_an_array_without_units_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    def unitless(mesh):
-        return xr.Dataset({"points": (("point", "axis"), mesh.points.numpy())})
-
-    codecs = (replace(shape_stores.CODECS[0], encode=unitless), shape_stores.CODECS[1])
-    monkeypatch.setattr(shape_stores, "CODECS", codecs)
-    with pytest.raises(StoreError, match="points has no `units`"):
-        save(ball(5.0, 0), tmp_path / "mesh.zarr")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_values_are_little_endian_doubles_for_other_readers(tmp_path):
