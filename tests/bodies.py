@@ -3,7 +3,9 @@
 import itertools
 import math
 
+import numpy as np
 import torch
+from skfem import MeshTet
 
 from spinmesh.mesh import (
     PARAMETERS,
@@ -14,6 +16,7 @@ from spinmesh.mesh import (
     neutral_parameters,
     swept_disk,
 )
+from spinmesh.mesh.template import turned_positive, with_mid_edge_nodes
 from spinmesh.sequence import (
     PGSE,
     CosineOGSE,
@@ -47,6 +50,17 @@ def fanned_cells(layers=3) -> TetMesh:
     """A core and its shell, bent and beaded: no symmetry is left."""
     template = nested_cylinder(SweptDisk(rings=2, layers=layers, radius_um=3.0, length_um=8.0), 1)
     return deformed(template, bend=0.1, bead_amplitude=0.3, fan_angle=0.6)
+
+
+def box(count: int, side: float, order: int) -> TetMesh:
+    """A cube of `side` um, `count` cells along each edge, six tets per cell."""
+    ticks = np.linspace(0, side, count + 1)
+    mesh = MeshTet.init_tensor(ticks, ticks, ticks)
+    points, tets = mesh.p.T, turned_positive(mesh.p.T, mesh.t.T)
+    if order == 2:
+        points, tets = with_mid_edge_nodes(points, tets)
+    points, tets = torch.from_numpy(points.copy()), torch.from_numpy(tets.copy()).long()
+    return TetMesh(points, tets, torch.ones(len(tets)).long(), "box")
 
 
 def cells(diffusivity=(2.0, 2.0), t2=math.inf, density=1.0, kappa=0.0, wall=0.0) -> Tissue:

@@ -193,7 +193,7 @@ def test_along_the_axis_fast_exchange_averages_the_diffusivity(pgse):
     acquisition = pgse([2.0], Z)
     rho, volume = np.array([1.0, 0.6]), np.array([0.25, 0.75])
     tissue = _tissue([2.0, 0.5], 1e2, None, rho.tolist())
-    whole = multilayer_cylinder(acquisition, [0.4, 0.8], tissue, Z, 1e-7)
+    whole = multilayer_cylinder(acquisition, [0.4, 0.8], tissue, Z, 1e-6)
     held = rho * volume
     mean = float(held @ [2.0, 0.5] / held.sum())
     # Left over is q^4 (D1 - D2)^2 (r^2/D) t: at b = 2 about 5e-4 of the exponent times a number

@@ -9,21 +9,19 @@ import itertools
 
 import pytest
 import torch
+from bodies import axon
 from torch.autograd import gradcheck
 from torch.func import jacfwd, jacrev, jvp, vmap
 
 from spinmesh.bloch_torrey import simulate, simulate_compartments, unweighted
 from spinmesh.mesh import (
-    PARAMETERS,
     SweptDisk,
     TetMesh,
-    deform,
     nested_cylinder,
-    neutral_parameters,
     swept_disk,
 )
 from spinmesh.reduction import ReducedModel, krylov_span, laplace_span, project
-from spinmesh.sequence import PGSE, Acquisition, CosineOGSE, FreeWaveform, MultiplePGSE
+from spinmesh.sequence import PGSE, Acquisition, FreeWaveform
 from spinmesh.tissue import Tissue
 
 # Signals are divided by the amount of magnetisation, so they are at most 1. With eps = 1e-5 third
@@ -42,18 +40,10 @@ def cube():
     return TetMesh(points, tets, torch.ones(5, dtype=torch.int64), "cube")
 
 
-def bent_axon(rings=1, layers=2):
-    template = swept_disk(SweptDisk(rings=rings, layers=layers, radius_um=2.0, length_um=6.0))
-    parameters = neutral_parameters(template)
-    for name, value in (("bend", 0.1), ("bend_direction", 0.9), ("fan_angle", 0.5)):
-        parameters[PARAMETERS.index(name)] = value
-    return template.with_points(deform(template, parameters), "bent axon")
-
-
 BODIES = {
     "cube": cube(),
     "cylinder": swept_disk(SweptDisk(rings=1, layers=1, radius_um=2.0, length_um=4.0)),
-    "bent axon": bent_axon(),
+    "bent axon": axon(1, 2, 2.0, 6.0, bend=0.1, bend_direction=0.9, fan_angle=0.5),
     "two compartments": nested_cylinder(
         SweptDisk(rings=2, layers=1, radius_um=4.0, length_um=4.0), 1
     ),
@@ -165,14 +155,11 @@ def test_every_entry_of_the_jacobian_is_the_same_in_both_modes(body, basis, firs
 
 
 SEQUENCES = {
-    "pulses": (PGSE(3.0, 8.0), 1),
-    "with dead time": (PGSE(3.0, 8.0, TE=16.0), 1),
-    "oscillating": (CosineOGSE(4.0, 6.0, 1), 1),
-    "spherical tensor": (MultiplePGSE.spherical(2.0, 5.0), 3),
-    "not symmetric in time": (
-        FreeWaveform.of([1.0, 2.0, 3.0], [[3.0, 0, 1], [0, 1, -0.5], [-1, -2 / 3, 0]])[0],
-        3,
-    ),
+    "pulses": PGSE(3.0, 8.0),
+    "with dead time": PGSE(3.0, 8.0, TE=16.0),
+    "not symmetric in time": FreeWaveform.of(
+        [1.0, 2.0, 3.0], [[3.0, 0, 1], [0, 1, -0.5], [-1, -2 / 3, 0]]
+    )[0],
 }
 
 
@@ -182,20 +169,22 @@ def reduced_signals(name):
     Only the symmetric part of an operator is asked for: the simulator may rely on symmetry.
     """
     direction = torch.tensor([[0.6, 0.0, 0.8], [0.6, 0.0, 0.8], [0.0, 1.0, 0.0]]).double()
-    acquisition = Acquisition.of(SEQUENCES[name][0], [0.5, 2.0, 2.0], direction)
+    acquisition = Acquisition.of(SEQUENCES[name], [0.5, 2.0, 2.0], direction)
     mesh, tissue = BODIES["two compartments"], filled(2, *values("two compartments"))
-    model = project(laplace_span(mesh, tissue, 5), mesh.points, tissue)
+    start = project(laplace_span(mesh, tissue, 5), mesh.points, tissue)
 
     def signals(laplacian, moments, mean):
-        own = ReducedModel((laplacian + laplacian.mT) / 2, (moments + moments.mT) / 2, mean)
-        complex_signals = simulate_compartments(own, acquisition).flatten()
-        return torch.cat([complex_signals.real, complex_signals.imag, unweighted(own, acquisition)])
+        model = ReducedModel((laplacian + laplacian.mT) / 2, (moments + moments.mT) / 2, mean)
+        complex_signals = simulate_compartments(model, acquisition).flatten()
+        return torch.cat(
+            [complex_signals.real, complex_signals.imag, unweighted(model, acquisition)]
+        )
 
-    return signals, (model.laplacian, model.moments, model.mean)
+    return signals, (start.laplacian, start.moments, start.mean)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("name", ["with dead time", "not symmetric in time"])
 def test_jacfwd_jacrev_jvp_and_differences_agree_on_the_reduced_part(name):
     signals, inputs = reduced_signals(name)
     forward, reverse = (mode(signals, (0, 1, 2))(*inputs) for mode in (jacfwd, jacrev))
@@ -285,7 +274,6 @@ def fresh_slopes():
     ],
     ids=SPANS,
 )
-@pytest.mark.slow
 def test_frozen_span_gradient_becomes_the_total_one_as_the_basis_grows(make, sizes, fresh_slopes):
     """16, 40, 80 Krylov or 10, 30, 90 Laplace functions: 10 to 30 %, some %, below 1 %.
 

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from bodies import cells
 
 from spinmesh.bloch_torrey import Basis, simulate_mesh, step_signal
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
@@ -50,15 +51,7 @@ def test_halving_the_step_shows_the_order(order):
     assert math.log2(errors[0] / errors[1]) > order - 0.4
 
 
-def permeable():
-    return Tissue(
-        (1, 2),
-        torch.stack([1.0 * torch.eye(3), 2.5 * torch.eye(3)]).double(),
-        torch.tensor([torch.inf, 40.0]).double(),
-        torch.tensor([1.0, 0.6]).double(),
-        {(1, 2): 0.2},
-        {2: 0.05},
-    )
+PERMEABLE = cells((1.0, 2.5), (math.inf, 40.0), (1.0, 0.6), 0.2, 0.05)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +63,7 @@ def permeable():
         ),
         (
             nested_cylinder(SweptDisk(rings=2, layers=2, radius_um=4.0, length_um=6.0), 1),
-            permeable(),
+            cells((1.0, 2.5), (math.inf, 40.0), (1.0, 0.6), 0.2, 0.05),
         ),
     ],
     ids=["cylinder", "two permeable compartments"],

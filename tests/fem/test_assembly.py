@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from bodies import axon, cells
 from skfem import Basis, BilinearForm, ElementTetP1, ElementTetP2, MeshTet, MeshTet2
 from skfem.helpers import dot, grad
 
@@ -11,19 +12,13 @@ from spinmesh.mesh import (
     SweptDisk,
     TetMesh,
     ball,
-    deform,
     nested_cylinder,
-    neutral_parameters,
-    swept_disk,
 )
 from spinmesh.tissue import Tissue
 
 
 def bent_axon(order):
-    template = swept_disk(SweptDisk(rings=2, layers=4, radius_um=2.0, length_um=12.0, order=order))
-    parameters = neutral_parameters(template)
-    parameters[3], parameters[5], parameters[6] = 0.3, 0.9, 0.3
-    return template.with_points(deform(template, parameters))
+    return axon(2, 4, 2.0, 12.0, order, bend=0.3, twist=0.9, bead_amplitude=0.3)
 
 
 def skfem_matrices(mesh, degree):
@@ -31,7 +26,7 @@ def skfem_matrices(mesh, degree):
     points, tets = mesh.points.numpy().T.copy(), mesh.tets.numpy().T.copy()
     kind, element = (MeshTet, ElementTetP1()) if mesh.order == 1 else (MeshTet2, ElementTetP2())
     other = kind(points, tets[: 4 if mesh.order == 1 else 10], sort_t=False)
-    basis = Basis(kind=other, degree=element, intorder=degree)
+    basis = Basis(other, element, intorder=degree)
     forms = (
         BilinearForm(lambda u, v, w: u * v),
         BilinearForm(lambda u, v, w: dot(grad(u), grad(v))),
@@ -96,14 +91,8 @@ def test_moving_the_mesh_moves_only_the_moments():
         assert abs(change).max() < 1e-11
 
 
-def two_compartments(density=(1.0, 1.0), kappa=0.1):
-    return Tissue(
-        (1, 2),
-        torch.eye(3).double().repeat(2, 1, 1) * 2,
-        torch.full((2,), torch.inf).double(),
-        torch.tensor(density).double(),
-        {(2, 1): kappa},
-    )
+def two_compartments(density=(1.0, 1.0)):
+    return cells((2.0, 2.0), density=density, kappa=0.1)
 
 
 def test_membrane_has_the_area_of_its_cylinder_and_splits_its_nodes():

@@ -5,12 +5,13 @@ from functools import lru_cache
 
 import pytest
 import torch
+from bodies import box, cells
 
 from spinmesh.analytic import cylinder, slab, sphere
 from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, unweighted
-from spinmesh.bloch_torrey.facets import hidden_height
+from spinmesh.bloch_torrey.discretisation import hidden_height
 from spinmesh.fem import assemble, function_space
-from spinmesh.mesh import SweptDisk, TetMesh, ball, nested_cylinder, swept_disk
+from spinmesh.mesh import SweptDisk, ball, nested_cylinder, swept_disk
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
@@ -84,25 +85,13 @@ def test_hidden_volume_is_what_a_ball_and_a_tube_lack(order):
 @pytest.mark.parametrize("count", [3, 6])
 def test_estimate_of_a_box_is_that_of_its_elements_alone(count):
     """Its edges of 90 degrees are its own. Along x the exact signal is that of a slab."""
-    mesh, along = box(count), torch.tensor([[1.0, 0, 0]]).double()
+    mesh, along = box(count, 6.0, 1), torch.tensor([[1.0, 0, 0]]).double()
     space = function_space(mesh)
     nodes = space.dof_point[space.wall_dofs]
     assert float(hidden_height(mesh.points[nodes], nodes).abs().max()) < 1e-12
     acquisition = Acquisition.pgse(torch.linspace(0.2, 4.0, 6), along.repeat(6, 1), 5.0, 20.0)
     estimate, true = judged(mesh, acquisition, slab(acquisition, 6.0, 2.0, [1.0, 0, 0]))
     assert true / 3 < estimate < 3 * true
-
-
-def box(count):
-    """A cube of 6 um, `count` cells along each edge, six tets per cell."""
-    from skfem import MeshTet
-
-    grid = torch.linspace(0, 6, count + 1).double().numpy()
-    mesh = MeshTet.init_tensor(grid, grid, grid)
-    points, tets = torch.from_numpy(mesh.p.T.copy()), torch.from_numpy(mesh.t.T.copy()).long()
-    edge = points[tets[:, 1:]] - points[tets[:, :1]]
-    turned = torch.where(torch.linalg.det(edge)[:, None] < 0, tets[:, [0, 2, 1, 3]], tets)
-    return TetMesh(points, turned, torch.ones(len(turned), dtype=torch.int64))
 
 
 def test_estimate_knows_compartments_tensors_and_relaxation():
@@ -112,13 +101,7 @@ def test_estimate_knows_compartments_tensors_and_relaxation():
     estimates = []
     for rotation in (torch.eye(3).double(), turn):
         diffusivity = rotation @ torch.diag(torch.tensor([2.0, 1.0, 1.5])).double() @ rotation.T
-        tissue = Tissue(
-            (1, 2),
-            torch.stack([diffusivity, 2 * torch.eye(3).double()]),
-            torch.tensor([30.0, torch.inf]).double(),
-            torch.tensor([1.0, 0.5]).double(),
-            {(1, 2): 0.3},
-        )
+        tissue = cells((diffusivity, 2.0), (30.0, math.inf), (1.0, 0.5), 0.3)
         acquisition = protocol(4.0, 5.0, 20.0).rotated(rotation)
         turned = mesh.with_points(mesh.points @ rotation.T)
         reduction = reduce_mesh(turned, tissue, acquisition, Basis(tolerance=1e-6))

@@ -93,9 +93,9 @@ def _spectrum(dimension: int, cutoff: float) -> tuple[ndarray, ndarray]:
     """Order and root (mode,), the constant mode first, of all within the cut-off."""
     weight = 0.0 if dimension == 1 else ORDER_WEIGHT
     last = 1 if dimension == 1 else int(cutoff / (1 + ORDER_WEIGHT))
-    found = [_roots(_slope(dimension, n), cutoff - weight * n) for n in range(last + 1)]
-    order = np.repeat(np.arange(last + 1), [len(roots) for roots in found])
-    return np.concatenate([[0], order]), np.concatenate([[0.0], *found])
+    roots = [_roots(_slope(dimension, n), cutoff - weight * n) for n in range(last + 1)]
+    order = np.repeat(np.arange(last + 1), [len(group) for group in roots])
+    return np.concatenate([[0], order]), np.concatenate([[0.0], *roots])
 
 
 def _slope(dimension: int, order: int) -> Callable[[ndarray], ndarray]:
@@ -114,5 +114,5 @@ def _roots(function: Callable[[ndarray], ndarray], reach: float) -> list[float]:
     x = np.arange(1.0, reach + 0.25, 0.25)
     y = function(x)
     brackets = np.nonzero(y[:-1] * y[1:] < 0)[0]
-    found = [float(brentq(function, x[i], x[i + 1], xtol=1e-14, rtol=1e-15)) for i in brackets]
-    return [root for root in found if root <= reach]
+    roots = [float(brentq(function, x[i], x[i + 1], xtol=1e-14, rtol=1e-15)) for i in brackets]
+    return [root for root in roots if root <= reach]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey.pencil import (
+from spinmesh.bloch_torrey.exponential import (
     Frame,
     Pulse,
     PulsePart,
@@ -40,8 +40,8 @@ class Sweep:
         """Carry an adjoint state back through all stages."""
         parts: list[PulsePart | RestPart] = []
         for stage, tape in zip(reversed(stages), reversed(tapes), strict=True):
-            left, own = stage.backward(left, tape)
-            parts += own
+            left, of_stage = stage.backward(left, tape)
+            parts += of_stage
         return cls(parts, left, total)
 
     def zero(self) -> Tensor:
@@ -139,9 +139,8 @@ class Cotangent:
     @classmethod
     def zero(cls, frame: Frame, mean: Tensor, vectors: Tensor) -> Cotangent:
         """Nothing yet."""
-        own = torch.zeros_like(vectors)
         Q, J = torch.zeros_like(frame.vectors), torch.zeros_like(frame.moments)
-        return cls(frame, Q, J, torch.zeros_like(mean.movedim(1, 0)), own)
+        return cls(frame, Q, J, torch.zeros_like(mean.movedim(1, 0)), torch.zeros_like(vectors))
 
     def add(self, sweep: Sweep, weight: Tensor, index: Tensor) -> None:
         """Re(weight dS), the weights zero where measurements are padding."""
@@ -152,14 +151,14 @@ class Cotangent:
             else:
                 self._add_pulse(part, weight, index)
         if sweep.start is not None:
-            own = (sweep.start * weight[..., None, :]).real.sum((2, 4))
-            self.mean = self.mean + (own.sum(0, keepdim=True) if sweep.total else own)
+            read = (sweep.start * weight[..., None, :]).real.sum((2, 4))
+            self.mean = self.mean + (read.sum(0, keepdim=True) if sweep.total else read)
 
     def _add_rest(self, part: RestPart, weight: Tensor) -> None:
         differences, which = part.rest.differences()
         for number in range(differences.shape[1]):
-            own = weight * (which == number)
-            self.laplacian = self.laplacian + differences[:, number] * _summed(part, own).sum(1)
+            at_time = weight * (which == number)
+            self.laplacian = self.laplacian + differences[:, number] * _summed(part, at_time).sum(1)
 
     def _add_pulse(self, part: PulsePart, weight: Tensor, index: Tensor) -> None:
         W, along = part.basis, part.along

@@ -36,7 +36,7 @@ def representatives(acquisition: Acquisition) -> Acquisition:
     each = max(2, REPRESENTATIVES // len(used))
     rows = [(acquisition.timing == number).nonzero()[:, 0] for number in used]
     return acquisition.select(
-        torch.cat([own[_farthest(acquisition.vectors(own).flatten(1), each)] for own in rows])
+        torch.cat([these[_farthest(acquisition.vectors(these).flatten(1), each)] for these in rows])
     )
 
 

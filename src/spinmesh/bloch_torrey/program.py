@@ -1,4 +1,4 @@
-"""How a sequence is propagated: from both ends to a rest in its middle."""
+"""How a sequence is propagated, from both ends to a rest in its middle, and what goes together."""
 
 from __future__ import annotations
 
@@ -7,13 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from spinmesh.bloch_torrey.exponential import Frame, half_height_on_grid, steps_and_polynomial
 from spinmesh.sequence import Acquisition, Sequence
+from spinmesh.units import GAMMA
 
 # Durations (ms) and levels are rounded to 1e-12 by Sequence.steps.
 EQUAL = 1e-11
+# Measurements worked on together on a CPU: their states stay in the L2 cache of one core.
+CHUNK = 64
+# Complex numbers that a sweep may keep for its derivative (1 GB).
+SWEEP_SIZE = 2**26
+TERMS = 64
+# Directions closer than this are one: the phase they differ by is below the propagation's error.
+SAME_DIRECTION = 1e-11
 
 
 @dataclass(frozen=True)
@@ -69,14 +78,16 @@ def runs(acquisition: Acquisition) -> list[Run]:
     halves = [_halves(sequence) for sequence in acquisition.sequences]
     result = []
     for program in dict.fromkeys(program for program, _ in halves):
-        own = [number for number, half in enumerate(halves) if half[0] == program]
-        member = torch.isin(acquisition.timing, torch.tensor(own).to(acquisition.timing))
+        numbers = [number for number, half in enumerate(halves) if half[0] == program]
+        member = torch.isin(acquisition.timing, torch.tensor(numbers).to(acquisition.timing))
         rows = member.nonzero()[:, 0]
         if len(rows):
             rest = torch.tensor([half[1] for half in halves], dtype=torch.float64)
             rest = rest.to(acquisition.gradient.device)[acquisition.timing[rows]]
-            vectors = torch.cat([_vectors(acquisition, number) for number in own])
-            order = torch.cat([(acquisition.timing == number).nonzero()[:, 0] for number in own])
+            vectors = torch.cat([_vectors(acquisition, number) for number in numbers])
+            order = torch.cat(
+                [(acquisition.timing == number).nonzero()[:, 0] for number in numbers]
+            )
             result.append(Run(program, rows, rest, vectors[order.argsort()]))
     return result
 
@@ -118,3 +129,79 @@ def _mirror(durations: np.ndarray, levels: np.ndarray) -> int | None:
         return None
     signs = [s for s in (-1, 1) if np.allclose(levels, s * levels[::-1], rtol=0, atol=EQUAL)]
     return signs[0] if signs else None
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Directions and the measurements along each, padded by repetition to equal numbers."""
+
+    index: Int[Tensor, "direction measurement"]
+    measured: Bool[Tensor, "direction measurement"]  # False where padded
+    vectors: Float[Tensor, "direction measurement 3 axis"]  # mT/m
+    rest: Float[Tensor, "direction measurement"]  # ms, in the middle
+    rate: float  # bound on |K - L| at level 1, rad/ms
+
+
+@dataclass(frozen=True, eq=False)
+class _Line:
+    """Measurements along one direction, and the strip that holds their phases."""
+
+    rows: Int[Tensor, " measurement"]
+    rate: float  # bound on |K - L| at level 1, rad/ms
+    strip: float  # half-height of the exponential's polynomial
+
+
+def chunks_of(frame: Frame, vectors: Tensor, rest: Tensor, program: Program) -> list[Chunk]:
+    """Directions of about equal phase together, as many as the cache or the memory takes."""
+    rates = _phase_rates(frame, vectors.detach())
+    shapes, size = frame.rates.shape
+    areas = [stage.duration * stage.strength for stage in program.stages]
+    steps = sum(steps_and_polynomial(area * float(rates.max()))[0] for area in areas)
+    most = max(1, SWEEP_SIZE // (shapes * size * (size + TERMS * steps)))
+    if vectors.device.type == "cpu":
+        most = min(most, CHUNK)
+    lines = []
+    for rows in (part for group in _directions(vectors.detach()) for part in group.split(most)):
+        rate = float(rates[rows].max())
+        lines.append(_Line(rows, rate, half_height_on_grid(max(areas, default=0.0) * rate)))
+    lines.sort(key=lambda line: (line.strip, len(line.rows)))
+    together: list[list[_Line]] = []
+    for line in lines:
+        last = together[-1] if together else []
+        if last and last[0].strip == line.strip and (len(last) + 1) * len(line.rows) <= most:
+            last.append(line)
+        else:
+            together.append([line])
+    return [_chunk(lines, vectors, rest) for lines in together]
+
+
+def _chunk(lines: list[_Line], vectors: Tensor, rest: Tensor) -> Chunk:
+    """Pad the lines to one length."""
+    rows = [line.rows for line in lines]
+    most = max(map(len, rows))
+    index = torch.stack([torch.cat([r, r[:1].expand(most - len(r))]) for r in rows])
+    measured = torch.stack([torch.arange(most, device=index.device) < len(r) for r in rows])
+    return Chunk(index, measured, vectors[index], rest[index], max(line.rate for line in lines))
+
+
+def _directions(vectors: Tensor) -> list[Int[Tensor, " measurement"]]:
+    """Measurements whose vectors are multiples of each other, together."""
+    flat = vectors.flatten(1)
+    length = flat.norm(dim=1, keepdim=True)
+    unit = (torch.where(length > 0, flat / length, 0.0) / SAME_DIRECTION).round()
+    first = unit.gather(1, (unit != 0).to(torch.int8).argmax(1, keepdim=True))
+    number = torch.unique(unit * torch.where(first < 0, -1, 1), dim=0, return_inverse=True)[1]
+    order = number.argsort(stable=True)
+    return list(order.split(torch.bincount(number).tolist()))
+
+
+def _phase_rates(frame: Frame, vectors: Tensor) -> Float[Tensor, " measurement"]:
+    """Bound on |gamma g.J| at level 1 (rad/ms): by the extents along x, y, z, and by their root."""
+    squares = frame.moments @ frame.moments
+    whole = torch.linalg.eigvalsh(squares.sum(1))[:, -1].max().clamp_min(0).sqrt()
+    # The columns of a vector profile's frame have equal length.
+    bound = whole * vectors[..., 0].norm(dim=1)
+    if vectors.shape[-1] == 1:
+        each = torch.linalg.eigvalsh(frame.moments).abs().amax((0, 2))
+        bound = torch.minimum(bound, vectors[..., 0].abs() @ each)
+    return GAMMA * bound

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.utils._pytree import tree_map
 
 from spinmesh.bloch_torrey.derivative import Cotangent, Sweep, Tangent
-from spinmesh.bloch_torrey.exponential import half_height_on_grid, steps_and_polynomial
-from spinmesh.bloch_torrey.pencil import Along, Frame, Pencil, Pulse, Rest
-from spinmesh.bloch_torrey.program import Program, Stage
-from spinmesh.units import GAMMA
+from spinmesh.bloch_torrey.exponential import (
+    Along,
+    Frame,
+    Pencil,
+    Pulse,
+    Rest,
+    steps_and_polynomial,
+)
+from spinmesh.bloch_torrey.program import Chunk, Program, Stage, chunks_of
 
-# Measurements worked on together on a CPU: their states stay in the L2 cache of one core.
-CHUNK = 64
 # Complex numbers of the states of shapes worked on together there (256 kB).
 CACHED = 2**14
-# Complex numbers that a sweep may keep for its derivative (1 GB).
-KEPT = 2**26
-TERMS = 64
-# Directions closer than this are one: the phase they differ by is below the propagation's error.
-SAME_DIRECTION = 1e-11
 
 
 def signal(
@@ -58,7 +58,7 @@ class _Propagation(torch.autograd.Function):
     @staticmethod
     def forward(laplacian, moments, mean, vectors, rest, program):
         frame = Frame.of(laplacian, moments)
-        chunks = _chunks(frame, vectors, rest, program)
+        chunks = chunks_of(frame, vectors, rest, program)
         values = []
         for chunk in chunks:
             bra, ket = _Halves(frame, mean, chunk, program).states()
@@ -73,33 +73,38 @@ class _Propagation(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
-        return _batched(_Propagation, info.batch_size, in_dims, inputs, {0: 0, 1: 0, 2: 0})
+        return _vmapped(_Propagation, ("laplacian", "moments", "mean"), info, in_dims, inputs)
 
     @staticmethod
     def jvp(ctx, *tangents):
         primals = ctx.saved_tensors
         moving = [
-            torch.zeros_like(primal) if tangent is None else tangent
+            torch.zeros_like(primal)[None] if tangent is None else tangent[None]
             for primal, tangent in zip(primals[:3], tangents[:3], strict=True)
         ]
         turning = None if tangents[3] is None else tangents[3][None]
-        return _Pushforward.apply(*primals, ctx.program, *(x[None] for x in moving), turning)[0]
+        return _Pushforward.apply(*primals, ctx.program, *moving, turning)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
         turned = ctx.needs_input_grad[3]
-        result = _Pullback.apply(*ctx.saved_tensors, ctx.program, turned, cotangent[None])
-        return (*(x[0] for x in result[:3]), result[3][0] if turned else None, None, None)
+        *gradients, in_vectors = _Pullback.apply(
+            *ctx.saved_tensors, ctx.program, turned, cotangent[None]
+        )
+        return (*(x[0] for x in gradients), in_vectors[0] if turned else None, None, None)
 
 
 class _Pushforward(torch.autograd.Function):
     """dS along several directions (the first axis) of L, J, mean and, unless None, the vectors."""
 
     @staticmethod
-    def forward(*inputs):
-        directions = tuple(None if x is None else 0 for x in inputs[6:])
-        return torch.func.vmap(partial(_pushforward, *inputs[:6]), directions)(*inputs[6:])
+    def forward(
+        laplacian, moments, mean, vectors, rest, program, d_laplacian, d_moments, d_mean, d_vectors
+    ):
+        along = partial(_pushforward, laplacian, moments, mean, vectors, rest, program)
+        directions = (0, 0, 0, None if d_vectors is None else 0)
+        return torch.func.vmap(along, directions)(d_laplacian, d_moments, d_mean, d_vectors)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -107,18 +112,17 @@ class _Pushforward(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
-        along = {0: 0, 1: 0, 2: 0, 6: 1, 7: 1, 8: 1}
-        if all(dim is None for dim in in_dims[:5]):
-            along = {number: 0 for number in (6, 7, 8, 9) if inputs[number] is not None}
-        return _batched(_Pushforward, info.batch_size, in_dims, inputs, along)
+        directions = ("d_laplacian", "d_moments", "d_mean", "d_vectors")
+        return _vmapped(_Pushforward, directions, info, in_dims, inputs)
 
 
 class _Pullback(torch.autograd.Function):
     """Gradients in L, J, mean and the vectors, if `turned`, of several Re(conj(cotangent) S)."""
 
     @staticmethod
-    def forward(*inputs):
-        return torch.func.vmap(partial(_pullback, *inputs[:7]))(inputs[7])
+    def forward(laplacian, moments, mean, vectors, rest, program, turned, cotangents):
+        of = partial(_pullback, laplacian, moments, mean, vectors, rest, program, turned)
+        return torch.func.vmap(of)(cotangents)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -126,41 +130,39 @@ class _Pullback(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
-        if all(dim is None for dim in in_dims[:5]):
-            return _batched(_Pullback, info.batch_size, in_dims, inputs, {7: 0})
-        # The vectors' gradient is a sum over shapes, which must not mix.
-        along = {} if inputs[6] else {0: 0, 1: 0, 2: 0, 7: 1}
-        return _batched(_Pullback, info.batch_size, in_dims, inputs, along)
+        return _vmapped(_Pullback, ("cotangents",), info, in_dims, inputs)
 
 
-def _batched(function, count: int, in_dims, inputs, along: dict[int, int]):
-    """A vmap: the batch joins axis `along[i]` of argument i; of any other, it is taken in turn.
+def _vmapped(function, joined: tuple[str, ...], info, in_dims, inputs):
+    """A vmap: the batch of the arguments `joined` joins their first axis, as it does the result's.
 
-    That axis runs over shapes or over directions, which results have as well.
+    If any other argument is batched, the batch is worked on one after the other.
     """
-    batch = {number for number, dim in enumerate(in_dims) if dim is not None}
-    if not batch <= along.keys():
-        pairs = [*zip(inputs, in_dims, strict=True)]
+    names = [*signature(function.forward).parameters]
+    batched = {name for name, dim in zip(names, in_dims, strict=True) if dim is not None}
+    if batched <= set(joined):
+        results = function.apply(
+            *(
+                _joined(x, dim, info.batch_size) if name in joined and x is not None else x
+                for name, x, dim in zip(names, inputs, in_dims, strict=True)
+            )
+        )
+        results = tree_map(lambda x: x.unflatten(0, (info.batch_size, -1)), results)
+    else:
         each = [
-            function.apply(*(x if dim is None else x.select(dim, i) for x, dim in pairs))
-            for i in range(count)
+            function.apply(
+                *(x if d is None else x.select(d, i) for x, d in zip(inputs, in_dims, strict=True))
+            )
+            for i in range(info.batch_size)
         ]
-        if isinstance(each[0], Tensor):
-            return torch.stack(each), 0
-        return tuple(torch.stack(parts) for parts in zip(*each, strict=True)), (0,) * len(each[0])
-    folded = list(inputs)
-    for number, axis in along.items():
-        x, dim = inputs[number], in_dims[number]
-        moved = x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
-        folded[number] = moved.movedim(0, axis).flatten(axis, axis + 1)
-    result, axis = function.apply(*folded), max(along.values())
-    if isinstance(result, Tensor):
-        return result.unflatten(axis, (count, -1)), axis
-    if axis == 0:
-        return tuple(x.unflatten(0, (count, -1)) for x in result), (0,) * len(result)
-    # With shapes in the batch the vectors' gradient is empty, and the same for all.
-    *own, vectors = result
-    return (*(x.unflatten(axis, (count, -1)) for x in own), vectors), (axis, axis, axis, None)
+        results = tree_map(lambda *parts: torch.stack(parts), *each)
+    return results, tree_map(lambda _: 0, results)
+
+
+def _joined(x: Tensor, dim: int | None, count: int) -> Tensor:
+    """The batch axis of an argument, or `count` copies of it, made one with its first axis."""
+    batch = x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
+    return batch.flatten(0, 1)
 
 
 def _pushforward(
@@ -168,7 +170,7 @@ def _pushforward(
 ) -> Tensor:
     frame = Frame.of(laplacian, moments)
     tangent = Tangent.of(frame, d_laplacian, d_moments, d_mean)
-    chunks = _chunks(frame, vectors, rest, program)
+    chunks = chunks_of(frame, vectors, rest, program)
     values = []
     for chunk in chunks:
         turned = None if d_vectors is None else d_vectors[chunk.index]
@@ -183,37 +185,26 @@ def _pullback(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     frame = Frame.of(laplacian, moments)
     total = Cotangent.zero(frame, mean, vectors if turned else vectors[:0])
-    for chunk in _chunks(frame, vectors, rest, program):
+    for chunk in chunks_of(frame, vectors, rest, program):
         # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
-        weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.own
+        weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.measured
         for sweep in _Halves(frame, mean, chunk, program).sweeps():
             total.add(sweep, weight, chunk.index)
     return total.out_of_frame()
 
 
-@dataclass(frozen=True, eq=False)
-class _Chunk:
-    """Directions and the measurements along each, padded by repetition to equal numbers."""
-
-    index: Int[Tensor, "direction measurement"]
-    own: Bool[Tensor, "direction measurement"]  # False where padded
-    vectors: Float[Tensor, "direction measurement 3 axis"]  # mT/m
-    rest: Float[Tensor, "direction measurement"]  # ms, in the middle
-    rate: float  # bound on |K - L| at level 1, rad/ms
-
-
-def _in_order(values: list[Tensor], chunks: list[_Chunk]) -> Tensor:
+def _in_order(values: list[Tensor], chunks: list[Chunk]) -> Tensor:
     """(compartment, shape, direction, measurement) of all chunks to (shape, compartment, all)."""
-    kept = [chunk.own.flatten().nonzero()[:, 0] for chunk in chunks]
-    flat = [x.flatten(-2)[..., own] for x, own in zip(values, kept, strict=True)]
-    rows = torch.cat([c.index.flatten()[own] for c, own in zip(chunks, kept, strict=True)])
+    places = [chunk.measured.flatten().nonzero()[:, 0] for chunk in chunks]
+    flat = [x.flatten(-2)[..., place] for x, place in zip(values, places, strict=True)]
+    rows = torch.cat([c.index.flatten()[place] for c, place in zip(chunks, places, strict=True)])
     return torch.cat(flat, -1)[..., rows.argsort()].movedim(0, 1)
 
 
 class _Halves:
     """Ket and bra of one chunk: what they start from, and the stages they run through."""
 
-    def __init__(self, frame: Frame, mean: Tensor, chunk: _Chunk, program: Program) -> None:
+    def __init__(self, frame: Frame, mean: Tensor, chunk: Chunk, program: Program) -> None:
         self.frame, self.chunk, self.program = frame, chunk, program
         self.read_out = (mean @ frame.vectors).movedim(1, 0)
         self.initial = self.read_out.sum(0, keepdim=True)
@@ -248,8 +239,8 @@ class _Halves:
         ket, taped_ket = _taped(self.ket, self._started(self.initial))
         if self.mirrored:
             bra = self._mirror(ket)
-            own = Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
-            yield replace(own, twice=True, real=self.program.mirror == -1)
+            sweep = Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
+            yield replace(sweep, twice=True, real=self.program.mirror == -1)
         else:
             bra, taped_bra = _taped(self.bra, self._started(self.read_out))
             yield Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
@@ -275,7 +266,7 @@ def _taped(stages: list[Pulse | Rest], state: Tensor) -> tuple[Tensor, list[list
 
 
 def _propagator(
-    frame: Frame, stage: Stage, sign: int, chunk: _Chunk, known: dict[Any, Pencil]
+    frame: Frame, stage: Stage, sign: int, chunk: Chunk, pencils: dict[Any, Pencil]
 ) -> Pulse | Rest:
     """A stage with its profile times `sign`; pulses of one shift and direction share a pencil."""
     if stage.strength == 0:
@@ -284,64 +275,6 @@ def _propagator(
     shift = polynomial.pole * steps / stage.duration
     along = Along.of(chunk.vectors, stage.level, sign)
     key = (shift, along.line)
-    if key not in known:
-        known[key] = Pencil.of(frame, along.direction, shift)
-    return Pulse.of(known[key], polynomial, steps, along)
-
-
-def _chunks(frame: Frame, vectors: Tensor, rest: Tensor, program: Program) -> list[_Chunk]:
-    """Directions of about equal phase together, as many as the cache or the memory takes."""
-    groups = _directions(vectors.detach())
-    rates = _phase_rates(frame, vectors.detach())
-    shapes, size = frame.rates.shape
-    areas = [stage.duration * stage.strength for stage in program.stages]
-    steps = sum(steps_and_polynomial(area * float(rates.max()))[0] for area in areas)
-    most = max(1, KEPT // (shapes * size * (size + TERMS * steps)))
-    if vectors.device.type == "cpu":
-        most = min(most, CHUNK)
-    groups = [part for group in groups for part in group.split(most)]
-    keyed = []
-    for group in groups:
-        rate = float(rates[group].max())
-        strip = half_height_on_grid(max(areas, default=0.0) * rate)
-        keyed.append((strip, len(group), rate, group))
-    keyed.sort(key=lambda item: item[:2])
-    result: list[list] = []
-    for item in keyed:
-        last = result[-1] if result else []
-        if last and last[0][0] == item[0] and (len(last) + 1) * item[1] <= most:
-            last.append(item)
-        else:
-            result.append([item])
-    return [_chunk(items, vectors, rest) for items in result]
-
-
-def _chunk(items: list, vectors: Tensor, rest: Tensor) -> _Chunk:
-    """Pad the groups to one length."""
-    most = max(len(item[3]) for item in items)
-    index = torch.stack([torch.cat([g, g[:1].expand(most - len(g))]) for *_, g in items])
-    own = torch.stack([torch.arange(most, device=index.device) < len(g) for *_, g in items])
-    return _Chunk(index, own, vectors[index], rest[index], max(item[2] for item in items))
-
-
-def _directions(vectors: Tensor) -> list[Int[Tensor, " measurement"]]:
-    """Measurements whose vectors are multiples of each other, together."""
-    flat = vectors.flatten(1)
-    length = flat.norm(dim=1, keepdim=True)
-    unit = (torch.where(length > 0, flat / length, 0.0) / SAME_DIRECTION).round()
-    first = unit.gather(1, (unit != 0).to(torch.int8).argmax(1, keepdim=True))
-    number = torch.unique(unit * torch.where(first < 0, -1, 1), dim=0, return_inverse=True)[1]
-    order = number.argsort(stable=True)
-    return list(order.split(torch.bincount(number).tolist()))
-
-
-def _phase_rates(frame: Frame, vectors: Tensor) -> Float[Tensor, " measurement"]:
-    """Bound on |gamma g.J| at level 1 (rad/ms): by the extents along x, y, z, and by their root."""
-    squares = frame.moments @ frame.moments
-    whole = torch.linalg.eigvalsh(squares.sum(1))[:, -1].max().clamp_min(0).sqrt()
-    # The columns of a vector profile's frame have equal length.
-    bound = whole * vectors[..., 0].norm(dim=1)
-    if vectors.shape[-1] == 1:
-        each = torch.linalg.eigvalsh(frame.moments).abs().amax((0, 2))
-        bound = torch.minimum(bound, vectors[..., 0].abs() @ each)
-    return GAMMA * bound
+    if key not in pencils:
+        pencils[key] = Pencil.of(frame, along.direction, shift)
+    return Pulse.of(pencils[key], polynomial, steps, along)

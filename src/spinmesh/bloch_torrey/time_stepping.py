@@ -106,8 +106,8 @@ def step_signal(
         reference[(acquisition.timing == number).numpy()] = _propagate(system, step, rest).real
         for row in (acquisition.timing == number).nonzero()[:, 0]:
             vectors = acquisition.vectors(row[None])[0].numpy()
-            own = [(length, vectors @ level) for length, level in parts]
-            signal[int(row)] = _propagate(system, step, own)
+            gradients = [(length, vectors @ level) for length, level in parts]
+            signal[int(row)] = _propagate(system, step, gradients)
     return Signals(acquisition, torch.from_numpy(signal)[None], torch.from_numpy(reference)[None])
 
 

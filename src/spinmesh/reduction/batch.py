@@ -47,8 +47,8 @@ def reduce_shapes(
     with torch.no_grad():
         dense = _Dense.of(template, space, points, tissue.to(str(points.device)))
         rates = [
-            max(slowest_rate(template.with_points(own), tissue), least_shift)
-            for own in points.to("cpu").unbind()
+            max(slowest_rate(template.with_points(shape), tissue), least_shift)
+            for shape in points.to("cpu").unbind()
         ]
         factor = dense.factorised(points.new_tensor(rates)[:, None, None] * dense.mass)
         last = dense.orthonormal(monomials(dense.position, dense.inside, degree), dense.empty)
@@ -132,9 +132,9 @@ def _side_by_side(
     shapes, device = len(points), points.device
 
     def repeated(index: Tensor, step: int) -> Tensor:
-        own = index.to(device)
-        shift = step * torch.arange(shapes, device=device).reshape(-1, *(1,) * own.ndim)
-        return (own + shift).flatten(0, 1)
+        index = index.to(device)
+        shift = step * torch.arange(shapes, device=device).reshape(-1, *(1,) * index.ndim)
+        return (index + shift).flatten(0, 1)
 
     count, size = points.shape[1], len(space)
     mesh = TetMesh(

@@ -73,7 +73,7 @@ class Projection:
         """Operators in the basis."""
         massed = self.matrices.mass @ self.vectors
         label = self.matrices.space.dof_compartment.numpy()
-        mean = np.stack([massed[label == own].sum(0) for own in self.mesh.labels])
+        mean = np.stack([massed[label == number].sum(0) for number in self.mesh.labels])
         return ReducedModel(
             torch.from_numpy(self.products[0].copy()),
             torch.from_numpy(self.products[1:].copy()),

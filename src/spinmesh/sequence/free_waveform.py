@@ -60,11 +60,6 @@ class FreeWaveform(Sequence):
         return cls(durations, levels if sequence.axes == 3 else levels * np.array(direction))
 
     @property
-    def reversed(self) -> FreeWaveform:
-        """-g(TE - t): the waveform played backwards, its sign turned."""
-        return FreeWaveform(self.durations[::-1].copy(), -self.levels[::-1])
-
-    @property
     def echo_time(self) -> float:
         """End of the last step (ms)."""
         return float(self._ends[-1])

@@ -18,15 +18,15 @@ def difference(one: Acquisition, other: Acquisition) -> str | None:
     if len(one) != len(other):
         return f"{len(one)} measurements against {len(other)}"
     kinds = [[type(a.sequences[k]).__name__ for k in a.timing.tolist()] for a in (one, other)]
-    for number, (own, its) in enumerate(zip(*kinds, strict=True)):
-        if own != its:
-            return f"measurement {number} is {own} against {its}"
+    for number, (a, b) in enumerate(zip(*kinds, strict=True)):
+        if a != b:
+            return f"measurement {number} is {a} against {b}"
     for name in ("delta", "Delta"):
-        own, its = one.durations(name), other.durations(name)
-        off = ((own - its).abs() > TIME_TOLERANCE) | (own.isnan() != its.isnan())
+        a, b = one.durations(name), other.durations(name)
+        off = ((a - b).abs() > TIME_TOLERANCE) | (a.isnan() != b.isnan())
         if bool(off.any()):
             first = int(off.nonzero()[0])
-            return f"{name} of measurement {first} is {own[first]:g} ms against {its[first]:g} ms"
+            return f"{name} of measurement {first} is {a[first]:g} ms against {b[first]:g} ms"
     distance = (one.b_tensor - other.b_tensor).abs().amax((1, 2))
     off = distance > B_TOLERANCE * one.b_value.max().clamp_min(1.0)
     if bool(off.any()):

@@ -129,8 +129,8 @@ class Sequence(ABC):
         lengths = np.diff(times)
         if not (lengths >= -EQUAL * times[-1]).all():
             raise SequenceError(f"{self}: its breakpoints are not in order: {times.tolist()}.")
-        kept = lengths > EQUAL * times[-1]
-        return times[:-1][kept], lengths[kept]
+        lasting = lengths > EQUAL * times[-1]
+        return times[:-1][lasting], lengths[lasting]
 
     def _pieces(self) -> tuple[Float[ndarray, " piece"], Float[ndarray, "piece node axis"]]:
         """Lengths of the smooth pieces and the profile at their Gauss nodes."""
