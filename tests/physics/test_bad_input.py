@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from spinmesh.bloch_torrey import Basis, reduce_mesh, signals_of, simulate_mesh
-from spinmesh.bloch_torrey import memory as memory_module
-from spinmesh.bloch_torrey.memory import available_memory, needed_memory
+from spinmesh.bloch_torrey import basis as basis_module
+from spinmesh.bloch_torrey.basis import available_memory, needed_memory
 from spinmesh.errors import (
     ConfigError,
     MeshError,
@@ -250,7 +250,7 @@ def test_wrong_acquisition_is_refused_by_the_name_of_its_file(case, tmp_path):
 
 
 def test_a_mesh_too_large_for_memory_is_refused_with_both_numbers(monkeypatch):
-    monkeypatch.setattr(memory_module, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(basis_module, "available_memory", lambda: 1_000_000)
     words = r"4,096 tets.*need about 0\.\d+ GB of memory; 0\.001 GB are free\. Coarsen"
     with pytest.raises(ReductionError, match=words):
         simulate_mesh(ball(5.0, 3, order=1), tissue((1,)), pgse())
@@ -268,8 +268,8 @@ def test_available_memory_respects_the_containers_limit(monkeypatch, tmp_path):
     assert 1e8 < whole < 1e14
     (tmp_path / "max").write_text("5000000\n")
     (tmp_path / "used").write_text("2000000\n")
-    limits = ((str(tmp_path / "max"), str(tmp_path / "used")),)
-    monkeypatch.setattr(memory_module, "LIMITS", limits)
+    monkeypatch.setattr(basis_module, "LIMIT", str(tmp_path / "max"))
+    monkeypatch.setattr(basis_module, "USED", str(tmp_path / "used"))
     assert available_memory() == 3_000_000
     (tmp_path / "max").write_text("max\n")
     # Another moment, another process: free memory moves by some per cent.
