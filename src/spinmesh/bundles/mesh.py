@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.spatial import Delaunay
 
@@ -60,9 +60,11 @@ def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) ->
         within = (disk[:, 0] >= 0) & (disk == disk[:, :1]).all(1)
         chosen = within if inside else ~within
         corners, nodes, disk = corners[chosen], nodes[chosen], disk[chosen]
-        crowded = circle_disk[_missing_sides(nodes, following)]
+        sides, side, sharing = _sides(nodes)
+        outer = sharing == 1
+        crowded = circle_disk[_missing_sides(sides[outer], following)]
         if len(crowded) == 0:
-            plane = _curved(corners, nodes, disks)
+            plane = _curved(corners, nodes, side, outer[side], disks)
             crowded = disk[_folded(plane.points)].ravel()
             if len(crowded) == 0:
                 return plane
@@ -142,24 +144,27 @@ def _periodic_delaunay(
 def _sides(nodes: Int[ndarray, "triangle 3"]) -> tuple[ndarray, ndarray, ndarray]:
     """Pairs of nodes, the pair of each triangle's sides, and how many triangles share a pair."""
     ends = np.sort(nodes[:, SIDES], -1).reshape(-1, 2)
-    return np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    pairs, side, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
+    return pairs, side.reshape(nodes.shape), count
 
 
-def _missing_sides(nodes: ndarray, following: ndarray) -> Int[ndarray, " side"]:
-    """Circle sides (named by their first node) that no triangle has as an outer side."""
+def _missing_sides(outer: Int[ndarray, "side 2"], following: ndarray) -> Int[ndarray, " missing"]:
+    """Circle sides (named by their first node) that are not among the triangles' outer sides."""
     first = np.arange(len(following))
     circle = np.sort(np.column_stack([first, following]), axis=1)
-    sides, _, count = _sides(nodes)
-    stride = int(nodes.max(initial=0)) + len(following) + 1
-    return first[~np.isin(circle @ [stride, 1], sides[count == 1] @ [stride, 1])]
+    stride = int(outer.max(initial=0)) + len(following) + 1
+    return first[~np.isin(circle @ [stride, 1], outer @ [stride, 1])]
 
 
-def _curved(corners: ndarray, nodes: ndarray, disks: Disks) -> PeriodicPlane:
-    """With mid-side nodes, those of outer sides moved onto their circle."""
-    _, side, count = _sides(nodes)
-    side = side.reshape(len(nodes), 3)
+def _curved(
+    corners: Float[ndarray, "triangle 3 2"],
+    nodes: Int[ndarray, "triangle 3"],
+    side: Int[ndarray, "triangle 3"],
+    outer: Bool[ndarray, "triangle 3"],
+    disks: Disks,
+) -> PeriodicPlane:
+    """With mid-side nodes, numbered by `side`; those of outer sides are moved onto their circle."""
     middle = corners[:, SIDES].mean(2)
-    outer = count[side] == 1
     if len(disks.radii):
         offset = disks.offsets(middle[outer])
         length = np.linalg.norm(offset, axis=-1)
