@@ -39,7 +39,7 @@ def test_the_radius_series_is_the_exact_cylinder(table):
     radii = np.array([0.02, 0.37, 1.234, 2.9])
     exact = [cylinder(ACQUISITION, r, 2.0, (0.0, 0.0, 1.0)).numpy() for r in radii]
     # Analytic in the radius: 32 terms leave what the cylinder's own tolerance of 1e-9 does.
-    np.testing.assert_allclose(table.at(radii), exact, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(table(radii), exact, rtol=0, atol=1e-8)
 
 
 def test_pictures_hold_the_area_wherever_the_disks_lie():

@@ -6,12 +6,12 @@ plane by finite elements. Nothing crosses the membranes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray
+from numpy.polynomial.chebyshev import chebpts1
+from scipy.interpolate import BarycentricInterpolator
 from torch import Tensor
 
 from spinmesh.analytic import cylinder
@@ -89,7 +89,7 @@ def packed_bundle(
 
 
 def bundle_attenuation(
-    disks: Disks, protocol: Protocol, inside: CylinderTable, seed: int
+    disks: Disks, protocol: Protocol, inside: BarycentricInterpolator, seed: int
 ) -> Float[Tensor, " measurement"]:
     """S/S0 of all water in the cell, by area: exact in the axons, finite elements between them.
 
@@ -98,32 +98,21 @@ def bundle_attenuation(
     plane = assemble_plane(mesh_plane(disks, protocol.mesh_size, seed), protocol.diffusivity)
     between = (1 - disks.volume_fraction) * plane_attenuation(plane, protocol.acquisition)
     part = np.pi * disks.radii**2 / disks.cell**2
-    return between + torch.from_numpy(part @ inside.at(disks.radii))
+    return between + torch.from_numpy(part @ inside(disks.radii))
 
 
-@dataclass(frozen=True, eq=False)
-class CylinderTable:
-    """S/S0 of one acquisition in cylinders along z as a Chebyshev series in the radius."""
+def cylinder_table(protocol: Protocol, largest: float) -> BarycentricInterpolator:
+    """S/S0 (disk, measurement) in cylinders along z as a function of their radii (um).
 
-    coefficients: Float[ndarray, "term measurement"]
-    largest: float  # um
-
-    def at(self, radii: Float[ndarray, " disk"]) -> Float[ndarray, "disk measurement"]:
-        """Interpolated signals of several radii (um)."""
-        x = 2 * radii / self.largest - 1
-        return np.polynomial.chebyshev.chebval(x, self.coefficients, tensor=True).T
-
-
-def cylinder_table(protocol: Protocol, largest: float) -> CylinderTable:
-    """The exact signals at the Chebyshev nodes of all radii up to `largest` (um)."""
-    x = np.polynomial.chebyshev.chebpts1(RADII)
+    A polynomial through the exact signals at Chebyshev's nodes, for radii up to `largest` (um).
+    """
+    radii = largest * (1 + chebpts1(RADII)) / 2
     axis = DIRECTIONS["z"]
     rows = [
         cylinder(protocol.acquisition, float(radius), protocol.diffusivity, axis).numpy()
-        for radius in largest * (1 + x) / 2
+        for radius in radii
     ]
-    series = np.polynomial.chebyshev.chebfit(x, np.stack(rows), RADII - 1)
-    return CylinderTable(series, largest)
+    return BarycentricInterpolator(radii, np.stack(rows), rng=0)
 
 
 def rasterised(disks: Disks, pixels: int) -> Float[ndarray, "pixel_y pixel_x"]:
