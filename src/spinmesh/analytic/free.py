@@ -15,8 +15,9 @@ def free(
 ) -> Float[Tensor, " measurement"]:
     """exp(-b:D) with the b-tensor b and D in um^2/ms; exact for every sequence.
 
-    Differentiable in `diffusivity`. Stejskal & Tanner (1965); Stejskal (1965) for a tensor;
-    Mattiello, Basser & Le Bihan (1994) for the b-tensor.
+    Differentiable in `diffusivity`. Raises ConfigError unless D is positive definite. Stejskal &
+    Tanner (1965); Stejskal (1965) for a tensor; Mattiello, Basser & Le Bihan (1994) for the
+    b-tensor.
     """
     b = acquisition.b_tensor
     D = torch.as_tensor(diffusivity, dtype=torch.float64, device=b.device)

@@ -146,7 +146,10 @@ def angular_factor(dimension: int, order: ndarray) -> ndarray:
 
 
 def split_gradient(acquisition: Acquisition, axis) -> tuple[ndarray, ndarray]:
-    """Strengths (measurement,) across and along `axis` (3-vector of any length), in mT/m."""
+    """Strengths (measurement,) across and along `axis`, in mT/m.
+
+    The axis is a 3-vector of any length; ConfigError if it is zero.
+    """
     axis = np.asarray(axis, dtype=float)
     if axis.shape != (3,) or not 0 < np.linalg.norm(axis) < np.inf:
         raise ConfigError(f"analytic: axis is {axis.tolist()}; give a 3-vector that is not zero.")

@@ -57,7 +57,10 @@ def half_height_on_grid(half_height: float) -> float:
 
 @lru_cache
 def cayley_polynomial(half_height: float) -> CayleyPolynomial:
-    """Shortest least-squares fit, real coefficients, that meets TOLERANCE on the boundary."""
+    """Shortest least-squares fit, real coefficients, that meets TOLERANCE on the boundary.
+
+    Raises ReductionError if MOST_TERMS are too few.
+    """
     z = _strip_boundary(half_height)
     for degree in range(16 + int(half_height), MOST_TERMS, 4):
         for ratio in (0.5, 0.7, 1.0):
@@ -175,13 +178,11 @@ class Rest:
     frame: Frame
     duration: Float[Tensor, "direction measurement"]
 
-    def forward(self, state: Tensor) -> Tensor:
-        """exp(-tL) x."""
+    def forward(self, state: Tensor, tape: list[Tensor] | None = None) -> Tensor:
+        """exp(-tL) x; what `backward` needs is added to the tape."""
+        if tape is not None:
+            tape.append(state)
         return torch.exp(-self.frame.rates[:, None, :, None] * self.duration[:, None, :]) * state
-
-    def taped(self, state: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The same, and what `backward` needs."""
-        return self.forward(state), [state]
 
     def backward(
         self, left: Tensor, tape: list[Tensor]
@@ -245,20 +246,15 @@ class Pulse:
         resolvent = 2 * pencil.shift / torch.complex(torch.ones_like(phase), phase)
         return cls(pencil, polynomial, steps, resolvent, along)
 
-    def forward(self, state: Tensor) -> Tensor:
-        """All steps on a state in the frame."""
+    def forward(self, state: Tensor, tape: list[Tensor] | None = None) -> Tensor:
+        """All steps on a state in the frame; (1 + V) h_j of each is added to the tape."""
         modal = real_product(self.pencil.inverse, state)
         for _ in range(self.steps):
-            modal = self._horner(modal, None)
+            terms = None if tape is None else self._terms(modal)
+            modal = self._horner(modal, terms)
+            if tape is not None and terms is not None:
+                tape.append(terms)
         return real_product(self.pencil.basis, modal)
-
-    def taped(self, state: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The same, and (1 + V) h_j of every step."""
-        modal, tape = real_product(self.pencil.inverse, state), []
-        for _ in range(self.steps):
-            tape.append(self._terms(modal))
-            modal = self._horner(modal, tape[-1])
-        return real_product(self.pencil.basis, modal), tape
 
     def backward(
         self, left: Tensor, tape: list[Tensor]

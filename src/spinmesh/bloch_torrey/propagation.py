@@ -223,26 +223,23 @@ class _Halves:
 
     def states(self) -> tuple[Tensor, Tensor]:
         """Bra and ket on either side of the middle rest."""
-        ket = self._started(self.initial)
-        for stage in self.ket:
-            ket = stage.forward(ket)
+        ket = _through(self.ket, self._started(self.initial))
         if self.mirrored:
             return self._mirror(ket), ket
-        bra = self._started(self.read_out)
-        for stage in self.bra:
-            bra = stage.forward(bra)
-        return bra, ket
+        return _through(self.bra, self._started(self.read_out)), ket
 
     def sweeps(self) -> Iterator[Sweep]:
         """Everything the signals' derivatives consist of."""
         rest = Rest(self.frame, self.chunk.rest)
-        ket, taped_ket = _taped(self.ket, self._started(self.initial))
+        taped_ket: list[list[Tensor]] = []
+        ket = _through(self.ket, self._started(self.initial), taped_ket)
         if self.mirrored:
             bra = self._mirror(ket)
             sweep = Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
             yield replace(sweep, twice=True, real=self.program.mirror == -1)
         else:
-            bra, taped_bra = _taped(self.bra, self._started(self.read_out))
+            taped_bra: list[list[Tensor]] = []
+            bra = _through(self.bra, self._started(self.read_out), taped_bra)
             yield Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
             yield Sweep.back(self.bra, taped_bra, rest.forward(ket), total=False)
         yield Sweep([rest.between(bra, ket)])
@@ -256,13 +253,16 @@ class _Halves:
         return ket.conj().resolve_conj() if self.program.mirror == -1 else ket
 
 
-def _taped(stages: list[Pulse | Rest], state: Tensor) -> tuple[Tensor, list[list[Tensor]]]:
-    """The state after all stages, and what each needs for its way back."""
-    tapes = []
+def _through(
+    stages: list[Pulse | Rest], state: Tensor, tapes: list[list[Tensor]] | None = None
+) -> Tensor:
+    """The state after all stages; what each needs for its way back is added to `tapes`."""
     for stage in stages:
-        state, tape = stage.taped(state)
-        tapes.append(tape)
-    return state, tapes
+        tape: list[Tensor] | None = None if tapes is None else []
+        state = stage.forward(state, tape)
+        if tapes is not None and tape is not None:
+            tapes.append(tape)
+    return state
 
 
 def _propagator(

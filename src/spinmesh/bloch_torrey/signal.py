@@ -43,7 +43,10 @@ class Signals:
 def simulate(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Complex[Tensor, "*shape measurement"]:
-    """Signal of each measurement (um^3 times spin density), summed over compartments."""
+    """Signal of each measurement (um^3 times spin density), summed over compartments.
+
+    Raises SequenceError for an acquisition without sequences, as do the two below.
+    """
     # Of the sum, one state tells both halves of a mirrored sequence.
     return _signals(reduced, reduced.initial[..., None, :], acquisition).squeeze(-2)
 
@@ -86,7 +89,7 @@ def _flat(reduced: ReducedModel, mean: Tensor) -> tuple[Tensor, Tensor, Tensor, 
 def unweighted(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "*shape measurement"]:
-    """Signal at each measurement's echo time without any gradient."""
+    """Signal (um^3 times spin density) at each measurement's echo time without any gradient."""
     if not acquisition.sequences:
         raise SequenceError("acquisition: no sequence. Give at least one measurement.")
     device = acquisition.gradient.device

@@ -46,7 +46,7 @@ def restricted_pade(order: int = 5) -> Step:
     degree lower than the denominator: stiff modes vanish, and the order is still `order`. For a
     linear system with constant coefficients it is all an SDIRK method of that order does, and
     since the method is L-stable nonsmooth data do not lower the order. Roots as in Hairer & Wanner
-    (1996), table IV.6.4.
+    (1996), table IV.6.4. Raises ReductionError for other orders than 2, 3 and 5.
     """
     if order not in (2, 3, 5):
         raise ReductionError(f"time stepping: order {order}. Give 2, 3 or 5 (those are L-stable).")
@@ -92,7 +92,8 @@ def step_signal(
     `steps_per_interval` equal L-stable steps between neighbouring breakpoints. One complex sparse
     factorisation per step length and gradient; a reversed gradient is the complex conjugate. Of
     order 2 only where the profile varies between its breakpoints.
-    Expensive and simple: meant to judge, on small meshes. Not differentiable.
+    Expensive and simple: meant to judge, on small meshes. Not differentiable. Raises ReductionError
+    for fewer steps than 1, MeshError or ConfigError as `assemble`.
     """
     if steps_per_interval < 1:
         raise ReductionError(f"time stepping: {steps_per_interval} steps. Give at least 1.")

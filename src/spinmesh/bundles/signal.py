@@ -11,7 +11,7 @@ from torch import Tensor
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.bundles.fem import PlaneMatrices
 from spinmesh.errors import SequenceError
-from spinmesh.reduction import factorise
+from spinmesh.reduction import factorise, orthonormal
 from spinmesh.sequence import PGSE, Acquisition, Sequence
 from spinmesh.units import GAMMA
 
@@ -71,14 +71,7 @@ def _basis(
             for _ in range(powers):
                 state = solver.solve(mass @ state)
                 columns += [state.real, state.imag]
-    block = np.stack(columns, 1)
-    block = block / np.sqrt(np.einsum("ij,ij->j", block, mass @ block))
-    # Twice, so that the second pass mends the rounding of the first.
-    for _ in range(2):
-        values, vectors = np.linalg.eigh(block.T @ (mass @ block))
-        independent = values > DEPENDENT**2 * values.max()
-        block = block @ (vectors[:, independent] / np.sqrt(values[independent]))
-    return np.asarray(block)
+    return orthonormal(np.stack(columns, 1), np.zeros((mass.shape[0], 0)), mass, DEPENDENT)
 
 
 def _strongest(q: Float[ndarray, "measurement 2"]) -> list[ndarray]:

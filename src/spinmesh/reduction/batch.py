@@ -95,7 +95,7 @@ class _Dense:
         return self.mass[..., :0]
 
     def factorised(self, shift: Tensor) -> Tensor:
-        """Cholesky factors of S + Q + R + shift."""
+        """Cholesky factors of S + Q + R + shift; ReductionError if a shape's is not definite."""
         factor, info = torch.linalg.cholesky_ex(self.decay + shift)
         if bool((info != 0).any()):
             raise ReductionError(

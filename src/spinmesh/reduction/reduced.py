@@ -92,8 +92,16 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-def whitened(mass: Tensor, laplacian: Tensor, moments: Tensor, mean: Tensor) -> ReducedModel:
-    """Cholesky-whiten: M_r is the identity where the span was built, but its derivative is not."""
+def whitened(
+    mass: Float[Tensor, "mode mode"],
+    laplacian: Float[Tensor, "mode mode"],
+    moments: Float[Tensor, "3 mode mode"],
+    mean: Float[Tensor, "compartment mode"],
+) -> ReducedModel:
+    """Cholesky-whiten: the mass is the identity where the span was built, its derivative is not.
+
+    Raises ReductionError if the mass is not positive definite.
+    """
     factor, info = torch.linalg.cholesky_ex(mass)
     if int(info.max()) != 0:
         raise ReductionError(

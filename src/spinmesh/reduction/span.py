@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from jaxtyping import Float
+from numpy import ndarray
 from scipy.sparse.linalg import SuperLU, splu
 from torch import Tensor
 
@@ -69,8 +70,13 @@ def monomials(
     return torch.stack(columns, -1)
 
 
-def orthonormal(block: np.ndarray, basis: np.ndarray, mass: sp.spmatrix) -> np.ndarray:
-    """M-orthonormal part of `block` outside `basis`; dependent directions are dropped.
+def orthonormal(
+    block: Float[ndarray, "dof column"],
+    basis: Float[ndarray, "dof mode"],
+    mass: sp.spmatrix,
+    dependent: float = DEPENDENT,
+) -> Float[ndarray, "dof new"]:
+    """M-orthonormal part of `block` outside the M-orthonormal `basis`; dependent ones are dropped.
 
     Projection and normalisation are done twice, which keeps V'MV = 1 to rounding.
     """
@@ -80,6 +86,6 @@ def orthonormal(block: np.ndarray, basis: np.ndarray, mass: sp.spmatrix) -> np.n
         scale = 1 / np.sqrt(np.einsum("ij,ij->j", block, massed))
         block = scale * block - basis @ (basis.T @ (scale * massed))
         values, vectors = np.linalg.eigh(block.T @ (mass @ block))
-        keep = values > DEPENDENT**2 * max(values.max(initial=0.0), 1.0)
+        keep = values > dependent**2 * max(values.max(initial=0.0), 1.0)
         block = block @ (vectors[:, keep] / np.sqrt(values[keep]))
     return block

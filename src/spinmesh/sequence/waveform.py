@@ -72,7 +72,7 @@ class Sequence(ABC):
         return float(np.trace(self.unit_b_tensor)) * g**2
 
     def gradient(self, b: float) -> float:
-        """Gradient amplitude (mT/m) that gives b (ms/um^2)."""
+        """Gradient amplitude (mT/m) that gives b (ms/um^2); SequenceError if none does."""
         unit = float(np.trace(self.unit_b_tensor))
         if b > 0 and not unit > 0:
             raise SequenceError(f"{self}: its profile is zero, so no amplitude gives b = {b:g}.")
