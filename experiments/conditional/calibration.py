@@ -30,15 +30,15 @@ SHOWN, BESIDE = 5, 6
 class Calibration:
     """Statistics of held-out tissues, and of the samples that each method has for their signals.
 
-    `truth` are the exact statistics of the packings, `seen` those found in their images: what the
-    way from image to statistics costs. `misfit` holds chi^2 per measurement: of the model's
+    `truth` are the exact statistics of the packings, `of_images` those read off their images: what
+    the way from image to statistics costs. `misfit` holds chi^2 per measurement: of the model's
     samples and the `TRUE_IMAGES`, simulated again (NaN where an image is no packing), and of the
     packings that the other methods chose. `gallery` holds a true image and samples for its signal
     in each row.
     """
 
     truth: Float[Tensor, "signal statistic"] = quantity(UNITS)
-    seen: Float[Tensor, "signal statistic"] = quantity(UNITS)
+    of_images: Float[Tensor, "signal statistic"] = quantity(UNITS)
     samples: dict[str, Float[Tensor, "signal sample statistic"]] = quantity(UNITS)
     misfit: dict[str, Float[Tensor, "signal _"]] = quantity()
     circle_error: tuple[float, float] = quantity()  # rms of coverage: samples, true images
@@ -77,7 +77,7 @@ class Calibration:
                 row["crps_below_abc"] = float(1 - score / against[number])
                 table.append(row)
             # One number, no distribution: its score is the error of the way through the image.
-            error = (self.seen - self.truth)[:, number].abs().mean()
+            error = (self.of_images - self.truth)[:, number].abs().mean()
             table.append({"quantity": name, "method": TRUE_IMAGES, "crps": float(error)})
         return [*table, *self._misfit_rows()]
 

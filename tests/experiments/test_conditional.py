@@ -85,7 +85,7 @@ def test_the_evaluation_is_repeatable_and_keeps_in_its_store(bundle_set, bundle_
     test = bundle_set.select("test")
     assert torch.equal(found.truth[:, 0], test.volume_fraction[:3].double())
     # Exact in the sum of grey levels; 16 pixels of 0.75 um are coarse for the others.
-    torch.testing.assert_close(found.seen[:, 0], found.truth[:, 0], rtol=0.02, atol=0)
+    torch.testing.assert_close(found.of_images[:, 0], found.truth[:, 0], rtol=0.02, atol=0)
     assert found.samples[ABC].shape == (3, 4, 3)
     # The true images fit their own noisy signals: three sums of three squares about 1.
     assert found.misfit[TRUE_IMAGES].max() < 5

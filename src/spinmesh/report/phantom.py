@@ -60,12 +60,12 @@ def tensor_maps(phantom: Phantom, section: int) -> tuple[ndarray, ndarray, ndarr
         bvecs=acquisition.direction.numpy()[chosen],
         b0_threshold=b_to_s_per_mm2(LEAST),
     )
-    held = (phantom.field.fractions[:, :, section].sum(-1) >= TISSUE).numpy()
+    tissue = (phantom.field.fractions[:, :, section].sum(-1) >= TISSUE).numpy()
     series = phantom.series[:, :, section].numpy()[..., chosen]
-    fit = TensorModel(table, fit_method="WLS").fit(series[held])
-    fa, md, direction = np.zeros(held.shape), np.zeros(held.shape), np.zeros((*held.shape, 3))
-    fa[held], md[held] = fit.fa, 1e3 * fit.md
-    direction[held] = fit.evecs[..., 0]
+    fit = TensorModel(table, fit_method="WLS").fit(series[tissue])
+    fa, md, direction = np.zeros(tissue.shape), np.zeros(tissue.shape), np.zeros((*tissue.shape, 3))
+    fa[tissue], md[tissue] = fit.fa, 1e3 * fit.md
+    direction[tissue] = fit.evecs[..., 0]
     return fa, md, direction
 
 
