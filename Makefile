@@ -75,7 +75,7 @@ report: $(STAMP)
 	@$(SNAKEMAKE) --report $(REPORT)
 
 test: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -84,7 +84,7 @@ check: $(STAMP)
 	$(BIN)/snakemake --lint --configfile $(CONFIG)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup -m "not slow and not gpu"
 
 schema: $(STAMP)
 	$(BIN)/python -m spinmesh.settings workflow/schemas/config.schema.json docs/configuration.md

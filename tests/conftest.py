@@ -42,9 +42,12 @@ pytest_plugins = ["image_sets"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked gpu where there is no CUDA device."""
-    if torch.cuda.is_available():
-        return
+    """One worker runs the tests of a file, and all that look at the tiny run; no GPU, no gpu tests.
+
+    For `pytest -n 2 --dist loadgroup`.
+    """
     for item in items:
-        if item.get_closest_marker("gpu"):
+        file = "tiny" if "run" in getattr(item, "fixturenames", ()) else item.path.as_posix()
+        item.add_marker(pytest.mark.xdist_group(file))
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))

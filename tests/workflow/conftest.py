@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +98,7 @@ class Workspace:
         return {rule for rule, _ in rows} - {"all", "everything"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Workspace]:
     """Makes fresh copies, without results."""
 
@@ -111,3 +113,56 @@ def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Work
         return Workspace(root)
 
     return copy
+
+
+# Seconds within which the first shard of a run is written; a machine with other work has taken 300.
+PATIENCE = 900
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was killed with SIGKILL in stage 2 and then resumed."""
+
+    workspace: Workspace
+    before: dict[Path, int]  # times of the files that were complete when it was killed
+    killed: int  # exit status
+    resumed: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def run(new_workspace: Callable[[], Workspace]) -> Run:
+    """The only full run of the tests."""
+    workspace = new_workspace()
+    status = kill_in_stage_two(workspace)
+    before = times(workspace.results / "mesh/substrates.zarr")
+    # A killed run cannot take its lock away.
+    assert workspace.snakemake("--unlock").returncode == 0
+    return Run(workspace, before, status, workspace.snakemake("--rerun-incomplete"))
+
+
+def kill_in_stage_two(workspace: Workspace) -> int:
+    """Start a run and kill it with all its jobs as soon as stage 2 writes a store."""
+    with (workspace.root / "killed.log").open("w") as log:
+        process = subprocess.Popen(
+            workspace.command(),
+            cwd=workspace.root,
+            env=workspace.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        shards = workspace.results / "simulate/shards"
+        end = time.monotonic() + PATIENCE
+        while not written(shards) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
+
+
+def written(folder: Path) -> bool:
+    """Whether any store, finished or not, lies in the folder."""
+    return folder.is_dir() and any(path.is_dir() for path in folder.iterdir())
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
