@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,14 +32,11 @@ def main() -> None:
 
 
 @app.command()
+@measured.taking_acquisition
 def simulate(
     mesh: Annotated[Path, typer.Argument(help=MESH)],
     out: Annotated[Path, typer.Option(help=OUT)],
-    scheme: measured.Scheme = None,
-    bvals: measured.Bvals = None,
-    bvecs: measured.Bvecs = None,
-    delta: measured.PulseDuration = None,
-    Delta: measured.Separation = None,
+    files: dict[str, Any],
     tissue: Annotated[Path | None, typer.Option(help=TISSUE)] = None,
     diffusivity: Annotated[
         float | None, typer.Option(help="um^2/ms, of all compartments; 2 without --tissue.")
@@ -59,6 +56,7 @@ def simulate(
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
     from spinmesh.bloch_torrey import Basis, device_named, reduce_mesh, signals_of
     from spinmesh.io import save
+    from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.io.meshes import read_mesh
     from spinmesh.io.tables import write_signal_table
     from spinmesh.settings import load_tissue
@@ -66,7 +64,7 @@ def simulate(
 
     device = device_named(device)
     spec = Basis(kind=basis) if tolerance is None else Basis(kind=basis, tolerance=tolerance)
-    acquisition = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
+    acquisition = read_acquisition(**files)
     shape = read_mesh(mesh, scale_to_um, name=str(mesh))
     if tissue is not None:
         filling = Tissue.from_settings(load_tissue(tissue))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,21 +18,31 @@ if TYPE_CHECKING:
 
 SCHEME = (
     "Camino scheme, STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), or a .csv of waveforms (ms, "
-    "mT/m). Excludes --bvals, --bvecs, --delta and --Delta."
+    "mT/m), which exclude --delta and --Delta; or an MRtrix table x y z b. Excludes --bvals."
 )
-Scheme = Annotated[str | None, typer.Option(help=SCHEME)]
-Bvals = Annotated[
-    str | None, typer.Option(help="FSL b-values, s/mm^2; with --bvecs, --delta and --Delta.")
-]
-Bvecs = Annotated[str | None, typer.Option(help="FSL unit directions, three rows.")]
-PulseDuration = Annotated[
-    str | None,
-    typer.Option("--delta", help="Pulse duration, ms: a number, or a file with one each."),
-]
-Separation = Annotated[
-    str | None,
-    typer.Option("--Delta", help="Onset to onset, ms: a number, or a file with one each."),
-]
+TIME = "ms: a number, or a file with one each."
+IMAGE = "NIfTI whose axes --bvecs are along; world axes if not given."
+THRESHOLD = "s/mm^2; up to this b a measurement is unweighted [default: 50]."
+# The options of an acquisition, by the names that `read_acquisition` has for them.
+ACQUISITION = {
+    "scheme": Annotated[str | None, typer.Option(help=SCHEME)],
+    "bvals": Annotated[
+        str | None, typer.Option(help="FSL b-values, s/mm^2; with --bvecs, --delta and --Delta.")
+    ],
+    "bvecs": Annotated[str | None, typer.Option(help="FSL unit directions, three rows.")],
+    "delta_ms": Annotated[str | None, typer.Option("--delta", help=f"Pulse duration, {TIME}")],
+    "Delta_ms": Annotated[str | None, typer.Option("--Delta", help=f"Onset to onset, {TIME}")],
+    "TE_ms": Annotated[
+        str | None, typer.Option("--TE", help=f"Echo time, {TIME} The pulses' end if not given.")
+    ],
+    "sidecar": Annotated[
+        str | None, typer.Option(help="BIDS JSON file with delta, Delta and TE, in seconds.")
+    ],
+    "image": Annotated[str | None, typer.Option(help=IMAGE)],
+    "b0_threshold_s_per_mm2": Annotated[
+        float | None, typer.Option("--b0-threshold", min=0, help=THRESHOLD)
+    ],
+}
 Voxel = Annotated[str | None, typer.Option(help="I,J,K of the voxel, from 0.")]
 Roi = Annotated[Path | None, typer.Option(help="Mask whose mean signal is taken.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
@@ -37,19 +50,31 @@ Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder with files.")]
 
 
-def acquisition_of(
-    scheme: str | None, bvals: str | None, bvecs: str | None, delta: str | None, Delta: str | None
-) -> Acquisition:
-    """What the five options name; ConfigError if they do not go together."""
-    from spinmesh.io.acquisitions import read_acquisition
+def taking_acquisition(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of an acquisition in place of its parameter `files`.
 
-    return read_acquisition(
-        bvals=bvals,
-        bvecs=bvecs,
-        delta_ms=_number_or_file(delta),
-        Delta_ms=_number_or_file(Delta),
-        scheme=scheme,
-    )
+    `files` is then what was given of them, as `read_acquisition` takes it.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    options = [
+        inspect.Parameter(name, keyword, default=None, annotation=option)
+        for name, option in ACQUISITION.items()
+    ]
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in signature.parameters.items():
+        parameters += options if name == "files" else [parameter.replace(kind=keyword)]
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        named = {name: values.pop(name) for name in ACQUISITION}
+        files = {name: value for name, value in named.items() if value is not None}
+        times = {name: _number_or_file(files[name]) for name in files if name.endswith("_ms")}
+        command(files=files | times, **values)
+
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
 
 
 def target_of(
@@ -76,9 +101,7 @@ def refuse_full(out: Path, force: bool, apart: str = "") -> None:
         )
 
 
-def _number_or_file(value: str | None) -> float | str | None:
-    if value is None:
-        return None
+def _number_or_file(value: str) -> float | str:
     try:
         return float(value)
     except ValueError:

@@ -23,15 +23,12 @@ FREE = {
 CHECKPOINT = "search.pt"
 
 
+@measured.taking_acquisition
 def reconstruct(
     signal: Annotated[Path, typer.Argument(help="SIGNAL.csv, .nii or .nii.gz.")],
     model: Annotated[Path, typer.Option(help="Store of a shape model.")],
     out: measured.Out,
-    scheme: measured.Scheme = None,
-    bvals: measured.Bvals = None,
-    bvecs: measured.Bvecs = None,
-    delta: measured.PulseDuration = None,
-    Delta: measured.Separation = None,
+    files: dict[str, Any],
     snr: Annotated[
         float | None,
         typer.Option(help="Of one voxel's unweighted signal; estimated from repeats if left out."),
@@ -65,6 +62,7 @@ def reconstruct(
     from spinmesh.inversion import Free, ReconstructionSpec, ShapeModel, refuse_other_protocol
     from spinmesh.inversion import reconstruct as find_shape
     from spinmesh.io import load
+    from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.settings import load_tissue
     from spinmesh.tissue import Tissue
 
@@ -75,7 +73,7 @@ def reconstruct(
         starts=starts,
         samples=samples,
     )
-    acquisition = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
+    acquisition = read_acquisition(**files)
     target = measured.target_of(signal, acquisition, snr, voxel, roi)
     shapes = load(ShapeModel, model)
     filling = Tissue.uniform(diffusivity, labels=shapes.basis.template.labels)

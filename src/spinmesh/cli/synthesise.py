@@ -16,18 +16,15 @@ if TYPE_CHECKING:
     from spinmesh.inversion import Target
 
 
+@measured.taking_acquisition
 def synthesise(
     model: Annotated[Path, typer.Option(help="Store of a score model, trained on bundles.")],
     out: measured.Out,
+    files: dict[str, Any],
     count: Annotated[int, typer.Option(min=2, help="Images.")] = 64,
     signal: Annotated[
         Path | None, typer.Option(help="SIGNAL.csv, .nii or .nii.gz; none: images of the prior.")
     ] = None,
-    scheme: measured.Scheme = None,
-    bvals: measured.Bvals = None,
-    bvecs: measured.Bvecs = None,
-    delta: measured.PulseDuration = None,
-    Delta: measured.Separation = None,
     snr: Annotated[
         float | None, typer.Option(help="Of the unweighted signal; the model's if left out.")
     ] = None,
@@ -49,6 +46,7 @@ def synthesise(
     measured.refuse_full(out, force)
     from spinmesh.images import draw_posterior, known_protocol
     from spinmesh.io import load
+    from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.synthesis import SampleSpec, ScoreModel, quick_sampler
 
     trained = load(ScoreModel, model)
@@ -56,12 +54,12 @@ def synthesise(
     target, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)
-        acquisition = measured.acquisition_of(scheme, bvals, bvecs, delta, Delta)
+        acquisition = read_acquisition(**files)
         snr = protocol.snr if snr is None else snr
         target = _weighted(measured.target_of(signal, acquisition, snr, voxel, roi))
         protocol.refuse_other(target.acquisition)
         doubt = protocol.doubt(target.sigma)
-    elif any(given is not None for given in (scheme, bvals, bvecs, delta, Delta, snr, voxel, roi)):
+    elif files or any(given is not None for given in (snr, voxel, roi)):
         raise ConfigError("an acquisition, --snr, --voxel and --roi go with --signal. Give it too.")
     drawn = draw_posterior(
         trained, spec, seed, None if target is None else target.attenuation, min(simulated, count)
