@@ -17,7 +17,7 @@ SHARP are the body's own. The layer's mass, energy and moments are added to the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -89,7 +89,7 @@ def recovered_defect(span: Span, tissue: Tissue) -> Float[ndarray, "mode mode"]:
     value = shape_gradients(samples, nodes)[0].numpy()
     plain = np.einsum("tsna,tnk->tsak", gradient, vectors[dofs[chosen]], optimize=True)
     averaged = np.einsum("sn,tnak->tsak", value, recovered[local.reshape(-1, nodes)], optimize=True)
-    row = torch.searchsorted(torch.tensor(tissue.labels), mesh.compartment[pick])
+    row = _row(tissue, mesh.compartment[pick])
     # With D = C C', the energy is the square of C' times the difference.
     root = torch.linalg.cholesky(tissue.diffusivity.detach()).mT[row].numpy()
     density = tissue.density.detach()[row].numpy() * count / len(chosen)
@@ -145,67 +145,36 @@ def with_hidden_layer(span: Span, reduced: ReducedModel, tissue: Tissue) -> Redu
 
     Raises ReductionError if hollow walls take away more than the elements beside them have.
     """
-    layer = _layer(span, tissue)
-    rate = (1 / tissue.t2.detach())[layer.row]
-    mass = layer.gram(torch.ones_like(rate))
-    decay = reduced.laplacian + layer.energy(tissue) + layer.gram(rate)
-    moments = reduced.moments + layer.moments()
-    mean = reduced.mean + layer.mean(len(tissue.labels))
-    unit = torch.eye(span.size, dtype=mass.dtype)
-    larger = whitened(unit + mass, decay, moments, mean)
-    scale = reduced.initial.norm() / larger.initial.norm()
-    return replace(larger, mean=scale * larger.mean)
-
-
-@dataclass(frozen=True, eq=False)
-class _Layer:
-    """The basis on the wall's faces, and what integrates it over the layer (sample by sample)."""
-
-    row: Tensor  # face: compartment's number
-    weight: Tensor  # face, sample: height times area times density
-    position: Tensor  # face, sample, 3; from the vertices' mean, as in the reduced moments
-    value: Tensor  # face, sample, mode
-    slope: Tensor  # face, sample, 3, mode: along the wall
-
-    def gram(self, factor: Tensor) -> Float[Tensor, "mode mode"]:
-        """int factor v v'; the factor has one number per face, or per face and sample."""
-        weight = self.weight * (factor if factor.ndim == 2 else factor[:, None])
-        return _product(self.value, self.value, weight)
-
-    def energy(self, tissue: Tissue) -> Float[Tensor, "mode mode"]:
-        """int grad v . D grad v' along the wall."""
-        flow = tissue.diffusivity.detach()[self.row][:, None] @ self.slope
-        weight = self.weight.repeat_interleave(3, 1)
-        return _product(self.slope.flatten(1, 2), flow.flatten(1, 2), weight)
-
-    def moments(self) -> Float[Tensor, "3 mode mode"]:
-        """int x v v'."""
-        return torch.stack([self.gram(self.position[..., axis]) for axis in range(3)])
-
-    def mean(self, compartments: int) -> Float[Tensor, "compartment mode"]:
-        """int v over each compartment's part."""
-        integral = torch.einsum("fsk,fs->fk", self.value, self.weight)
-        return integral.new_zeros(compartments, integral.shape[1]).index_add(0, self.row, integral)
-
-
-def _layer(span: Span, tissue: Tissue) -> _Layer:
-    mesh, dofs = span.mesh, span.space.wall_dofs
-    nodes = span.space.dof_point[dofs]
-    every = mesh.points.detach()
-    area, value, slope = _on_faces(every[nodes])
-    row = torch.searchsorted(torch.tensor(tissue.labels), span.space.wall_label)
-    height = hidden_height(every[nodes], nodes) * tissue.density.detach()[row]
-    return _Layer(
-        row,
-        area * height[:, None],
-        torch.einsum("fna,sn->fsa", every[nodes] - every[mesh.vertices].mean(0), value),
-        torch.einsum("sn,fnk->fsk", value, span.vectors[dofs]),
-        torch.einsum("fsna,fnk->fsak", slope, span.vectors[dofs]),
+    nodes, row = span.space.dof_point[span.space.wall_dofs], _row(tissue, span.space.wall_label)
+    points, vectors = span.mesh.points.detach(), span.vectors[span.space.wall_dofs]
+    area, shape, gradient = _on_faces(points[nodes])
+    # As in the reduced moments, positions count from the vertices' mean.
+    position = (shape @ (points[nodes] - points[span.mesh.vertices].mean(0))).unbind(-1)
+    value, slope = shape @ vectors, gradient.mT @ vectors[:, None]
+    height = hidden_height(points[nodes], nodes) * tissue.density.detach()[row]
+    weight = area * height[:, None]
+    flow = tissue.diffusivity.detach()[row][:, None] @ slope
+    rate = (1 / tissue.t2.detach())[row][:, None]
+    integral = (weight[:, :, None] * value).sum(1)
+    larger = whitened(
+        torch.eye(span.size, dtype=weight.dtype) + _product(value, value, weight),
+        reduced.laplacian
+        + _product(slope, flow, weight[:, :, None].expand(slope.shape[:3]))
+        + _product(value, value, weight * rate),
+        reduced.moments + torch.stack([_product(value, value, weight * x) for x in position]),
+        reduced.mean + torch.zeros_like(reduced.mean).index_add(0, row, integral),
     )
+    return replace(larger, mean=reduced.initial.norm() / larger.initial.norm() * larger.mean)
 
 
 def _product(left: Tensor, right: Tensor, weight: Tensor) -> Float[Tensor, "mode mode"]:
-    return left.flatten(0, 1).T @ (weight.flatten()[:, None] * right.flatten(0, 1))
+    """Sum over samples of weight left right'."""
+    return left.flatten(0, -2).T @ (weight.flatten()[:, None] * right.flatten(0, -2))
+
+
+def _row(tissue: Tissue, label: Int[Tensor, " cell"]) -> Int[Tensor, " cell"]:
+    """Which compartment of the tissue each label is."""
+    return torch.searchsorted(torch.tensor(tissue.labels), label)
 
 
 def hidden_height(
