@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from spinmesh.errors import ConfigError
-from spinmesh.settings.complaints import complaints
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
@@ -19,6 +18,8 @@ from spinmesh.settings.presets import PRESETS, merged
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import Synthesise
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Config(Setting):
@@ -55,19 +56,6 @@ class Config(Setting):
             return values
         return merged(PRESETS.get(str(values.get("preset")), {}), values)
 
-    def files(self) -> dict[str, str]:
-        """The input files it names, keyed by where it names them."""
-        found = {f"acquisition.{key}": path for key, path in self.acquisition.files().items()}
-        if self.mesh.user_mesh is not None:
-            found["mesh.user_mesh.path"] = self.mesh.user_mesh.path
-        if self.reconstruct.signal is not None:
-            named = self.reconstruct.signal.files()
-            found |= {f"reconstruct.signal.{key}": path for key, path in named.items()}
-        if self.phantom.acquisition is not None:
-            named = self.phantom.acquisition.files()
-            found |= {f"phantom.acquisition.{key}": path for key, path in named.items()}
-        return found
-
 
 def load_config(path: str | Path, root: str | Path = ".") -> Config:
     """Read a YAML configuration; paths inside it count from `root`, the working directory.
@@ -79,11 +67,7 @@ def load_config(path: str | Path, root: str | Path = ".") -> Config:
 
 def load_tissue(path: str | Path) -> TissueSettings:
     """Read a tissue.yaml: the section `tissue` of a configuration, in a file of its own."""
-    try:
-        return TissueSettings.model_validate(_read_yaml(Path(path)))
-    except ValidationError as error:
-        schema = TissueSettings.model_json_schema()
-        raise ConfigError("\n".join(complaints(error, str(path), schema))) from error
+    return TissueSettings.checked(_read_yaml(Path(path)), str(path))
 
 
 def _read_yaml(path: Path) -> Any:
@@ -99,10 +83,7 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
     """The configuration held by plain `values`; see `load_config`."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name}: empty. Start from config/config.yaml.")
-    try:
-        config = Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(complaints(error, name, json_schema()))) from error
+    config = Config.checked(values, name)
     missing = [
         f"{name}: `{key}`: there is no file {path} in {Path(root).resolve()}. Correct the path."
         for key, path in config.files().items()
@@ -115,29 +96,20 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
 
 def json_schema() -> dict[str, Any]:
     """JSON schema of the configuration, for the workflow and for editors."""
-    schema = Config.model_json_schema()
+    return {"$schema": DIALECT, **_without_infinite_defaults(Config.model_json_schema())}
+
+
+def _without_infinite_defaults(node: Any) -> Any:
+    """Infinity is no JSON; the description of a key tells its default."""
+    if isinstance(node, list):
+        return [_without_infinite_defaults(value) for value in node]
+    if not isinstance(node, dict):
+        return node
     return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **_for_other_tools(schema),
+        key: _without_infinite_defaults(value)
+        for key, value in node.items()
+        if key != "default" or "Infinity" not in json.dumps(value)
     }
-
-
-def _for_other_tools(node: Any) -> Any:
-    """The schema without infinite defaults, which are no JSON (the description tells them).
-
-    Where a value may be null, null comes first: Snakemake fills in defaults while it tries the
-    branches in turn, and would fill them into null.
-    """
-    if isinstance(node, dict):
-        kept = {
-            key: _for_other_tools(value)
-            for key, value in node.items()
-            if key != "default" or "Infinity" not in json.dumps(value)
-        }
-        if "anyOf" in kept:
-            kept["anyOf"].sort(key=lambda branch: branch.get("type") != "null")
-        return kept
-    return [_for_other_tools(value) for value in node] if isinstance(node, list) else node
 
 
 def schema_text() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -16,25 +16,6 @@ from pydantic import (
 from spinmesh.settings.setting import Setting
 
 Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
-ShapeKey = Literal[
-    "radius_um",
-    "length_um",
-    "ellipticity",
-    "bend",
-    "bend_direction_rad",
-    "twist_rad",
-    "bead_amplitude",
-    "bead_count",
-    "bead_phase_rad",
-    "fan_angle_deg",
-    "fan_height",
-    "fan_direction_rad",
-    "undulation_amplitude_um",
-    "undulation_count",
-    "scale_x",
-    "scale_y",
-    "scale_z",
-]
 
 
 class Parameter(NamedTuple):
@@ -46,7 +27,7 @@ class Parameter(NamedTuple):
     high: float | None = None
 
 
-SHAPE_PARAMETERS: dict[ShapeKey, Parameter] = {
+SHAPE_PARAMETERS = {
     "radius_um": Parameter("of the cross-section", None, 0.01),
     "length_um": Parameter("along the centre line", None, 0.01),
     "ellipticity": Parameter("e: the cross-section's axes are scaled by exp(+-e/2)", 0.0, -2, 2),
@@ -65,6 +46,10 @@ SHAPE_PARAMETERS: dict[ShapeKey, Parameter] = {
     "scale_y": Parameter("factor along y, after all else", 1.0, 0.01),
     "scale_z": Parameter("factor along z, after all else", 1.0, 0.01),
 }
+if TYPE_CHECKING:
+    ShapeKey = str
+else:
+    ShapeKey = Literal[tuple(SHAPE_PARAMETERS)]
 
 # Defaults, copied by pydantic for every configuration.
 FAMILIES: dict[Family, int] = {
@@ -151,6 +136,7 @@ class TargetShape(Setting):
 class UserMesh(Setting):
     """A mesh of your own; it is simulated beside the substrates."""
 
+    FILE_KEYS: ClassVar = ("path",)
     path: str
     """A .msh, .vtu or .mesh file with tetra or tetra10 cells, relative to the working directory."""
     scale_to_um: PositiveFloat = 1.0

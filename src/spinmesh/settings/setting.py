@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,17 +27,40 @@ class Setting(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="constants"
     )
 
+    FILE_KEYS: ClassVar[tuple[str, ...]] = ()
+    """Keys whose values, if they are words, are names of input files."""
+
     def __init__(self, **values: Any) -> None:
-        try:
+        with self._readable(type(self).__name__):
             super().__init__(**values)
-        except ValidationError as error:
-            name = type(self).__name__
-            raise ConfigError(
-                "\n".join(complaints(error, name, type(self).model_json_schema()))
-            ) from error
 
     # Pydantic's mark for "this is how I would have done it": nested settings do not call it.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def checked(cls: type[SameSetting], values: Any, name: str) -> SameSetting:
+        """From plain values; `name`, of their file, begins every complaint in a ConfigError."""
+        with cls._readable(name):
+            return cls.model_validate(values)
+
+    @classmethod
+    @contextmanager
+    def _readable(cls, name: str) -> Iterator[None]:
+        try:
+            yield
+        except ValidationError as error:
+            lines = complaints(error, name, cls.model_json_schema())
+            raise ConfigError("\n".join(lines)) from error
+
+    def files(self) -> dict[str, str]:
+        """The input files it names, keyed by where it names them."""
+        named: dict[str, str] = {}
+        for key, value in self:
+            if isinstance(value, Setting):
+                named |= {f"{key}.{inner}": path for inner, path in value.files().items()}
+            elif isinstance(value, str) and key in self.FILE_KEYS:
+                named[key] = value
+        return named
 
     def plain(self) -> dict[str, Any]:
         """Every value, defaults included, as dicts, lists, numbers and words."""
