@@ -94,10 +94,11 @@ def test_shards_put_together_are_the_whole_set(tmp_path):
 def test_noise_is_on_the_attenuation_at_the_snr_asked_for():
     images = simulate_bundles(BUNDLES, IMAGES, seed=1)
     across = ACQUISITION.direction[:, 2] == 0
-    noise = [(images.observed(seed).exp() - images.condition.exp())[:, across] for seed in (1, 2)]
-    # 48 numbers well above the noise: the spread is known to 10 %, three of which are allowed.
-    np.testing.assert_allclose(torch.cat(noise).std().item(), 1 / 50, rtol=0.3)
-    assert not torch.equal(*noise)
+    clean = images.condition.exp()
+    noise = [(images.observed(seed).exp() - clean)[:, across] for seed in range(80)]
+    # 1,920 numbers well above the noise: the spread is known to 1.6 %, three of which are allowed.
+    np.testing.assert_allclose(torch.cat(noise).std().item(), 1 / 50, rtol=0.05)
+    assert not torch.equal(*noise[:2])
 
 
 def test_impossible_bundles_say_what_to_change():
