@@ -145,7 +145,7 @@ class Substrates:
     template: TetMesh
     points: Float[Tensor, "substrate point 3"] = quantity("um")
     parameters: Float[Tensor, "substrate parameter"] = quantity("see PARAMETER_TABLE")
-    names: tuple[str, ...]  # of the parameters
+    names: tuple[str, ...] = quantity()  # of the parameters
     family: tuple[str, ...] = quantity(axis="substrate")
     split: tuple[str, ...] = quantity(axis="substrate")  # train, validation or test
 

@@ -39,8 +39,8 @@ class TetMesh:
     """
 
     points: Float[Tensor, "point 3"] = quantity("um")
-    tets: Int[Tensor, "tet node"]
-    compartment: Int[Tensor, " tet"]
+    tets: Int[Tensor, "tet node"] = quantity()
+    compartment: Int[Tensor, " tet"] = quantity()
     name: str = "mesh"
 
     def __post_init__(self) -> None:
