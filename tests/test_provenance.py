@@ -10,6 +10,10 @@ from spinmesh.provenance import code_digest, config_digest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 PACKAGE = {
+    "__init__.py": 'HOME = {"spinmesh.third": ("lazy", "later")}\n',
+    "third/__init__.py": "from spinmesh.third.here import lazy\n",
+    "third/here.py": "lazy = 1\n",
+    "third/there.py": "later = 1\n",
     "first/__init__.py": "from spinmesh.first.here import verb\n",
     "first/here.py": "verb = 1\n",
     "first/there.py": "noun = 1\n",
@@ -25,7 +29,8 @@ def source(tmp_path: Path) -> Path:
     for name, text in PACKAGE.items():
         (tmp_path / "spinmesh" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "spinmesh" / name).write_text(text)
-    (tmp_path / "script.py").write_text("from spinmesh.user import call\n\ncall()\n")
+    text = "import spinmesh\nfrom spinmesh.user import call\n\ncall(spinmesh.lazy)\n"
+    (tmp_path / "script.py").write_text(text)
     return tmp_path / "spinmesh"
 
 
@@ -39,6 +44,8 @@ def digest(source: Path) -> str:
         # A name counts the file that defines it, through two packages and under another name.
         ("first/here.py", "verb = 2\n", True),
         ("first/there.py", "noun = 2\n", False),
+        ("third/here.py", "lazy = 2\n", True),
+        ("third/there.py", "later = 2\n", False),
         ("user.py", PACKAGE["user.py"] + "EXTRA = 1\n", True),
         ("stranger.py", "EXTRA = 1\n", False),
         # Comments, docstrings and layout do not count.

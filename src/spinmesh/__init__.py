@@ -7,7 +7,7 @@ Units inside: um, ms, mT/m, rad; b in ms/um^2 (see `spinmesh.units`).
 from importlib import import_module
 from typing import Any
 
-_HOME = {
+HOME = {
     "spinmesh.mesh": (
         "Substrates",
         "SweptDisk",
@@ -65,7 +65,7 @@ _HOME = {
     "spinmesh.io.acquisitions": ("read_acquisition",),
     "spinmesh.io.targets": ("read_target",),
 }
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in HOME.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)
 

@@ -36,7 +36,7 @@ def config_digest(config: Any) -> str:
 
 
 SOURCES = Path(__file__).parents[1]
-OURS = ("spinmesh.", "experiments.")
+OURS = ("spinmesh", "experiments")
 
 
 def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path = SOURCES) -> str:
@@ -85,26 +85,41 @@ def _is_text(line: ast.stmt) -> bool:
 
 @cache
 def _imports(text: str) -> tuple[tuple[str, str], ...]:
-    """(module, name) of every import of our own in a text, wherever it stands."""
+    """(module, name) of every import of our own in a text, wherever it stands.
+
+    After `import spinmesh`, `spinmesh.name` counts as one.
+    """
     imports: list[tuple[str, str]] = []
     for node in ast.walk(_statements(text)):
         if isinstance(node, ast.Import):
             imports += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             imports += [(node.module or "", alias.name) for alias in node.names]
-    return tuple(pair for pair in imports if pair[0].startswith(OURS))
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            imports.append((node.value.id, node.attr))
+    return tuple(pair for pair in imports if pair[0].partition(".")[0] in OURS)
 
 
 def _home(module: str, name: str, sources: Path) -> Path | None:
     """The file behind `from module import name`, followed through packages that pass it on."""
     file = _file(f"{module}.{name}".rstrip("."), sources) or _file(module, sources)
-    if file is not None and file.name == "__init__.py":
-        for node in _statements(file.read_text()).body:
-            if isinstance(node, ast.ImportFrom):
-                for alias in node.names:
-                    if (alias.asname or alias.name) == name:
-                        return _home(node.module or "", alias.name, sources)
+    if file is not None and file.name == "__init__.py" and name in (homes := _passed_on(file)):
+        return _home(*homes[name], sources)
     return file
+
+
+def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
+    """What a package imports at its top or names in its table `HOME`: the module, its name there."""
+    homes = {}
+    for node in _statements(package.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            homes |= {
+                each.asname or each.name: (node.module or "", each.name) for each in node.names
+            }
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOME":
+            table = ast.literal_eval(node.value)
+            homes |= {name: (module, name) for module, names in table.items() for name in names}
+    return homes
 
 
 def _file(module: str, sources: Path) -> Path | None:

@@ -58,10 +58,10 @@ def _draw_shapes(
         index = most_deformed(substrates, family)
         mesh = substrates.mesh(index)
         shapes.append(surface(mesh, view(mesh), [FAMILY_COLOURS.get(family, GREY)]))
-        words.append((family.replace("_", " + "), describe(substrates, index)))
+        words.append((family.replace("_", " + "), _parameters_in_words(substrates, index)))
     mesh = target.mesh(0)
     shapes.append(surface(mesh, view(mesh), [VERMILLION]))
-    words.append(("target", describe(target, 0)))
+    words.append(("target", _parameters_in_words(target, 0)))
     height = max(float(s.high[1] - s.low[1]) for s in shapes)
     scales = [1.0] * len(shapes)
     if user is not None:
@@ -110,7 +110,7 @@ def most_deformed(substrates: Substrates, family: str) -> int:
     return int(torch.where(members, score, -1.0).argmax())
 
 
-def describe(substrates: Substrates, index: int) -> str:
+def _parameters_in_words(substrates: Substrates, index: int) -> str:
     """The parameters of one substrate that differ from zero, one per line."""
     lines = []
     for name, (symbol, unit, factor) in SHOWN.items():
