@@ -19,34 +19,30 @@ from spinmesh.stored import quantity, store
 from spinmesh.units import rad_from_deg
 
 
-def _parameter_table() -> dict[str, tuple[str, float | None]]:
-    table: dict[str, tuple[str, float | None]] = {}
-    for key, parameter in SHAPE_PARAMETERS.items():
-        name, unit = _name_and_unit(key)
-        table[name] = ("rad" if unit == "deg" else unit, parameter.neutral)
-    return table
-
-
-def _name_and_unit(key: str) -> tuple[str, str]:
+def _name_and_unit(key: ShapeKey) -> tuple[str, str]:
+    """Of a configuration's key; the unit is that of the value as it is written there."""
     stem, _, unit = key.rpartition("_")
     return (stem, unit) if unit in ("um", "rad", "deg") else (key, "1")
 
 
 # Name -> (unit, value that leaves the template's shape alone; None = the template's own size).
-PARAMETER_TABLE = _parameter_table()
+PARAMETER_TABLE: dict[str, tuple[str, float | None]] = {
+    name: ("rad" if unit == "deg" else unit, parameter.neutral)
+    for key, parameter in SHAPE_PARAMETERS.items()
+    for name, unit in [_name_and_unit(key)]
+}
 PARAMETERS = tuple(PARAMETER_TABLE)
 
 _SIZE = ("radius", "length", "ellipticity")
-# Axis scalings are the publication's way of varying size (published.py); own families draw sizes.
-_SCALING = ("scale_x", "scale_y", "scale_z")
-_OWN = tuple(name for name in PARAMETERS if name not in _SCALING)
+# Families vary size by radius and length; no family draws the axis scalings.
+_DRAWN = tuple(name for name in PARAMETERS if name not in ("scale_x", "scale_y", "scale_z"))
 FAMILIES: dict[str, tuple[str, ...]] = {
     "straight": _SIZE,
     "bend_twist": (*_SIZE, "bend", "bend_direction", "twist"),
     "beading": (*_SIZE, "bead_amplitude", "bead_count", "bead_phase"),
     "fanning": (*_SIZE, "fan_angle", "fan_height", "fan_direction"),
     "undulating": (*_SIZE, "undulation_amplitude", "undulation_count"),
-    "combined": _OWN,
+    "combined": _DRAWN,
 }
 
 # A full bend (beta = 1) displaces the tip by this many template radii (ReMiDi uses "order ten").
@@ -69,8 +65,8 @@ def internal_values(settings: Mapping[ShapeKey, Any]) -> dict[str, Any]:
 def neutral_parameters(template: TetMesh) -> Float[Tensor, " parameter"]:
     """The parameters that reproduce the template."""
     radius, length = _template_size(template)
-    own = {"radius": radius, "length": length}
-    values = [own[name] if v is None else v for name, (_, v) in PARAMETER_TABLE.items()]
+    size = {"radius": radius, "length": length}
+    values = [size[name] if v is None else v for name, (_, v) in PARAMETER_TABLE.items()]
     return torch.tensor(values, dtype=torch.float64)
 
 
@@ -247,9 +243,9 @@ def _sample_family(
     # scipy.stats takes two seconds to import, and most users of this module never sample.
     from scipy.stats import qmc
 
-    unit = torch.from_numpy(qmc.LatinHypercube(len(_OWN), rng=rng).random(count))
+    unit = torch.from_numpy(qmc.LatinHypercube(len(_DRAWN), rng=rng).random(count))
     values = neutral_parameters(template).repeat(count, 1)
-    for i, name in enumerate(_OWN):
+    for i, name in enumerate(_DRAWN):
         if name in free and name in ranges:
             low, high = ranges[name]
             values[:, i] = low + (high - low) * unit[:, i]

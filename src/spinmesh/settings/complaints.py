@@ -12,12 +12,12 @@ from pydantic_core import ErrorDetails
 
 def complaints(error: ValidationError, name: str, schema: Mapping[str, Any]) -> list[str]:
     """One sentence per wrong key; the branches of a union complain once."""
-    said: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for detail in error.errors():
         keys, node = _walk(schema, detail["loc"])
         where = ".".join(keys)
-        said.setdefault(where, f"{name}: {_complaint(where, detail, node)}".replace(": ``:", ":"))
-    return list(said.values())
+        lines.setdefault(where, f"{name}: {_complaint(where, detail, node)}".replace(": ``:", ":"))
+    return list(lines.values())
 
 
 def _complaint(where: str, detail: ErrorDetails, node: Mapping[str, Any]) -> str:
@@ -26,10 +26,10 @@ def _complaint(where: str, detail: ErrorDetails, node: Mapping[str, Any]) -> str
     if detail["type"] == "missing":
         return f"`{where}` is missing. {node.get('description', '')}".rstrip()
     if detail["type"] == "literal_error":
-        known = {"properties": dict.fromkeys(_literals(detail))}
+        words = {"properties": dict.fromkeys(_literals(detail))}
         value = f"`{where}` is {detail['input']!r}"
         what = f"unknown key `{where}`" if "[key]" in detail["loc"] else value
-        return f"{what}. {_nearest(str(detail['input']), known)}"
+        return f"{what}. {_nearest(str(detail['input']), words)}"
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "give a value")
     if detail["type"] == "value_error":
         return f"`{where}`: {message}" + ("" if message.endswith("?") else ".")
@@ -38,10 +38,10 @@ def _complaint(where: str, detail: ErrorDetails, node: Mapping[str, Any]) -> str
 
 
 def _nearest(wrong: str, node: Mapping[str, Any]) -> str:
-    known = list(node.get("properties", {}))
-    close = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    keys = list(node.get("properties", {}))
+    close = difflib.get_close_matches(wrong, keys, n=1, cutoff=0.5)
     remedy = f"Did you mean `{close[0]}`? " if close else ""
-    return f"{remedy}Known here: {', '.join(known)}."
+    return f"{remedy}Known here: {', '.join(keys)}."
 
 
 def _literals(detail: ErrorDetails) -> list[str]:
@@ -54,7 +54,7 @@ def _walk(
 ) -> tuple[list[str], Mapping[str, Any]]:
     """The keys of a location without pydantic's own words, and the schema node there.
 
-    For an unknown key the node is that of its section, which lists the known ones.
+    For an unknown key the node is that of the setting it stands in, which lists the others.
     """
     keys: list[str] = []
     node = _resolve(schema, schema)

@@ -166,8 +166,8 @@ class Mesh(Setting):
         if sum(self.families.values()) == 0:
             raise ValueError("families: every count is 0; ask for at least one substrate")
         ends = [("ranges", key, value) for key, pair in self.ranges.items() for value in pair]
-        wanted = [("target.shape", key, value) for key, value in self.target.shape.items()]
-        for where, key, value in ends + wanted:
+        target = [("target.shape", key, value) for key, value in self.target.shape.items()]
+        for where, key, value in ends + target:
             low, high = SHAPE_PARAMETERS[key][2:]
             if (low is not None and value < low) or (high is not None and value > high):
                 raise ValueError(

@@ -76,8 +76,8 @@ def _setting_in(annotation: Any) -> type[Setting] | None:
     """The setting that an annotation holds, by itself, in a list, in a map or beside null."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation  # type: ignore[return-value]
-    found = map(_setting_in, getattr(annotation, "__args__", ()))
-    return next((setting for setting in found if setting is not None), None)
+    inside = map(_setting_in, getattr(annotation, "__args__", ()))
+    return next((setting for setting in inside if setting is not None), None)
 
 
 def _unit(key: str) -> str:

@@ -78,8 +78,8 @@ class TissueSettings(Setting):
         named = [label for i in self.interfaces for label in i.between]
         for label in (*named, *(wall.compartment for wall in self.walls)):
             if label not in self.compartments:
-                known = sorted(self.compartments)
-                raise ValueError(f"compartment {label} is not among `compartments` {known}")
+                labels = sorted(self.compartments)
+                raise ValueError(f"compartment {label} is not among `compartments` {labels}")
         for interface in self.interfaces:
             if len(set(interface.between)) == 1:
                 raise ValueError(f"interface {interface.between} needs two different compartments")
