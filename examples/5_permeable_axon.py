@@ -42,15 +42,18 @@ def main() -> tuple[float, float]:
     fine = spinmesh.nested_cylinder(spinmesh.SweptDisk(rings=4, layers=6, **size), inner_rings=2)
     truth = spinmesh.single_substrate(fine, {"radius": 5.2, "bend": 0.08})
     target = spinmesh.simulate_target(
-        truth, water(0.05), acquisition, spinmesh.Basis(tolerance=1e-4), snr=100.0, seed=1
+        truth.mesh(0), water(0.05), acquisition, spinmesh.Basis(tolerance=1e-4), snr=100.0, seed=1
     )
 
     # A priori the permeability is 0.1 um/ms to within a factor of two.
-    how = spinmesh.ReconstructionSpec(
-        free=(spinmesh.Free("permeability", (1, 2), spread=0.7),), iterations=12, starts=1
+    how = spinmesh.Reconstruct(
+        free=(spinmesh.Free(quantity="permeability", compartments=(1, 2), spread=0.7),),
+        iterations=12,
+        starts=1,
     )
     result = spinmesh.reconstruct(target, model, water(0.1), how, seed=1)
-    found, spread = (result.metrics[f"permeability 1-2{word}"] for word in ("", " spread"))
+    found = result.fit.free["permeability 1-2"]
+    spread = float(result.posterior.samples.physics.std())
     print(f"permeability {found:.3f} +- {spread:.3f} um/ms, true 0.050")
     own, true = (_axon_volume(mesh) for mesh in (result.mesh, truth.mesh(0)))
     return own / true - 1, (found - 0.05) / spread

@@ -14,7 +14,6 @@ from spinmesh.bloch_torrey import device_named
 from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.io.inputs import check_inputs
 from spinmesh.settings import (
-    Reconstruct,
     json_schema,
     load_config,
     schema_text,
@@ -210,13 +209,12 @@ def test_tissue_section_builds_the_tissue() -> None:
 
 def test_stated_defaults_are_those_of_the_package() -> None:
     """A run without a key does what a call without that argument does."""
-    from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
+    from spinmesh.inversion import ShapeModelSpec
     from spinmesh.settings.reconstruct import ShapeModelSection
     from spinmesh.settings.synthesise import Samples, ScoreModelSection
     from spinmesh.synthesis import SampleSpec, ScoreSpec
 
     assert ShapeModelSection().spec() == ShapeModelSpec()
-    assert Reconstruct().spec() == ReconstructionSpec()
     assert ScoreModelSection().spec() == ScoreSpec()
     assert Samples().spec() == SampleSpec()
 

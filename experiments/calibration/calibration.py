@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.inversion.gauss_newton import Problem, ReconstructionSpec, State
-from spinmesh.inversion.reconstruction import Posterior
+from spinmesh.inversion.descent import Problem, State
+from spinmesh.inversion.result import Posterior
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.spectral import point_matrices
@@ -20,6 +20,7 @@ from spinmesh.inversion.unknowns import Unknowns
 from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
+from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.stored import store
 from spinmesh.tissue import Tissue
 
@@ -92,7 +93,7 @@ def calibrate(
     model: ShapeModel,
     tissue: Tissue,
     acquisition: Acquisition,
-    spec: ReconstructionSpec,
+    spec: Reconstruct,
     snr: float,
     seeds: Sequence[int],
 ) -> Calibration:
@@ -118,10 +119,10 @@ def calibrate(
         # Another stream: with the target's seed starts and draws would know the truth.
         search_seed = int(torch.randint(2**62, (), generator=generator))
         posterior = reconstruct(target, model, tissue, spec, search_seed).posterior
-        samples, z = posterior.samples, unknowns.latent(truth.point.latent)[None]
-        drawn, true = (_along_directions(unknowns, posterior, x) for x in (samples.latent, z))
+        samples, z = posterior.samples, unknowns.latent(truth.point.y)[None]
+        drawn, true = (_along_directions(unknowns, posterior, x) for x in (samples.z, z))
         distance.append(true[0])
-        drawn = torch.cat([drawn, samples.physics, _volumes(model, samples.latent)], 1)
+        drawn = torch.cat([drawn, samples.physics, _volumes(model, samples.z)], 1)
         values = torch.tensor([list(unknowns.values(truth.point).values())], dtype=torch.float64)
         true = torch.cat([true, values, _volumes(model, z)], 1)
         ranks.append((drawn < true).sum(0))
@@ -141,7 +142,7 @@ def _drawn(
     model: ShapeModel,
     tissue: Tissue,
     acquisition: Acquisition,
-    spec: ReconstructionSpec,
+    spec: Reconstruct,
     generator: torch.Generator,
 ) -> tuple[Problem, State]:
     """A valid point of the prior, and its signal."""

@@ -47,13 +47,13 @@ def protocol() -> spinmesh.Acquisition:
     return spinmesh.Acquisition.pgse(b, direction, 6.0, 30.0)
 
 
-def reconstruction(settings: CalibrationSettings) -> spinmesh.ReconstructionSpec:
+def reconstruction(settings: CalibrationSettings) -> spinmesh.Reconstruct:
     """From the prior's mean; annealed draws; a basis of fixed size shared with the target.
 
     A second start and the point reflection (`modes: 2`) led to the same mode and the same draws for
     every one of five targets tried, at twice the cost of the search.
     """
-    return spinmesh.ReconstructionSpec(
+    return spinmesh.Reconstruct(
         starts=1,
         scouts=1,
         iterations=settings.iterations,

@@ -120,10 +120,10 @@ def target(
     return seen, permeability
 
 
-def reconstruction(starts: int = 3) -> spinmesh.ReconstructionSpec:
+def reconstruction(starts: int = 3) -> spinmesh.Reconstruct:
     """Permeability and shape are free."""
-    membrane = spinmesh.Free("permeability", (1, 2), spread=FACTOR)
-    return spinmesh.ReconstructionSpec(free=(membrane,), starts=starts)
+    membrane = spinmesh.Free(quantity="permeability", compartments=(1, 2), spread=FACTOR)
+    return spinmesh.Reconstruct(free=(membrane,), starts=starts)
 
 
 def scores(
@@ -148,14 +148,15 @@ def scores(
         row[f"axon_error{name}"] = float(apart.square().mean().sqrt())
         share = volume(template.with_points(points).part(1)) / volume(true_mesh.part(1))
         row[f"volume_error{name}"] = abs(share - 1)
-    logarithm = result.posterior.samples.physics[:, 0].log()
-    off = math.log(result.metrics["permeability 1-2"] / permeability)
+    draws = result.posterior.samples.physics[:, 0]
+    best = result.fit.free["permeability 1-2"]
+    off = math.log(best / permeability)
     return row | {
-        "permeability": result.metrics["permeability 1-2"],
-        "permeability_spread": result.metrics["permeability 1-2 spread"],
+        "permeability": best,
+        "permeability_spread": float(draws.std()),
         "permeability_true": permeability,
-        "spreads_off": off / float(logarithm.std()),
-        "chi2_per_measurement": result.metrics["chi2_per_measurement"],
+        "spreads_off": off / float(draws.log().std()),
+        "chi2_per_measurement": result.fit.chi2_per_measurement,
     }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.remidi.estimates import Estimates
 from experiments.remidi.methods import Bench
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
-from spinmesh.inversion.harmonics import fit_harmonics, shell_keys
+from spinmesh.inversion.poses import fit_harmonics, shell_keys
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import PARAMETERS, TetMesh, deform, neutral_parameters, rotation_matrix
@@ -121,7 +121,7 @@ def ablate(bench: Bench, name: str, fine: TetMesh, basis: Basis) -> Estimates:
     Starts are the training shapes nearest in signal where the training signals tell those of the
     case's acquisition (any directions on known shells), else draws from the prior.
     """
-    own = replace(bench, spec=replace(bench.spec, pose="known"))
+    own = replace(bench, settings=bench.settings.replace(pose="known"))
     found = cases(name, bench.signals.acquisition)
     rows = [_reconstructed(own, case, fine, basis) for case in progress(found, f"ablation {name}")]
     truth, points, chi2, seconds = zip(*rows, strict=True)
@@ -144,9 +144,9 @@ def _reconstructed(bench: Bench, case: Case, fine: TetMesh, basis: Basis):
     target = Target(case.acquisition, signals.attenuation[0])
     begun = time.process_time()
     known = _training_signals(bench, case.acquisition)
-    result = reconstruct(target, bench.model, bench.tissue, bench.spec, bench.seed, known)
+    result = reconstruct(target, bench.model, bench.tissue, bench.settings, bench.seed, known)
     seconds = time.process_time() - begun
-    return _deformed(template, case), result.mesh.points, float(result.chi2.mean()), seconds
+    return _deformed(template, case), result.mesh.points, result.fit.chi2_per_measurement, seconds
 
 
 def _deformed(template: TetMesh, case: Case) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from spinmesh.bloch_torrey import Basis, Signals, fixed_span, simulate, unweighted
-from spinmesh.inversion.alignment import Pose
-from spinmesh.inversion.harmonics import fit_harmonics
+from spinmesh.inversion.poses import Pose, fit_harmonics
 from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.spectral import SpectralBasis
 from spinmesh.inversion.target import Target

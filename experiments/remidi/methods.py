@@ -16,16 +16,16 @@ from experiments.remidi.baselines import descend, train_signal_network
 from experiments.remidi.estimates import Estimates
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
 from spinmesh.errors import ConfigError
-from spinmesh.inversion.alignment import nearest_poses
-from spinmesh.inversion.emulator import Atlas
-from spinmesh.inversion.gauss_newton import Problem, ReconstructionSpec, descend_from
+from spinmesh.inversion.descent import Problem, descend_from
+from spinmesh.inversion.poses import nearest_poses
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import ShapeModel
-from spinmesh.inversion.starts import training_part
+from spinmesh.inversion.starts import Atlas, training_part
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import PARAMETER_TABLE, Substrates, TetMesh, deform, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
+from spinmesh.settings import Reconstruct
 from spinmesh.tissue import Tissue
 
 # Seeds of neighbouring runs stay apart by more than there are shapes.
@@ -92,7 +92,7 @@ class Bench:
     substrates: Substrates
     signals: Signals
     tissue: Tissue
-    spec: ReconstructionSpec
+    settings: Reconstruct
     descents: int
     seed: int
 
@@ -206,8 +206,10 @@ def _model(bench: Bench, method: str) -> ShapeModel:
 def _gauss_newton(
     bench: Bench, target: Target, model: ShapeModel, signals: Signals, atlas: Atlas | None = None
 ) -> Found:
-    result = reconstruct(target, model, bench.tissue, bench.spec, bench.seed, signals, atlas=atlas)
-    return result.mesh.points, float(result.chi2.mean())
+    result = reconstruct(
+        target, model, bench.tissue, bench.settings, bench.seed, signals, atlas=atlas
+    )
+    return result.mesh.points, result.fit.chi2_per_measurement
 
 
 def _from_truth(bench: Bench, target: Target, truth: Truth) -> Found:
@@ -215,7 +217,7 @@ def _from_truth(bench: Bench, target: Target, truth: Truth) -> Found:
 
     What is left is no fault of the search: the decoder's, or the signal's that does not know.
     """
-    problem = Problem.of(target, bench.model, bench.tissue, bench.spec)
+    problem = Problem.of(target, bench.model, bench.tissue, bench.settings)
     unknowns = problem.unknowns
     latent = unknowns.whiten(bench.model.encode(truth.points))
     state = descend_from(problem, unknowns.point(latent, truth.rotation))
@@ -233,6 +235,6 @@ def _descend(bench: Bench, target: Target) -> Found:
     pose = nearest_poses(target, bench.atlas.bank, 1)[0]
     start = replace(pose, substrate=int(bench.training[pose.substrate]))
     points, loss = descend(
-        target, bench.model, bench.tissue, bench.spec.basis, start, bench.descents
+        target, bench.model, bench.tissue, bench.settings.basis, start, bench.descents
     )
-    return points, loss / bench.spec.noise_floor**2
+    return points, loss / bench.settings.noise_floor**2

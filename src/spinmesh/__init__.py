@@ -31,6 +31,7 @@ HOME = {
         "SineOGSE",
         "TrapezoidalOGSE",
     ),
+    "spinmesh.settings": ("Free", "Reconstruct"),
     "spinmesh.fem": ("assemble",),
     "spinmesh.reduction": ("krylov_span", "laplace_span", "project", "reduce_shapes"),
     "spinmesh.bloch_torrey": (
@@ -41,9 +42,7 @@ HOME = {
         "simulate_substrates",
     ),
     "spinmesh.inversion": (
-        "Free",
         "Reconstruction",
-        "ReconstructionSpec",
         "ShapeModel",
         "ShapeModelSpec",
         "Target",

@@ -11,7 +11,7 @@ from experiments.calibration.calibration import Calibration, calibrate, joined
 from experiments.calibration.settings import CalibrationSettings
 from experiments.calibration.study import calibrate_chunk, protocol, shape_model
 from spinmesh.errors import ConfigError
-from spinmesh.inversion import ReconstructionSpec
+from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.tissue import Tissue
 
 
@@ -35,7 +35,7 @@ def test_coverage_of_uniform_ranks_is_the_level_and_of_extreme_ones_is_not():
 
 def test_intervals_must_end_between_ranks():
     with pytest.raises(ConfigError, match="multiple of 20"):
-        calibrate(shape_model(), Tissue.uniform(2.0), protocol(), ReconstructionSpec(), 50.0, [0])
+        calibrate(shape_model(), Tissue.uniform(2.0), protocol(), Reconstruct(), 50.0, [0])
 
 
 @pytest.mark.slow

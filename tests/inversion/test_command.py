@@ -132,10 +132,10 @@ def test_options_reach_the_search(folder: Path, monkeypatch) -> None:
     monkeypatch.setattr("spinmesh.inversion.reconstruct", compute)
     options = {"free": "diffusivity, kappa", "pose": "unknown", "samples": "7", "seed": "5"}
     assert run(monkeypatch, *arguments("dwi.nii.gz", voxel="0,1,0", snr="25", **options)) == 1
-    target, _, tissue, spec, seed, signals, checkpoint = given
+    target, _, tissue, settings, seed, signals, checkpoint = given
     assert target.sigma == pytest.approx(1 / 25)
-    assert [free.quantity for free in spec.free] == ["diffusivity", "permeability"]
-    assert (spec.pose, spec.samples, seed, signals) == ("unknown", 7, 5, None)
+    assert [free.quantity for free in settings.free] == ["diffusivity", "permeability"]
+    assert (settings.pose, settings.samples, seed, signals) == ("unknown", 7, 5, None)
     assert checkpoint == Path("out/search.pt")
     assert float(tissue.diffusivity[0, 0, 0]) == 2.0
 
@@ -162,7 +162,7 @@ def test_files_of_a_reconstruction(
     summary = json.loads((folder / "out/summary.json").read_text())
     assert summary["warnings"] == [] and summary["snr"] is None
     best = load(Reconstruction, folder / "out/reconstruction.zarr")
-    assert summary["fit"]["chi2"] == pytest.approx(float(best.chi2.sum()))
+    assert summary["fit"]["chi2"] == pytest.approx(float(best.fit.chi2.sum()))
     assert summary["fit"]["degrees_of_freedom"] == 61 - summary["fit"]["data_determined"]
     samples = load(Substrates, folder / "out/samples")
     assert len(samples) == 30 and samples.parameters.shape[1] == 7

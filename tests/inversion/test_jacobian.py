@@ -6,8 +6,8 @@ import torch
 
 from spinmesh.bloch_torrey import Basis, simulate, simulate_mesh, unweighted
 from spinmesh.errors import ConfigError
-from spinmesh.inversion import Free, ShapeModelSpec, train_shape_model
-from spinmesh.inversion.sensitivity import jacobian, predict
+from spinmesh.inversion import ShapeModelSpec, train_shape_model
+from spinmesh.inversion.forward import jacobian, predict, turned
 from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import (
     Substrates,
@@ -16,17 +16,18 @@ from spinmesh.mesh import (
     rotation_matrix,
     sample_substrates,
 )
-from spinmesh.reduction import ReducedModel
+from spinmesh.reduction import project
 from spinmesh.sequence import Acquisition, FreeWaveform
+from spinmesh.settings.reconstruct import Free
 from spinmesh.tissue import Tissue
 
 TURN = torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64)
 LATENT = torch.tensor([0.4, -0.3, 0.2, 0.5], dtype=torch.float64)
 FREE = (
-    Free("diffusivity", (1,)),
-    Free("t2", (2,)),
-    Free("density", (2,)),
-    Free("permeability", spread=0.5),
+    Free(quantity="diffusivity", compartments=(1,)),
+    Free(quantity="t2", compartments=(2,)),
+    Free(quantity="density", compartments=(2,)),
+    Free(quantity="permeability", spread=0.5),
 )
 # A membrane that lets a good part of the water through in the 30 ms of an echo.
 TWO = Tissue(
@@ -87,7 +88,9 @@ def test_jacobian_is_that_of_the_signal_on_the_frozen_span(unknowns, point, mixe
     assert J.shape == (len(mixed), size) and size == 11
 
     def frozen(step: torch.Tensor) -> torch.Tensor:
-        reduced = ReducedModel(*unknowns.operators(point, prediction.span, step))
+        there = unknowns.moved(point, step)
+        shape, tissue = unknowns.shape(there), unknowns.tissue_at(there)
+        reduced = turned(project(prediction.span, shape, tissue), there.rotation)
         return simulate(reduced, mixed).abs() / unweighted(reduced, mixed)
 
     h = 1e-4
@@ -157,10 +160,10 @@ def test_step_is_the_inverse_of_moving(unknowns, point):
 @pytest.mark.parametrize(
     ("free", "message"),
     [
-        (Free("permeability"), "no membrane of permeability > 0"),
-        (Free("t2", (1,)), "is infinite"),
-        (Free("density"), "divides out"),
-        (Free("diffusivity", (7,)), "names compartment"),
+        (Free(quantity="permeability"), "no membrane of permeability > 0"),
+        (Free(quantity="t2", compartments=(1,)), "is infinite"),
+        (Free(quantity="density"), "divides out"),
+        (Free(quantity="diffusivity", compartments=(7,)), "names compartment"),
     ],
 )
 def test_what_no_signal_can_tell_is_not_made_an_unknown(nested, unknowns, free, message):

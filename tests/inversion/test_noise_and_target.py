@@ -7,9 +7,18 @@ import pytest
 import torch
 from scipy.stats import rice
 
+from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ConfigError, SequenceError
-from spinmesh.inversion import MagnitudeNoise, Target, add_rician, rician_mean, rician_std
-from spinmesh.sequence import Acquisition
+from spinmesh.inversion import (
+    MagnitudeNoise,
+    Target,
+    add_rician,
+    refuse_other_protocol,
+    rician_mean,
+    rician_std,
+)
+from spinmesh.inversion.target import region_signal, without_rician_bias
+from spinmesh.sequence import Acquisition, CosineOGSE, difference
 
 
 @pytest.mark.parametrize("snr", [0.0, 0.3, 1.0, 3.0, 10.0, 29.0, 31.0, 100.0])
@@ -110,3 +119,71 @@ def test_floor_widens_the_law_and_no_noise_leaves_the_floor():
     both = MagnitudeNoise(0.003, 0.004)
     wide = ((measured - signal) / 0.005) ** 2 + 0.36 * (signal / measured).log()
     torch.testing.assert_close(both.deviance(measured, signal), wide, rtol=1e-3, atol=1e-3)
+
+
+def test_bias_removed_is_bias_never_added() -> None:
+    signal = torch.tensor([0.05, 0.1, 0.5, 1.0], dtype=torch.float64)
+    biased = rician_mean(signal, 0.05)
+    # At S = sigma the mean is 1.55 sigma, with slope 0.66: rounding of 1e-16 is not amplified.
+    torch.testing.assert_close(without_rician_bias(biased, 0.05), signal, rtol=1e-12, atol=0)
+
+
+def test_noise_floor_is_no_signal() -> None:
+    floor = torch.tensor([0.01, 0.05 * (torch.pi / 2) ** 0.5], dtype=torch.float64)
+    # The last one is E[M | 0] itself, where the slope vanishes: half the digits.
+    torch.testing.assert_close(
+        without_rician_bias(floor, 0.05), torch.zeros(2).double(), rtol=0, atol=1e-8
+    )
+
+
+def test_mean_of_many_voxels_tends_to_the_signal() -> None:
+    signal = torch.tensor([1.0, 0.3, 0.06], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    real, imaginary = 0.05 * torch.randn((2, 4000, 3), generator=generator, dtype=torch.float64)
+    mean, sigma = region_signal(torch.hypot(signal + real, imaginary), 0.05)
+    assert sigma == pytest.approx(0.05 / 4000**0.5)
+    # Four standard errors; at S = 1.2 sigma the inversion's slope doubles them.
+    assert float((mean - signal).abs()[:2].max()) < 4 * sigma
+    assert float((mean - signal).abs()[2]) < 8 * sigma
+
+
+def test_one_voxel_stays_as_it_was_measured() -> None:
+    magnitude = torch.tensor([[1.0, 0.02]], dtype=torch.float64)
+    mean, sigma = region_signal(magnitude, 0.05)
+    assert torch.equal(mean, magnitude[0]) and sigma == 0.05
+
+
+DIRECTION = torch.eye(3, dtype=torch.float64)
+B = torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64)
+
+
+def pgse(b=B, direction=DIRECTION, delta=8.0, Delta=19.0) -> Acquisition:
+    return Acquisition.pgse(b, direction, delta, Delta)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [pgse(), pgse(direction=-DIRECTION), pgse(b=1.0005 * B)],
+    ids=["itself", "opposite gradients", "rounded b"],
+)
+def test_what_measures_the_same_is_the_same(same: Acquisition) -> None:
+    assert difference(pgse(), same) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (pgse(b=B[:2], direction=DIRECTION[:2]), "2 measurements against 3"),
+        (pgse(b=1.1 * B), "measurement 1 differs"),
+        (pgse(direction=DIRECTION.flip(1)), "measurement 2 differs"),
+        (pgse(delta=7.0), "delta of measurement 0 is 7 ms against 8 ms"),
+        (pgse(Delta=[19.0, 19.0, 49.0]), "Delta of measurement 2 is 49 ms against 19 ms"),
+        (Acquisition.of(CosineOGSE(8.0, 19.0, 2), B, DIRECTION), "CosineOGSE against PGSE"),
+    ],
+    ids=["count", "b", "direction", "delta", "Delta", "kind"],
+)
+def test_other_protocol_is_named_by_its_first_difference(other: Acquisition, words: str) -> None:
+    ones = torch.ones((1, len(other)), dtype=torch.float64)
+    signals = Signals(other, ones.to(torch.complex128), ones)
+    with pytest.raises(SequenceError, match=f"another protocol.*{words}.*Simulate"):
+        refuse_other_protocol(signals, pgse())

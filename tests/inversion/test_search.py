@@ -7,16 +7,17 @@ import torch
 
 from spinmesh.bloch_torrey import simulate_mesh
 from spinmesh.errors import StoreError
-from spinmesh.inversion import ReconstructionSpec, ShapeModel, Target, gauss_newton, reconstruct
+from spinmesh.inversion import ShapeModel, Target, descent, reconstruct
 from spinmesh.inversion import search as search_module
 from spinmesh.inversion.search import FEW, Search
 from spinmesh.learning import Checkpoint
 from spinmesh.mesh import rotation_matrix
 from spinmesh.sequence import Acquisition
+from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)
-SPEC = ReconstructionSpec(
+SETTINGS = Reconstruct(
     pose="unknown", starts=2, scouts=1, iterations=2, modes=2, samples=3, moves=1
 )
 
@@ -50,22 +51,22 @@ def killed_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_resumed_run_is_the_uninterrupted_one(target, model, tmp_path, monkeypatch):
     """Killed once while scouting and once later; compared digit by digit."""
-    whole = reconstruct(target, model, TISSUE, SPEC, seed=3)
+    whole = reconstruct(target, model, TISSUE, SETTINGS, seed=3)
     file = tmp_path / "deep" / "search.checkpoint"
     for count in (1, 2):
         with monkeypatch.context() as patch:
             killed_after(count, patch)
             with pytest.raises(KilledError):
-                reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+                reconstruct(target, model, TISSUE, SETTINGS, seed=3, checkpoint=file)
         assert file.is_file()
-    resumed = reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+    resumed = reconstruct(target, model, TISSUE, SETTINGS, seed=3, checkpoint=file)
     assert not file.exists()
     assert torch.equal(resumed.mesh.points, whole.mesh.points)
     assert torch.equal(resumed.rotation, whole.rotation)
     assert torch.equal(resumed.history, whole.history)
-    assert torch.equal(resumed.latent_covariance, whole.latent_covariance)
-    assert torch.equal(resumed.posterior.samples.latent, whole.posterior.samples.latent)
-    assert dict(resumed.metrics) == dict(whole.metrics)
+    assert torch.equal(resumed.posterior.latent.covariance, whole.posterior.latent.covariance)
+    assert torch.equal(resumed.posterior.samples.z, whole.posterior.samples.z)
+    assert torch.equal(resumed.fit.chi2, whole.fit.chi2)
 
 
 def test_checkpoint_of_another_search_is_refused(target, model, tmp_path, monkeypatch):
@@ -73,31 +74,31 @@ def test_checkpoint_of_another_search_is_refused(target, model, tmp_path, monkey
     with monkeypatch.context() as patch:
         killed_after(1, patch)
         with pytest.raises(KilledError):
-            reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+            reconstruct(target, model, TISSUE, SETTINGS, seed=3, checkpoint=file)
     before = file.read_bytes()
     other = replace(target, attenuation=0.999 * target.attenuation)
     changes = [
-        (other, TISSUE, SPEC, 3),
-        (target, Tissue.uniform(1.9), SPEC, 3),
-        (target, TISSUE, replace(SPEC, noise_floor=2e-3), 3),
-        (target, TISSUE, SPEC, 4),
+        (other, TISSUE, SETTINGS, 3),
+        (target, Tissue.uniform(1.9), SETTINGS, 3),
+        (target, TISSUE, SETTINGS.replace(noise_floor=2e-3), 3),
+        (target, TISSUE, SETTINGS, 4),
     ]
-    for measured, tissue, spec, seed in changes:
+    for measured, tissue, settings, seed in changes:
         with pytest.raises(StoreError, match="another run"):
-            reconstruct(measured, model, tissue, spec, seed, checkpoint=file)
+            reconstruct(measured, model, tissue, settings, seed, checkpoint=file)
     assert file.read_bytes() == before
     file.write_bytes(b"torn")
     with pytest.raises(StoreError, match="not a checkpoint"):
-        reconstruct(target, model, TISSUE, SPEC, seed=3, checkpoint=file)
+        reconstruct(target, model, TISSUE, SETTINGS, seed=3, checkpoint=file)
 
 
 def test_many_measurements_are_searched_with_few_first(target, model):
     many = torch.arange(len(target.acquisition)).repeat(8)
     larger = Target(target.acquisition.select(many), target.attenuation[many], target.sigma)
-    problem = search_module.Problem.of(larger, model, TISSUE, SPEC)
+    problem = search_module.Problem.of(larger, model, TISSUE, SETTINGS)
     search = Search(problem, Checkpoint(None))
     assert len(search.fewer.target.acquisition) == FEW
-    small = search_module.Problem.of(target, model, TISSUE, SPEC)
+    small = search_module.Problem.of(target, model, TISSUE, SETTINGS)
     assert Search(small, Checkpoint(None)).fewer is small
 
 
@@ -105,14 +106,14 @@ def test_patience_ends_a_search_when_steps_in_a_row_gain_next_to_nothing(
     target, model, monkeypatch
 ):
     """A hundredth of a measurement's worth is little here, and no step is too small to be taken."""
-    monkeypatch.setattr(gauss_newton, "LITTLE", 1e7)
-    spec = replace(SPEC, pose="known", tolerance=1e-9, patience=2)
-    problem = search_module.Problem.of(target, model, TISSUE, spec)
+    monkeypatch.setattr(descent, "LITTLE", 1e7)
+    settings = SETTINGS.replace(pose="known", tolerance=1e-9, patience=2)
+    problem = search_module.Problem.of(target, model, TISSUE, settings)
     state = problem.state(problem.unknowns.point(torch.zeros(7, dtype=torch.float64)))
     gains = []
     while not state.converged:
         noise = problem.stage_noise(state)
-        after = gauss_newton.improve(problem, state, lambda trial: None)
+        after = descent.improve(problem, state, lambda *trial: None)
         gains.append(problem.cost(state, noise) - problem.cost(after, noise))
         little = gains[-1] < 1e-2 * max(problem.cost(state, noise), len(target.acquisition))
         assert after.idle == (state.idle + 1 if little else 0)
@@ -120,5 +121,5 @@ def test_patience_ends_a_search_when_steps_in_a_row_gain_next_to_nothing(
     assert state.idle == 2 and gains[-1] > 0, "ended by patience, on an accepted step"
     assert len(gains) > 3 and gains[0] > 100 * gains[-1]
     # Without patience the same state goes on.
-    endless = search_module.Problem.of(target, model, TISSUE, replace(spec, patience=0))
-    assert not gauss_newton.improve(endless, state, lambda trial: None).converged
+    endless = search_module.Problem.of(target, model, TISSUE, settings.replace(patience=0))
+    assert not descent.improve(endless, state, lambda *trial: None).converged

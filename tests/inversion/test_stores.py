@@ -1,10 +1,9 @@
 """Targets, shape models and reconstructions survive their stores."""
 
-from dataclasses import replace
-
 import torch
 
 from spinmesh.inversion import (
+    Fit,
     Gaussian,
     Posterior,
     Reconstruction,
@@ -28,19 +27,10 @@ def same_target(a: Target, b: Target) -> None:
     assert a.sigma == b.sigma
 
 
-def test_target_with_and_without_truth(tmp_path, acquisition, template):
+def test_target_keeps_acquisition_attenuations_and_noise(tmp_path, acquisition):
     measured = Target(acquisition, torch.rand(len(acquisition), dtype=torch.float64), 0.02)
     save(measured, tmp_path / "measured.zarr")
-    again = load(Target, tmp_path / "measured.zarr")
-    same_target(again, measured)
-    assert again.truth is None and again.truth_parameters is None
-
-    known = replace(measured, truth=template, truth_parameters=torch.arange(3.0).double())
-    save(known, tmp_path / "known.zarr")
-    again = load(Target, tmp_path / "known.zarr")
-    assert again.truth is not None and again.truth_parameters is not None
-    same_mesh(again.truth, template)
-    assert again.truth_parameters.tolist() == [0, 1, 2]
+    same_target(load(Target, tmp_path / "measured.zarr"), measured)
 
 
 def test_shape_model_decodes_the_same_points(tmp_path, model: ShapeModel):
@@ -55,9 +45,9 @@ def test_shape_model_decodes_the_same_points(tmp_path, model: ShapeModel):
     assert again.errors == model.errors and again.kind == model.kind
 
 
-def test_reconstruction_keeps_target_truth_and_posterior(tmp_path, acquisition, template):
+def test_reconstruction_keeps_target_fit_and_posterior(tmp_path, acquisition, template):
     count = len(acquisition)
-    target = Target(acquisition, torch.rand(count, dtype=torch.float64), 0.02, truth=template)
+    target = Target(acquisition, torch.rand(count, dtype=torch.float64), 0.02)
     samples = Samples(
         torch.rand((6, 4)).double(),
         torch.eye(3).double().expand(6, 3, 3).contiguous(),
@@ -76,26 +66,25 @@ def test_reconstruction_keeps_target_truth_and_posterior(tmp_path, acquisition, 
         target,
         mesh,
         torch.eye(3).double(),
-        torch.rand(count).double(),
+        Fit(torch.rand(count).double(), torch.rand(count).double(), 3, {"diffusivity": 1.9}),
         posterior,
         torch.rand(len(template.points)).double(),
         torch.rand((5, 7)).double(),
-        torch.rand(count).double(),
-        {"radius_gain": 12.5},
     )
     save(result, tmp_path / "reconstruction.zarr")
     again = load(Reconstruction, tmp_path / "reconstruction.zarr")
     same_target(again.target, target)
     same_mesh(again.mesh, mesh)
-    assert again.target.truth is not None
-    same_mesh(again.target.truth, template)
-    assert torch.equal(again.latent_covariance, result.latent_covariance)
-    assert torch.equal(again.data_determined, result.data_determined)
+    for name in ("mean", "covariance"):
+        assert torch.equal(getattr(again.posterior.latent, name), getattr(posterior.latent, name))
+    assert torch.equal(again.posterior.information, posterior.information)
+    for name in ("predicted", "chi2"):
+        assert torch.equal(getattr(again.fit, name), getattr(result.fit, name))
+    assert again.fit.determined == 3 and dict(again.fit.free) == {"diffusivity": 1.9}
     assert torch.equal(again.history, result.history)
     assert torch.equal(again.spread, result.spread)
     assert torch.equal(again.posterior.weights, posterior.weights)
-    for name in ("latent", "rotation", "physics"):
+    for name in ("z", "rotation", "physics"):
         assert torch.equal(getattr(again.posterior.samples, name), getattr(samples, name))
     assert again.posterior.samples.quantities == ("diffusivity",)
     assert dict(again.posterior.samples.diagnostics) == {"sampler_acceptance": 0.5}
-    assert dict(again.metrics) == {"radius_gain": 12.5}

@@ -13,7 +13,6 @@ from spinmesh.errors import SequenceError
 from spinmesh.inversion import (
     VOXEL_NUMBERS,
     Grid,
-    ReconstructionSpec,
     ShapeMaps,
     ShapeModel,
     VoxelTargets,
@@ -22,10 +21,11 @@ from spinmesh.inversion import (
 from spinmesh.io import gather
 from spinmesh.io.targets import read_voxels
 from spinmesh.mesh import SweptDisk, swept_disk
+from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.tissue import Tissue
 
 RADII = {(0, 0, 0): 1.2, (0, 1, 0): 1.8, (1, 1, 0): 1.5}
-SPEC = ReconstructionSpec(starts=1, iterations=6, samples=16)
+SETTINGS = Reconstruct(starts=1, iterations=6, samples=16)
 TISSUE = Tissue.uniform(2.0)
 
 
@@ -47,7 +47,7 @@ def targets(tmp_path: Path, acquisition) -> VoxelTargets:
 
 @pytest.mark.slow
 def test_radius_map_shows_the_radii_of_the_voxels(targets, model: ShapeModel) -> None:
-    maps = reconstruct_voxels(targets, model, TISSUE, SPEC, seed=0)
+    maps = reconstruct_voxels(targets, model, TISSUE, SETTINGS, seed=0)
     column = list(VOXEL_NUMBERS).index
     for voxel, numbers in zip(maps.voxel.tolist(), maps.numbers, strict=True):
         # b = 12 ms/um^2 sees r = 1.2 um poorly: chi2 differs little; within a fifth.
@@ -76,7 +76,7 @@ def test_shards_are_put_together_in_the_order_of_the_mask(model: ShapeModel, acq
 
 
 def test_voxel_without_any_valid_start_is_left_out_and_said(targets, model, caplog) -> None:
-    folded = ReconstructionSpec(minimum_volume=50.0)
+    folded = Reconstruct(minimum_volume=50.0)
     caplog.set_level("WARNING", "spinmesh")
     maps = reconstruct_voxels(targets.shard(0, 3), model, TISSUE, folded, seed=0)
     assert bool(maps.numbers.isnan().all()) and maps.voxel.tolist() == [[0, 0, 0]]
@@ -88,4 +88,4 @@ def test_training_signals_of_another_protocol_stop_before_the_first_voxel(target
     ones = torch.ones((1, 5), dtype=torch.float64)
     signals = Signals(other, ones.to(torch.complex128), ones)
     with pytest.raises(SequenceError, match="another protocol"):
-        reconstruct_voxels(targets, model, TISSUE, SPEC, 0, signals)
+        reconstruct_voxels(targets, model, TISSUE, SETTINGS, 0, signals)

@@ -9,14 +9,18 @@ from spinmesh.bloch_torrey import Signals, simulate_mesh, simulate_substrates
 from spinmesh.bundles import ImageSet
 from spinmesh.images import Synthesis
 from spinmesh.inversion import (
+    Fit,
     Gaussian,
     Posterior,
     Reconstruction,
     Samples,
+    ShapeModel,
+    ShapeModelSpec,
     Target,
     add_rician,
     rician_mean,
     rician_std,
+    train_shape_model,
 )
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
@@ -59,12 +63,21 @@ def target(target_mesh: Substrates, acquisition: Acquisition) -> Target:
     mesh = target_mesh.mesh(0)
     noise_free = simulate_mesh(mesh, Tissue.uniform(2.0, math.inf), acquisition).attenuation[0]
     noisy = add_rician(noise_free, 50.0, torch.Generator().manual_seed(1))
-    return Target(acquisition, noisy, 0.02, mesh)
+    return Target(acquisition, noisy, 0.02)
 
 
 @pytest.fixture(scope="session")
-def reconstruction(target: Target, substrates: Substrates, signals: Signals) -> Reconstruction:
-    """Substrate 5 offered as the shape of the target, with made-up but distinct metrics."""
+def model(substrates: Substrates) -> ShapeModel:
+    """Two principal components."""
+    spec = ShapeModelSpec(kind="pca", latent=2, modes=20, scores=2, epochs=1)
+    return train_shape_model(substrates, spec, seed=1)
+
+
+@pytest.fixture(scope="session")
+def reconstruction(
+    target: Target, substrates: Substrates, signals: Signals, model: ShapeModel
+) -> Reconstruction:
+    """Substrate 5 offered as the shape of the target, with a made-up posterior."""
     predicted = signals.attenuation[5]
     misfit = target.attenuation - rician_mean(predicted, target.sigma)
     chi2 = (misfit / rician_std(predicted, target.sigma)).square()
@@ -75,18 +88,11 @@ def reconstruction(target: Target, substrates: Substrates, signals: Signals) -> 
         [1, 1, 70.0, 1, 0.4, 10, 0],
         [1, 1, 9.0, 1, 0.2, 50, 1],
     ]
-    metrics = {"chi2": 9.0, "chi2_per_measurement": 1.125}
-    for name, error, mean in (("radius", 0.123, 0.369), ("bend", 0.045, 0.18)):
-        metrics |= {
-            f"{name}_error": error,
-            f"{name}_error_mean_shape": mean,
-            f"{name}_gain": mean / error,
-        }
     eye = torch.eye(3, dtype=torch.float64)
-    latent = Gaussian(torch.zeros(3, dtype=torch.float64), 0.1 * eye)
-    information = torch.tensor([9.0, 2.0, 0.1], dtype=torch.float64)
+    latent = Gaussian(model.latents[5], 0.1 * torch.eye(2, dtype=torch.float64))
+    information = torch.tensor([9.0, 2.0], dtype=torch.float64)
     draws = Samples(
-        torch.zeros(2, 3, dtype=torch.float64),
+        model.latents[4:6],
         eye.expand(2, 3, 3),
         torch.zeros(2, 0, dtype=torch.float64),
     )
@@ -95,7 +101,7 @@ def reconstruction(target: Target, substrates: Substrates, signals: Signals) -> 
     history = torch.tensor(rows, dtype=torch.float64)
     mesh = substrates.mesh(5)
     spread = torch.linspace(0.05, 0.4, len(mesh.points), dtype=torch.float64)
-    return Reconstruction(target, mesh, eye, predicted, posterior, spread, history, chi2, metrics)
+    return Reconstruction(target, mesh, eye, Fit(predicted, chi2, 2), posterior, spread, history)
 
 
 @pytest.fixture(scope="session")

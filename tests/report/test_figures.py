@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from spinmesh.inversion import Gaussian, ShapeModelSpec, profile, train_shape_model
+from spinmesh.inversion import Gaussian, profile, shape_errors
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import render
 from spinmesh.report.meshes import plot_meshes
@@ -92,33 +92,29 @@ def test_signals_have_a_row_per_timing_and_a_column_per_shape(
 
 
 def test_reconstruction_shows_truth_convergence_radius_and_signals(
-    tmp_path, reconstruction
+    tmp_path, reconstruction, model, target_mesh
 ) -> None:
     """Two views, a colour bar, and four panels; the title states the errors."""
-    figure = plot_reconstruction(reconstruction, tmp_path / "r.png")
+    figure = plot_reconstruction(reconstruction, tmp_path / "r.png", model, target_mesh)
     assert_picture(tmp_path / "r.png", figure, axes=2 + 1 + 4)
     title = figure.get_suptitle()
-    assert "radius error 0.123 µm (mean training shape: 0.369)" in title
+    error = shape_errors(reconstruction.mesh, target_mesh.mesh(0))["radius"]
+    assert f"radius error {error:.3f} µm (mean training shape: " in title
     assert "blind to translation and point reflection" in figure.subfigs[0].get_supxlabel()
 
 
-def test_reconstruction_without_a_truth_shows_what_is_known(tmp_path, reconstruction) -> None:
+def test_reconstruction_without_a_truth_shows_what_is_known(
+    tmp_path, reconstruction, model
+) -> None:
     """A measured voxel has no truth: colours are the posterior's spread, errors are not there."""
-    measured = replace(
-        reconstruction,
-        target=replace(reconstruction.target, truth=None),
-        metrics={"chi2_per_measurement": 1.5},
-    )
-    figure = plot_reconstruction(measured, tmp_path / "r.png")
+    figure = plot_reconstruction(reconstruction, tmp_path / "r.png", model)
     assert_picture(tmp_path / "r.png", figure, axes=2 + 1 + 4)
     assert "posterior spread" in figure.axes[2].get_xlabel()
     assert "error" not in figure.get_suptitle()
 
 
-def test_posterior_band_widens_with_the_covariance(reconstruction, substrates) -> None:
+def test_posterior_band_widens_with_the_covariance(reconstruction, substrates, model) -> None:
     """The band is linear in the posterior's standard deviation where that is small."""
-    spec = ShapeModelSpec(kind="pca", latent=2, modes=20, scores=2, epochs=1)
-    model = train_shape_model(substrates, spec, seed=1)
     mesh = substrates.template.with_points(model.decode(model.latents[5]))
     spreads = []
     for scale in (0.01, 0.02):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spinmesh.inversion import Target
+from spinmesh.inversion import Fit, Target, shape_errors
 from spinmesh.report.quality import tet_quality
 from spinmesh.report.summary import stage_times, summary_text
 
@@ -36,9 +36,9 @@ TIMES = {"mesh": 1.5, "simulate": 30.0, "simulate_shard-0": 7.0, "reconstruct": 
 
 
 @pytest.fixture
-def parts(substrates, signals, reconstruction, synthesis):
+def parts(substrates, signals, reconstruction, model, target_mesh, synthesis):
     user = replace(signals, signal=signals.signal[:1], unweighted=signals.unweighted[:1])
-    return [substrates, signals, user, reconstruction, synthesis]
+    return [substrates, signals, user, reconstruction, model, target_mesh, synthesis]
 
 
 def test_summary_states_the_key_number_of_every_stage(parts) -> None:
@@ -49,27 +49,31 @@ def test_summary_states_the_key_number_of_every_stage(parts) -> None:
     assert f"worst tet quality {worst:.2f}" in text
     # 7 shapes x 8 measurements in the 7 s of the shards, not in the 30 s of the stage.
     assert "56 signals" in text and "8 per second" in text and "30.0 s" in text
-    assert "0.123 um, mean training shape 0.369 um: better by a factor 3.0" in text
-    assert "0.045 um, mean training shape 0.180 um: better by a factor 4.0" in text
-    assert "chi2 per measurement 1.12 over 8" in text or "chi2 per measurement 1.13 over 8" in text
+    result, model, truth = parts[3], parts[4], parts[5].mesh(0)
+    mean = model.basis.template.with_points(model.mean_points)
+    errors = [shape_errors(mesh, truth)["radius"] for mesh in (result.mesh, mean)]
+    assert f"{errors[0]:.3f} um, mean training shape {errors[1]:.3f} um" in text
+    assert f"chi2 per measurement {result.fit.chi2_per_measurement:.2f} over 8" in text
     assert "log error 0.123" in text and "0.057" in text and "1.891" in text
     assert "36 s in all" in text or "37 s in all" in text
-    assert "WARNING" not in text
     for stage in ("mesh", "simulate", "reconstruct", "synthesise"):
         assert f"results/x/{stage}/" in text
 
 
 def test_summary_fits_one_screen(parts) -> None:
     """24 lines of 100 columns, also with every line that can appear and a long path."""
-    poor = replace(parts[3], metrics=parts[3].metrics | {"chi2_per_measurement": 99.0})
-    lines = summary_text("results/" + "long/" * 30, TIMES, *parts[:3], poor, parts[4]).splitlines()
+    fit = replace(parts[3].fit, chi2=parts[3].fit.chi2 + 99.0)
+    parts[3] = replace(parts[3], fit=fit)
+    lines = summary_text("results/" + "long/" * 30, TIMES, *parts).splitlines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 100
 
 
-def test_a_shape_worse_than_the_mean_shape_is_not_called_better(parts) -> None:
-    metrics = parts[3].metrics | {"radius_gain": 0.87}
-    text = summary_text("x", TIMES, *parts[:3], replace(parts[3], metrics=metrics), parts[4])
-    assert "WORSE, factor 0.87" in text and "better by a factor 4.0" in text
+def test_a_shape_worse_than_the_mean_shape_is_not_called_better(parts, monkeypatch) -> None:
+    errors = {"radius": (0.4, 0.348), "bend": (0.045, 0.18)}
+    monkeypatch.setattr("spinmesh.report.summary.errors_beside_mean_shape", lambda *_: errors)
+    text = summary_text("x", TIMES, *parts)
+    assert "0.400 um, mean training shape 0.348 um: WORSE, factor 0.87" in text
+    assert "0.045 um, mean training shape 0.180 um: better by a factor 4.0" in text
 
 
 @pytest.mark.parametrize(("chi2", "word"), [(9.0, "not explained"), (1.0, None), (0.01, "Raise")])
@@ -80,11 +84,9 @@ def test_implausible_chi2_of_a_measured_signal_is_a_warning(parts, chi2, word) -
     found = replace(
         parts[3],
         target=target,
-        predicted=parts[3].predicted[many],
-        metrics={"chi2_per_measurement": chi2},
-        chi2=torch.full((200,), chi2, dtype=torch.float64),
+        fit=Fit(parts[3].fit.predicted[many], torch.full((200,), chi2, dtype=torch.float64), 2),
     )
-    text = summary_text("results/x", TIMES, *parts[:2], None, found, parts[4])
+    text = summary_text("results/x", TIMES, *parts[:2], None, found, parts[4], None, parts[6])
     assert f"chi2 per measurement {chi2:.2f}" in text and "no truth" in text
     assert ("WARNING" in text) == (word is not None)
     assert word is None or word in text

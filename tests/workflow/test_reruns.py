@@ -178,7 +178,7 @@ def test_changed_value_reruns_what_depends_on_it(
 
 
 def test_changed_statement_of_stage_three_reruns_stage_three_alone(run: Run) -> None:
-    source = run.workspace.root / "src/spinmesh/inversion/gauss_newton.py"
+    source = run.workspace.root / "src/spinmesh/inversion/descent.py"
     with edited(source, "damping *= 4", "damping *= 5"):
         assert run.workspace.plan() == RECONSTRUCT | {"summarise"}
 

@@ -8,6 +8,8 @@ MEASURED_WITH = (SIGNAL and SIGNAL.acquisition or CONFIG.acquisition).model_dump
 SEARCHED = (SAMPLED, TARGETED, TARGET_SIMULATED, LEARNED, RECONSTRUCTED)
 # Training signals are of no use to a target measured otherwise.
 KNOWN_SIGNALS = [] if SIGNAL and SIGNAL.acquisition else SIGNALS
+# A measured signal has no known shape behind it.
+TRUTH = [] if SIGNAL else TARGET_MESH
 VOXELS = SIGNAL.scattered() if SIGNAL else None
 VOXEL_SHARDS = SIGNAL.shards if SIGNAL else 1
 VOXEL_STORE = f"{RESULTS}/reconstruct/voxels.zarr" if VOXELS else []
@@ -90,6 +92,7 @@ rule plot_reconstruction:
     input:
         reconstruction=RECONSTRUCTION,
         model=SHAPE_MODEL,
+        truth=TRUTH,
     output:
         figure=report(
             FIGURE_RECONSTRUCTION,

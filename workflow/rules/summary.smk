@@ -15,6 +15,8 @@ rule summarise:
         user_mesh=USER_MESH,
         user_signals=USER_SIGNALS,
         reconstruction=RECONSTRUCTION,
+        model=SHAPE_MODEL,
+        truth=TRUTH,
         synthesis=SYNTHESIS,
     output:
         summary=report(SUMMARY, category="summary", caption="../report/summary.rst"),

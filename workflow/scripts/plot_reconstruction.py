@@ -1,7 +1,8 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.inversion import Reconstruction, ShapeModel
-from spinmesh.io import load
+from spinmesh.io import load, load_optional
+from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.report.reconstruction import plot_reconstruction
 
@@ -11,4 +12,5 @@ plot_reconstruction(
     load(Reconstruction, snakemake.input.reconstruction),
     snakemake.output.figure,
     load(ShapeModel, snakemake.input.model),
+    load_optional(Substrates, snakemake.input.truth),
 )

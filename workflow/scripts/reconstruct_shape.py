@@ -14,7 +14,7 @@ reconstruction = reconstruct(
     load(Target, snakemake.input.target),
     load(ShapeModel, snakemake.input.model),
     Tissue.from_settings(snakemake.params.tissue),
-    Reconstruct(**snakemake.params.reconstruct).spec(),
+    Reconstruct(**snakemake.params.reconstruct),
     snakemake.params.seed,
     load_optional(Signals, snakemake.input.signals),
     snakemake.params.checkpoint,

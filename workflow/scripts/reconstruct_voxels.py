@@ -17,7 +17,7 @@ maps = reconstruct_voxels(
     targets.shard(int(snakemake.wildcards.shard), snakemake.params.shards),
     load(ShapeModel, snakemake.input.model),
     Tissue.from_settings(snakemake.params.tissue),
-    Reconstruct(**snakemake.params.reconstruct).spec(),
+    Reconstruct(**snakemake.params.reconstruct),
     snakemake.params.seed,
     load_optional(Signals, snakemake.input.signals),
 )

@@ -13,7 +13,7 @@ snakemake: Snakemake
 log_to(snakemake.log[0])
 simulate = Simulate(**snakemake.params.simulate)
 target = simulate_target(
-    load(Substrates, snakemake.input.mesh),
+    load(Substrates, snakemake.input.mesh).mesh(0),
     Tissue.from_settings(snakemake.params.tissue),
     read_acquisition(**snakemake.params.acquisition),
     simulate.target_basis,

@@ -2,7 +2,7 @@ from snakemake.iocontainers import Snakemake
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.images import Synthesis
-from spinmesh.inversion import Reconstruction
+from spinmesh.inversion import Reconstruction, ShapeModel
 from spinmesh.io import load, load_optional, write_text
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
@@ -17,6 +17,8 @@ summary = summary_text(
     load(Signals, snakemake.input.signals),
     load_optional(Signals, snakemake.input.user_signals),
     load(Reconstruction, snakemake.input.reconstruction),
+    load(ShapeModel, snakemake.input.model),
+    load_optional(Substrates, snakemake.input.truth),
     load(Synthesis, snakemake.input.synthesis),
 )
 write_text(summary, snakemake.output.summary)

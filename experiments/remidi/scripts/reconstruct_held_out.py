@@ -17,7 +17,7 @@ bench = Bench(
     load(ShapeModel, given.model),
     load(ShapeModel, given.compared),
     *(shapes, load(Signals, given.signals), Tissue.from_settings(params.tissue)),
-    *(Reconstruct(**params.reconstruct).spec(), params.descents, params.seed),
+    *(Reconstruct(**params.reconstruct), params.descents, params.seed),
 )
 held_out = (shapes.select("test"), load(Signals, given.held_out))
 found = estimate(bench, Arm(**params.arm), *held_out, params.chunk, params.chunks)

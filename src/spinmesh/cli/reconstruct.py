@@ -59,16 +59,16 @@ def reconstruct(
     quantities = _quantities(free)
     from spinmesh.bloch_torrey import Signals
     from spinmesh.cli.results import write_results
-    from spinmesh.inversion import Free, ReconstructionSpec, ShapeModel, refuse_other_protocol
+    from spinmesh.inversion import ShapeModel, refuse_other_protocol
     from spinmesh.inversion import reconstruct as find_shape
     from spinmesh.io import load
     from spinmesh.io.acquisitions import read_acquisition
-    from spinmesh.settings import load_tissue
+    from spinmesh.settings import Free, Reconstruct, load_tissue
     from spinmesh.tissue import Tissue
 
-    spec = ReconstructionSpec(
+    settings = Reconstruct(
         pose=_pose(pose),
-        free=tuple(Free(name) for name in quantities),
+        free=tuple(Free(quantity=name) for name in quantities),
         iterations=iterations,
         starts=starts,
         samples=samples,
@@ -79,12 +79,12 @@ def reconstruct(
     filling = Tissue.uniform(diffusivity, labels=shapes.basis.template.labels)
     if tissue is not None:
         filling = Tissue.from_settings(load_tissue(tissue))
-    known = None
+    signals = None
     if training_signals is not None:
-        known = load(Signals, training_signals)
-        refuse_other_protocol(known, target.acquisition)
-    found = find_shape(target, shapes, filling, spec, seed, known, out / CHECKPOINT)
-    for line in write_results(found, shapes, out, seed, str(signal)):
+        signals = load(Signals, training_signals)
+        refuse_other_protocol(signals, target.acquisition)
+    result = find_shape(target, shapes, filling, settings, seed, signals, out / CHECKPOINT)
+    for line in write_results(result, shapes, out, seed, str(signal)):
         typer.echo(line, err=line.startswith("WARNING"))
 
 

@@ -25,54 +25,54 @@ from spinmesh.report.reconstruction import plot_reconstruction
 
 
 def write_results(
-    found: Reconstruction, model: ShapeModel, folder: Path, seed: int, signal: str
+    result: Reconstruction, model: ShapeModel, folder: Path, seed: int, signal: str
 ) -> list[str]:
     """Mesh, samples, store, figure and, last, summary.json; returns what to tell the user.
 
     `reconstruction.vtu` has point data `spread_um`, the posterior spread of every node; `samples`
     is a Substrates store of posterior shapes with their latents and free quantities.
     """
-    shapes = posterior_shapes(found, model)
-    trust = credibility(found, model)
+    shapes = posterior_shapes(result, model)
+    trust = credibility(result, model)
     posterior = describe_posterior(shapes)
     provenance = Provenance(seed)
-    spread = {"spread_um": found.spread.numpy()}
-    write_mesh(found.mesh, folder / "reconstruction.vtu", spread)
+    spread = {"spread_um": result.spread.numpy()}
+    write_mesh(result.mesh, folder / "reconstruction.vtu", spread)
     save(shapes, folder / "samples", provenance)
-    save(found, folder / "reconstruction.zarr", provenance)
-    plot_reconstruction(found, folder / "reconstruction.png", model)
+    save(result, folder / "reconstruction.zarr", provenance)
+    plot_reconstruction(result, folder / "reconstruction.png", model)
     summary = {"signal": signal, "seed": seed, "package_version": package_version()}
-    summary |= _summary(found, trust, posterior)
+    summary |= _summary(result, trust, posterior)
     write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", folder / "summary.json")
     return [*_lines(summary, folder), *(f"WARNING: {doubt}" for doubt in trust.warnings)]
 
 
 def _summary(
-    found: Reconstruction, trust: Credibility, posterior: Mapping[str, tuple[float, float]]
+    result: Reconstruction, trust: Credibility, posterior: Mapping[str, tuple[float, float]]
 ) -> dict[str, Any]:
-    best = describe(found.mesh)
+    best = describe(result.mesh)
     shape = {
         f"{name}_{unit.replace('^', '')}": {"best": best[name], "mean": mean, "sd": sd}
         for (name, unit), (mean, sd) in zip(DESCRIPTION.items(), posterior.values(), strict=True)
     }
     return {
-        "measurements": len(found.chi2),
-        "snr": 1 / found.target.sigma if found.target.sigma > 0 else None,
+        "measurements": len(result.fit.chi2),
+        "snr": 1 / result.target.sigma if result.target.sigma > 0 else None,
         "warnings": list(trust.warnings),
         "fit": {
             "chi2": trust.chi2,
-            "chi2_per_measurement": trust.chi2 / len(found.chi2),
+            "chi2_per_measurement": trust.chi2 / len(result.fit.chi2),
             "degrees_of_freedom": trust.degrees,
             "misfit_probability": trust.misfit_probability,
             "squared_distance_from_family_mean": trust.distance,
             "largest_of_training_shapes": trust.family_distance,
-            "data_determined": int(found.metrics["data_determined"]),
-            "latent": len(found.latent),
-            "iterations": int(found.history[-1, 1]),
+            "data_determined": result.fit.determined,
+            "latent": len(result.posterior.latent.mean),
+            "iterations": int(result.history[-1, 1]),
         },
         "shape": shape,
-        "free": _free(found.posterior.samples),
-        "rotation": found.rotation.tolist(),
+        "free": _free(result.posterior.samples),
+        "rotation": result.rotation.tolist(),
     }
 
 

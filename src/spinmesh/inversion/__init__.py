@@ -1,15 +1,13 @@
 """From signal back to mesh: spectral shapes, a latent space, and Gauss-Newton in it."""
 
-from spinmesh.inversion.alignment import nearest_poses
-from spinmesh.inversion.credibility import Credibility, credibility
-from spinmesh.inversion.description import (
+from spinmesh.inversion.judgement import (
     DESCRIPTION,
+    Credibility,
+    credibility,
     describe,
     describe_posterior,
     posterior_shapes,
 )
-from spinmesh.inversion.gauss_newton import ReconstructionSpec
-from spinmesh.inversion.maps import VOXEL_NUMBERS, ShapeMaps, reconstruct_voxels
 from spinmesh.inversion.metrics import (
     aligned_chamfer_distance,
     chamfer_distance,
@@ -18,16 +16,21 @@ from spinmesh.inversion.metrics import (
     profile,
     shape_errors,
 )
-from spinmesh.inversion.protocol import refuse_other_protocol
-from spinmesh.inversion.reconstruction import HISTORY, Posterior, Reconstruction, Samples
+from spinmesh.inversion.poses import nearest_poses
+from spinmesh.inversion.result import HISTORY, Fit, Posterior, Reconstruction, Samples
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel, ShapeModelSpec, train_shape_model
 from spinmesh.inversion.spectral import SpectralBasis, spectral_basis
 from spinmesh.inversion.starts import nearest_training_shapes
 from spinmesh.inversion.surface import surface_distance
-from spinmesh.inversion.target import Target, simulate_target
-from spinmesh.inversion.unknowns import Free
-from spinmesh.inversion.voxels import Grid, VoxelTargets
+from spinmesh.inversion.target import Target, refuse_other_protocol, simulate_target
+from spinmesh.inversion.voxels import (
+    VOXEL_NUMBERS,
+    Grid,
+    ShapeMaps,
+    VoxelTargets,
+    reconstruct_voxels,
+)
 from spinmesh.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
 
 __all__ = [
@@ -35,13 +38,12 @@ __all__ = [
     "HISTORY",
     "VOXEL_NUMBERS",
     "Credibility",
-    "Free",
+    "Fit",
     "Gaussian",
     "Grid",
     "MagnitudeNoise",
     "Posterior",
     "Reconstruction",
-    "ReconstructionSpec",
     "Samples",
     "ShapeMaps",
     "ShapeModel",

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError
-from spinmesh.inversion.emulator import Atlas
-from spinmesh.inversion.gauss_newton import (
-    FIRST_DAMPING,
-    Problem,
-    ReconstructionSpec,
-    State,
-    Trial,
-    improve,
-)
-from spinmesh.inversion.metrics import compare_with_mean_shape
+from spinmesh.inversion.descent import FIRST_DAMPING, Problem, State, improve
 from spinmesh.inversion.posterior import posterior_at, vertex_spread
-from spinmesh.inversion.reconstruction import Reconstruction
-from spinmesh.inversion.reflection import reflected_latent
+from spinmesh.inversion.result import Fit, Reconstruction
 from spinmesh.inversion.shape_model import ShapeModel
-from spinmesh.inversion.starts import starting_points
+from spinmesh.inversion.starts import Atlas, starting_points
 from spinmesh.inversion.target import Target
-from spinmesh.inversion.unknowns import Point
+from spinmesh.inversion.unknowns import Point, reflected_latent
 from spinmesh.learning import Checkpoint, fingerprint
 from spinmesh.progress import progress
+from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.tissue import Tissue
 
 # Measurements that all but the last steps look at: enough to tell shapes apart, and a step costs
@@ -57,18 +48,6 @@ class Track:
     idle: int = 0
     converged: bool = False
 
-    def row(self) -> list[Any]:
-        """Plain tensors and numbers."""
-        own = self.point
-        head = [own.latent, own.rotation, own.physics]
-        return [*head, self.start, self.damping, self.stage, self.taken, self.idle, self.converged]
-
-    @classmethod
-    def of(cls, row: list[Any]) -> Track:
-        """The inverse of `row`."""
-        latent, rotation, physics, start, *rest = row
-        return cls(start, Point(latent, rotation, physics), *rest)
-
 
 class Search:
     """Tracks and the history of their trial steps, which is all that a checkpoint holds.
@@ -95,31 +74,32 @@ class Search:
             self.tracks = [Track(number, point) for number, point in enumerate(points)]
         else:
             self.history = content["history"]
-            self.tracks = [Track.of(row) for row in content["tracks"]]
+            self.tracks = [Track(start, Point(*p), *rest) for start, p, *rest in content["tracks"]]
         for index in progress(self._pending(), "reconstructing", note=self._note):
             self.tracks[index] = self._advanced(self.tracks[index])
-            self._save()
+            tracks = [astuple(track) for track in self.tracks]
+            self.checkpoint.write({"tracks": tracks, "history": self.history})
 
     def modes(self) -> list[State]:
         """Every distinct mode, the best one first."""
-        found: list[State] = []
-        ended = [self._state(track) for track in self.tracks]
-        for state in sorted(ended, key=self.problem.cost):
-            if not any(_same(state.point, other.point) for other in found):
-                found.append(state)
-        return found
+        distinct: list[State] = []
+        for state in sorted(map(self._state, self.tracks), key=self.problem.cost):
+            if not any(_same(state.point, other.point) for other in distinct):
+                distinct.append(state)
+        return distinct
 
     def _pending(self) -> Iterator[int]:
         """Indices of tracks to be advanced, stage by stage."""
-        limit = {SCOUT: self.problem.spec.scouts}
-        for stage in (SCOUT, FEWER, ALL):
-            most = limit.get(stage, self.problem.spec.iterations)
-            # Few measurements are left out where they are all.
-            most = 0 if stage == FEWER and self.fewer is self.problem else most
+        settings = self.problem.settings
+        # Where few measurements are all of them, their stage is left out.
+        fewer = 0 if self.fewer is self.problem else settings.iterations
+        for stage, most in ((SCOUT, settings.scouts), (FEWER, fewer), (ALL, settings.iterations)):
             for index in range(len(self.tracks)):
-                while (own := self.tracks[index]).stage == stage:
-                    if own.converged or own.taken >= most:
-                        break
+                while (
+                    self.tracks[index].stage == stage
+                    and self.tracks[index].taken < most
+                    and not self.tracks[index].converged
+                ):
                     yield index
             self._promote(stage)
 
@@ -127,13 +107,13 @@ class Search:
         """Send the tracks of a finished stage on; on the way the worst are left behind."""
         done = [track for track in self.tracks if track.stage == stage]
         if stage == SCOUT and done:
-            self.tracks = self._ordered(done)[: self.problem.spec.modes + SPARE]
+            self.tracks = self._ordered(done)[: self.problem.settings.modes + SPARE]
         elif stage == FEWER and done:
             self.tracks = self._chosen(self._ordered(done))
-        for index, track in enumerate(self.tracks):
-            if track.stage == stage:
-                fresh = Track(track.start, track.point, track.damping, stage + 1)
-                self.tracks[index] = fresh
+        self.tracks = [
+            Track(t.start, t.point, t.damping, stage + 1) if t.stage == stage else t
+            for t in self.tracks
+        ]
 
     def _ordered(self, tracks: list[Track]) -> list[Track]:
         cost = {track.start: self.fewer.cost(self._state(track)) for track in tracks}
@@ -144,23 +124,26 @@ class Search:
 
         No signal tells the two apart, so where the shape model knows both they are two modes.
         """
-        if self.problem.spec.modes == 1:
+        count = self.problem.settings.modes
+        if count == 1:
             return order[:1]
         best, unknowns = order[0], self.problem.unknowns
-        z = reflected_latent(unknowns.model, unknowns.latent(best.point.latent))
-        mirrored = replace(best.point, latent=unknowns.whiten(z))
-        chosen = order[: self.problem.spec.modes - 1]
+        z = reflected_latent(unknowns.model, unknowns.latent(best.point.y))
+        mirrored = replace(best.point, y=unknowns.whiten(z))
+        chosen = order[: count - 1]
         if self.problem.valid(unknowns.shape(mirrored)):
             number = 1 + max(track.start for track in order)
             chosen.append(replace(best, start=number, point=mirrored))
         return chosen
 
+    def _problem(self, track: Track) -> Problem:
+        return self.problem if track.stage >= ALL else self.fewer
+
     def _state(self, track: Track) -> State:
         """Evaluated anew, unless it is what the last step led to."""
         if self._last is not None and self._last[0] is track:
             return self._last[1]
-        problem = self.problem if track.stage >= ALL else self.fewer
-        state = problem.state(track.point, track.damping, track.idle)
+        state = self._problem(track).state(track.point, track.damping, track.idle)
         if state is None:
             raise ReductionError(
                 "reconstruct: the checkpoint holds a folded mesh. Delete it and rerun."
@@ -168,13 +151,13 @@ class Search:
         return state
 
     def _advanced(self, track: Track) -> Track:
-        problem = self.problem if track.stage >= ALL else self.fewer
-        state = self._state(track)
-        own = [row[1] for row in self.history if row[0] == track.start]
-        if not own:
-            self._log(track, problem, 0.0, problem.trial(state, 0.0, state.damping, True))
-        number = max(own, default=0.0) + 1
-        after = improve(problem, state, lambda trial: self._log(track, problem, number, trial))
+        problem, state = self._problem(track), self._state(track)
+        earlier = [row[1] for row in self.history if row[0] == track.start]
+        number = max(earlier, default=0.0) + 1
+
+        if not earlier:
+            self._log(track.start, 0.0, problem, state, 0.0, state.damping, True)
+        after = improve(problem, state, partial(self._log, track.start, number, problem))
         moved = replace(
             track,
             point=after.point,
@@ -186,23 +169,29 @@ class Search:
         self._last = (moved, after)
         return moved
 
-    def _log(self, track: Track, problem: Problem, number: float, trial: Trial) -> None:
+    def _log(
+        self,
+        start: int,
+        number: float,
+        problem: Problem,
+        state: State,
+        length: float,
+        damping: float,
+        accepted: bool,
+    ) -> None:
         """A row of the history; few measurements stand for all of them."""
         share = len(problem.target.attenuation) / len(self.problem.target.attenuation)
-        head = [float(track.start), number, trial.chi2 / share, trial.prior]
-        self.history.append([*head, trial.length, trial.damping, float(trial.accepted)])
+        chi2 = float(problem.chi2(state).sum()) / share
+        prior = float(problem.unknowns.gaussian_part(state.point).square().sum())
+        self.history.append([start, number, chi2, prior, length, damping, float(accepted)])
 
     def _note(self) -> str:
         start, iteration, chi2, _, length, *_ = self.history[-1]
         return f"start {start:.0f}, iteration {iteration:.0f}, chi2 {chi2:.4g}, step {length:.2g}"
 
-    def _save(self) -> None:
-        tracks = [track.row() for track in self.tracks]
-        self.checkpoint.write({"tracks": tracks, "history": self.history})
-
 
 def _same(a: Point, b: Point) -> bool:
-    apart = torch.cat([a.latent - b.latent, a.physics - b.physics])
+    apart = torch.cat([a.y - b.y, a.physics - b.physics])
     return float(apart.norm() + (a.rotation - b.rotation).norm()) < SAME
 
 
@@ -210,7 +199,7 @@ def reconstruct(
     target: Target,
     model: ShapeModel,
     tissue: Tissue,
-    spec: ReconstructionSpec,
+    settings: Reconstruct,
     seed: int,
     training_signals: Signals | None = None,
     checkpoint: str | Path | None = None,
@@ -226,12 +215,11 @@ def reconstruct(
     exactly the same result; a finished run removes the file.
 
     Raises ReductionError if no start gives a valid mesh, StoreError if the checkpoint is of another
-    target, model or spec.
+    target, model or settings.
     """
-    problem = Problem.of(target, model, tissue, spec)
+    problem = Problem.of(target, model, tissue, settings)
     path = None if checkpoint is None else Path(checkpoint)
-    measured = (target.acquisition, target.attenuation, target.sigma)
-    owner = fingerprint(measured, model, tissue, spec, seed, training_signals) if path else ""
+    owner = fingerprint(target, model, tissue, settings, seed, training_signals) if path else ""
     search = Search(problem, Checkpoint(path, owner))
     search.run(seed, training_signals, atlas)
     result = _result(problem, search, seed)
@@ -240,28 +228,21 @@ def reconstruct(
 
 
 def _result(problem: Problem, search: Search, seed: int) -> Reconstruction:
-    """Posterior at the modes, mesh in the target's frame, and the score if the truth is known."""
-    target, unknowns = problem.target, problem.unknowns
-    modes = search.modes()
+    """Posterior at the modes, and the mesh in the target's frame."""
+    unknowns, modes = problem.unknowns, search.modes()
     best = modes[0]
     posterior = posterior_at(problem, modes, seed)
     template = unknowns.model.basis.template
     points = unknowns.shape(best.point) @ best.point.rotation.T
     mesh = template.with_points(points, "reconstruction")
     spread = vertex_spread(mesh, template, posterior.samples.points(unknowns.model))
-    chi2 = problem.chi2(best)
-    metrics = {"chi2": float(chi2.sum()), "chi2_per_measurement": float(chi2.mean())}
-    metrics["data_determined"] = float((posterior.information > 1).sum())
-    metrics["effective_directions"] = posterior.determined
-    metrics["modes"] = float(len(modes))
-    metrics |= posterior.samples.diagnostics
-    for number, (name, value) in enumerate(unknowns.values(best.point).items()):
-        metrics[name] = value
-        metrics[f"{name} spread"] = float(posterior.samples.physics[:, number].std())
-    if target.truth is not None:
-        metrics |= compare_with_mean_shape(mesh, target.truth, unknowns.model)
+    fit = Fit(
+        best.prediction.attenuation,
+        problem.chi2(best),
+        int((posterior.information > 1).sum()),
+        unknowns.values(best.point),
+    )
     history = torch.tensor(search.history, dtype=torch.float64)
-    predicted = best.prediction.attenuation
     return Reconstruction(
-        target, mesh, best.point.rotation, predicted, posterior, spread, history, chi2, metrics
+        problem.target, mesh, best.point.rotation, fit, posterior, spread, history
     )

@@ -1,14 +1,39 @@
-"""What every voxel of a mask measured."""
+"""Every voxel of a mask by itself: many targets in, maps of shape numbers out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spinmesh.inversion.target import Target
+from spinmesh.bloch_torrey import Signals
+from spinmesh.errors import ReductionError
+from spinmesh.inversion.judgement import (
+    DESCRIPTION,
+    credibility,
+    describe_posterior,
+    posterior_shapes,
+)
+from spinmesh.inversion.search import reconstruct
+from spinmesh.inversion.shape_model import ShapeModel
+from spinmesh.inversion.target import Target, refuse_other_protocol
+from spinmesh.progress import LOGGER, progress
 from spinmesh.sequence import Acquisition
+from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.stored import quantity, store
+from spinmesh.tissue import Tissue
+
+# The numbers of a voxel, with their units: posterior mean and standard deviation, then the fit.
+VOXEL_NUMBERS = {
+    **DESCRIPTION,
+    **{f"{name}_sd": unit for name, unit in DESCRIPTION.items()},
+    "chi2_per_measurement": "1",
+    "misfit_probability": "1",
+    "outside_family": "1",
+    "data_determined": "1",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +41,7 @@ class Grid:
     """A NIfTI image's lattice: its size, and voxel index to scanner coordinates (mm)."""
 
     shape: tuple[int, int, int]
-    affine: Float[Tensor, "4 4"]
+    affine: Float[Tensor, "4 4"] = quantity("mm")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +63,55 @@ class VoxelTargets:
 
     def shard(self, number: int, count: int) -> VoxelTargets:
         """Every `count`-th voxel from `number` on, so that shards cost alike; may be empty."""
-        own = slice(number, None, count)
-        return VoxelTargets(
-            self.grid, self.voxel[own], self.acquisition, self.attenuation[own], self.sigma[own]
+        every = slice(number, None, count)
+        rows = (self.attenuation[every], self.sigma[every])
+        return VoxelTargets(self.grid, self.voxel[every], self.acquisition, *rows)
+
+
+@store("spinmesh/shape_maps", version=2, stage="reconstruct")
+@dataclass(frozen=True, eq=False)
+class ShapeMaps:
+    """`VOXEL_NUMBERS` of each voxel by name, and its latents; NaN where no shape was found."""
+
+    grid: Grid
+    voxel: Int[Tensor, "voxel axis"]
+    numbers: Float[Tensor, "voxel number"] = quantity(", ".join(VOXEL_NUMBERS.values()))
+    latents: Float[Tensor, "voxel latent"] = quantity()
+    names: tuple[str, ...] = quantity(axis="number", default=tuple(VOXEL_NUMBERS))
+
+    def __len__(self) -> int:
+        return len(self.voxel)
+
+
+def reconstruct_voxels(
+    targets: VoxelTargets,
+    model: ShapeModel,
+    tissue: Tissue,
+    settings: Reconstruct,
+    seed: int,
+    training_signals: Signals | None = None,
+) -> ShapeMaps:
+    """`reconstruct` for every voxel; one without any valid start is logged and left NaN."""
+    if training_signals is not None:
+        refuse_other_protocol(training_signals, targets.acquisition)
+    numbers = torch.full((len(targets), len(VOXEL_NUMBERS)), torch.nan, dtype=torch.float64)
+    latents = torch.full((len(targets), model.latents.shape[1]), torch.nan, dtype=torch.float64)
+    for index in progress(range(len(targets)), "voxels"):
+        target = targets.target(index)
+        try:
+            result = reconstruct(target, model, tissue, settings, seed, training_signals)
+            shapes = posterior_shapes(result, model)
+        except ReductionError as error:
+            LOGGER.warning("voxel %s: no shape. %s", targets.voxel[index].tolist(), error)
+            continue
+        trust = credibility(result, model)
+        mean, spread = zip(*describe_posterior(shapes).values(), strict=True)
+        fit = (
+            result.fit.chi2_per_measurement,
+            trust.misfit_probability,
+            float(trust.distance > trust.family_distance),
+            float(result.fit.determined),
         )
+        numbers[index] = torch.tensor([*mean, *spread, *fit], dtype=torch.float64)
+        latents[index] = result.posterior.latent.mean
+    return ShapeMaps(targets.grid, targets.voxel, numbers, latents)

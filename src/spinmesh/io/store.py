@@ -41,10 +41,7 @@ class Codec:
 # The codec of each noun lives in the module that may know that noun; it is imported on demand, so
 # that loading a mesh does not load the networks.
 CODECS = {
-    "Target": "spinmesh.io.reconstructions",
     "ShapeModel": "spinmesh.io.reconstructions",
-    "Reconstruction": "spinmesh.io.reconstructions",
-    "ShapeMaps": "spinmesh.io.maps",
     "ScoreModel": "spinmesh.io.images",
 }
 

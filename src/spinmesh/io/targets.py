@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.inversion import Target
-from spinmesh.inversion.region import region_signal
+from spinmesh.inversion.target import region_signal
 from spinmesh.inversion.voxels import VoxelTargets
 from spinmesh.io.signal_tables import read_signal_table
 from spinmesh.io.volumes import grid_of, read_mask, read_series

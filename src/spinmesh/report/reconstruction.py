@@ -29,7 +29,7 @@ from spinmesh.inversion import (
     rician_std,
 )  # fmt: skip
 from spinmesh.inversion.metrics import Profile
-from spinmesh.mesh import TetMesh
+from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.report.style import (
     BLUE,
     COLOURS,
@@ -40,6 +40,7 @@ from spinmesh.report.style import (
     picture,
     scale_bar,
 )  # fmt: skip
+from spinmesh.report.summary import errors_beside_mean_shape
 from spinmesh.report.surface import Surface, paint, silhouette, surface, view
 
 # Standard deviations on either side that hold 90 % of a normal law.
@@ -51,38 +52,39 @@ NOTE = "|S| is blind to translation and point reflection:\nboth are removed befo
 
 
 def plot_reconstruction(
-    reconstruction: Reconstruction, path: str | Path, model: ShapeModel | None = None
+    reconstruction: Reconstruction,
+    path: str | Path,
+    model: ShapeModel,
+    truth: Substrates | None = None,
 ) -> Figure:
     """Overlay with the truth if known, convergence, radius along the axis, measured and predicted.
 
-    With the shape `model` the radius gets its posterior band and the mean training shape, and the
-    title says if the shape is not to be believed.
+    `truth` is a table of the one true shape. The title says if the shape is not to be believed.
     """
-    doubts = () if model is None else credibility(reconstruction, model).warnings
+    doubts = credibility(reconstruction, model).warnings
+    true_mesh = None if truth is None else truth.mesh(0)
     with picture(path, 13.5, 7.6) as figure:
         title = figure.suptitle(
-            "\n".join([headline(reconstruction), *map(_warning, doubts)]),
+            "\n".join([headline(reconstruction, model, truth), *map(_warning, doubts)]),
             x=0.01, ha="left", fontsize=11, weight="bold",
         )  # fmt: skip
         title.set_color(VERMILLION if doubts else INK)
         left, right = figure.subfigures(1, 2, width_ratios=(1, 2), squeeze=False)[0]
-        _draw_overlay(left, reconstruction)
+        _draw_overlay(left, reconstruction, true_mesh)
         axes = right.subplots(2, 2)
         _draw_convergence(axes[0, 0], reconstruction)
-        _draw_radius(axes[1, 0], reconstruction, model)
+        _draw_radius(axes[1, 0], reconstruction, model, true_mesh)
         _draw_agreement(axes[0, 1], axes[1, 1], reconstruction)
     return figure
 
 
-def headline(reconstruction: Reconstruction) -> str:
+def headline(reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None) -> str:
     """The numbers that matter, in one line."""
-    m = reconstruction.metrics
-    words = []
-    for name in ("radius", "bend"):
-        if f"{name}_error" in m:
-            own, mean = m[f"{name}_error"], m[f"{name}_error_mean_shape"]
-            words.append(f"{name} error {own:.3f} µm (mean training shape: {mean:.3f})")
-    words.append(f"χ² per measurement {m['chi2_per_measurement']:.2f}")
+    words = [
+        f"{name} error {error:.3f} µm (mean training shape: {of_mean:.3f})"
+        for name, (error, of_mean) in errors_beside_mean_shape(reconstruction, model, truth).items()
+    ]
+    words.append(f"χ² per measurement {reconstruction.fit.chi2_per_measurement:.2f}")
     return "Reconstruction: " + ", ".join(words)
 
 
@@ -91,8 +93,8 @@ def _warning(doubt: str) -> str:
     return "WARNING: " + doubt.partition(". ")[0]
 
 
-def _draw_overlay(figure: SubFigure, reconstruction: Reconstruction) -> None:
-    mesh, truth = reconstruction.mesh, reconstruction.target.truth
+def _draw_overlay(figure: SubFigure, reconstruction: Reconstruction, truth: TetMesh | None) -> None:
+    mesh = reconstruction.mesh
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     sign, shift = (1.0, np.zeros(3)) if truth is None else aligned(mesh, truth)
     norm = None
@@ -162,7 +164,7 @@ def _moved(shape: Surface, shift: np.ndarray) -> Surface:
 def _draw_convergence(axes: Axes, reconstruction: Reconstruction) -> None:
     history = reconstruction.history.numpy()
     start, chi2, accepted = (history[:, HISTORY.index(n)] for n in ("start", "chi2", "accepted"))
-    count = len(reconstruction.chi2)
+    count = len(reconstruction.fit.chi2)
     for number in np.unique(start):
         own = start == number
         colour = COLOURS[int(number) % len(COLOURS)]
@@ -184,23 +186,21 @@ def _draw_convergence(axes: Axes, reconstruction: Reconstruction) -> None:
     axes.legend()
 
 
-def _draw_radius(axes: Axes, reconstruction: Reconstruction, model: ShapeModel | None) -> None:
-    truth = reconstruction.target.truth
+def _draw_radius(
+    axes: Axes, reconstruction: Reconstruction, model: ShapeModel, truth: TetMesh | None
+) -> None:
     own = profile(reconstruction.mesh)
     reference = own
     if truth is not None:
         reference = profile(truth)
         own = _same_way(own, reference)
         axes.plot(_arc(reference), reference.radius, color=INK, lw=2.5, label="truth")
-    if model is not None:
-        band = NINETY * radius_spread(reconstruction, model, own)
-        low, high = own.radius - band, own.radius + band
-        axes.fill_between(
-            _arc(own), low, high, color=VERMILLION, alpha=0.2, lw=0, label="90 % band"
-        )
-        mean = profile(model.basis.template.with_points(model.mean_points))
-        mean = _same_way(mean, reference)
-        axes.plot(_arc(mean), mean.radius, color=GREY, ls=":", label="mean training shape")
+    band = NINETY * radius_spread(reconstruction, model, own)
+    low, high = own.radius - band, own.radius + band
+    axes.fill_between(_arc(own), low, high, color=VERMILLION, alpha=0.2, lw=0, label="90 % band")
+    mean = profile(model.basis.template.with_points(model.mean_points))
+    mean = _same_way(mean, reference)
+    axes.plot(_arc(mean), mean.radius, color=GREY, ls=":", label="mean training shape")
     axes.plot(_arc(own), own.radius, color=VERMILLION, ls="--", lw=2.2, label="reconstruction")
     axes.set(xlabel="arc length from the middle (µm)", ylabel="radius of equal area (µm)")
     axes.set_title("Radius along the axis")
@@ -237,8 +237,8 @@ def _arc(own: Profile) -> np.ndarray:
 def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) -> None:
     target = reconstruction.target
     acquisition = target.acquisition
-    expected = rician_mean(reconstruction.predicted, target.sigma)
-    residual = reconstruction.chi2.sqrt() * (target.attenuation - expected).sign()
+    expected = rician_mean(reconstruction.fit.predicted, target.sigma)
+    residual = reconstruction.fit.chi2.sqrt() * (target.attenuation - expected).sign()
     for number, sequence in enumerate(acquisition.sequences):
         own = acquisition.timing == number
         style: dict[str, Any] = {

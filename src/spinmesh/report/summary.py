@@ -6,7 +6,7 @@ from pathlib import Path
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.images import Synthesis
-from spinmesh.inversion import Reconstruction
+from spinmesh.inversion import Reconstruction, ShapeModel, shape_errors
 from spinmesh.mesh import Substrates
 from spinmesh.report.quality import tet_quality
 
@@ -39,13 +39,18 @@ def summary_text(
     signals: Signals,
     user_signals: Signals | None,
     reconstruction: Reconstruction,
+    model: ShapeModel,
+    truth: Substrates | None,
     synthesis: Synthesis,
 ) -> str:
-    """At most 24 lines of 100 columns; `times` from `stage_times`, `results` the run's folder."""
+    """At most 24 lines of 100 columns; `times` from `stage_times`, `results` the run's folder.
+
+    `truth` is a table of the one shape that was reconstructed, if it is known.
+    """
     numbers = {
         "mesh": _mesh(substrates),
         "simulate": _simulate(signals, user_signals, times),
-        "reconstruct": _reconstruct(reconstruction),
+        "reconstruct": _reconstruct(reconstruction, model, truth),
         "synthesise": _synthesise(synthesis),
     }
     total = sum(times.get(stage, 0.0) for stage in STAGES)
@@ -83,20 +88,19 @@ def _simulate(signals: Signals, user_signals: Signals | None, times: dict[str, f
     return lines
 
 
-def _reconstruct(reconstruction: Reconstruction) -> list[str]:
-    m = reconstruction.metrics
+def _reconstruct(
+    reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None
+) -> list[str]:
     lines = []
-    for name in ("radius", "bend"):
-        if f"{name}_error" in m:
-            gain = m[f"{name}_gain"]
-            verdict = f"better by a factor {gain:.1f}" if gain >= 1 else f"WORSE, factor {gain:.2f}"
-            lines.append(
-                f"{name + ' error':<13}{m[f'{name}_error']:.3f} um, mean training shape "
-                f"{m[f'{name}_error_mean_shape']:.3f} um: {verdict}"
-            )
+    for name, (error, of_mean) in errors_beside_mean_shape(reconstruction, model, truth).items():
+        gain = of_mean / max(error, 1e-12)
+        verdict = f"better by a factor {gain:.1f}" if gain >= 1 else f"WORSE, factor {gain:.2f}"
+        lines.append(
+            f"{name + ' error':<13}{error:.3f} um, mean training shape {of_mean:.3f} um: {verdict}"
+        )
     if not lines:
         lines.append("no truth to compare with: judge by chi2 and by the residuals in the figure")
-    chi2, count = m["chi2_per_measurement"], len(reconstruction.chi2)
+    chi2, count = reconstruction.fit.chi2_per_measurement, len(reconstruction.fit.chi2)
     lines.append(f"chi2 per measurement {chi2:.2f} over {count} measurements (1: as the noise)")
     excess = (chi2 - 1) / (2 / count) ** 0.5
     if excess > IMPLAUSIBLE:
@@ -104,6 +108,22 @@ def _reconstruct(reconstruction: Reconstruction) -> list[str]:
     elif excess < -IMPLAUSIBLE and reconstruction.target.sigma > 0:
         lines.append("WARNING: less scatter than the stated noise. Raise `snr`.")
     return lines
+
+
+def errors_beside_mean_shape(
+    reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None
+) -> dict[str, tuple[float, float]]:
+    """Radius and bend error (um) of the reconstruction and of the mean training shape.
+
+    `truth` is a table of one shape; without it nothing is known.
+    """
+    if truth is None:
+        return {}
+    mean_shape = model.basis.template.with_points(model.mean_points)
+    ours, of_mean = (
+        shape_errors(mesh, truth.mesh(0)) for mesh in (reconstruction.mesh, mean_shape)
+    )
+    return {name: (ours[name], of_mean[name]) for name in ("radius", "bend")}
 
 
 def _synthesise(synthesis: Synthesis) -> list[str]:

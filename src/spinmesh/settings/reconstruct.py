@@ -1,10 +1,11 @@
-"""Stages 3 and 4 of the configuration: reconstruction and synthesis."""
+"""Stage 3 of the configuration: reconstruction."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import (
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -12,11 +13,11 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.settings.physics import AcquisitionFiles
+from spinmesh.settings.physics import AcquisitionFiles, Basis
 from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
-    from spinmesh.inversion import ReconstructionSpec, ShapeModelSpec
+    from spinmesh.inversion import ShapeModelSpec
 
 
 class ShapeModelSection(Setting):
@@ -99,15 +100,23 @@ class SignalSection(Setting):
         return found
 
 
-class FreeSection(Setting):
-    """A quantity of the tissue that is found together with the shape."""
+class Free(Setting):
+    """A quantity of the tissue that is found together with the shape.
+
+    A priori its logarithm is normal about the value in `tissue`.
+    """
 
     quantity: Literal["diffusivity", "t2", "density", "permeability"]
-    """density is a volume fraction: name some of the compartments."""
+    """density counts relative to the compartments not named, so it is a volume fraction."""
     compartments: tuple[int, ...] = ()
     """Labels it is found for, with one factor for all; two for a membrane; none: all there are."""
-    spread: PositiveFloat = 0.3
-    """Prior standard deviation of its logarithm about the value in `tissue`."""
+    spread: PositiveFloat = Field(0.3, allow_inf_nan=False)
+    """Prior standard deviation of its logarithm."""
+
+    @property
+    def label(self) -> str:
+        """Words for a message or a table, such as `permeability 1-2`."""
+        return " ".join([self.quantity, "-".join(map(str, self.compartments))]).strip()
 
 
 class Reconstruct(Setting):
@@ -117,33 +126,36 @@ class Reconstruct(Setting):
     """The latent space and its training."""
     pose: Literal["known", "unknown"] = "known"
     """unknown: a rotation is found together with the shape."""
-    free: tuple[FreeSection, ...] = ()
+    free: tuple[Free, ...] = ()
     """Quantities of the tissue that are found as well."""
     iterations: PositiveInt = 20
-    """Gauss-Newton steps at most, for the start that goes on."""
+    """Gauss-Newton steps at most, for the starts that go on."""
     patience: NonNegativeInt = 0
     """Steps in a row that gain next to nothing (3 `tolerance`) before the end; 0: goes on."""
     starts: PositiveInt = 3
     """Shapes the optimisation starts from."""
-    scouts: PositiveInt = 2
-    """Steps each start gets before the best goes on."""
+    scouts: NonNegativeInt = 2
+    """Steps each start gets before the best `modes` and a spare one go on."""
     modes: PositiveInt = 1
-    """Shapes that go on, modes of the posterior; from 2 on one is the point reflection."""
+    """Shapes that end as modes of the posterior; from 2 on one is the point reflection."""
     samples: NonNegativeInt = 64
     """Draws from the posterior."""
     moves: NonNegativeInt = 0
-    """Moves of each draw per temperature; 0: draws from the Laplace approximation, at no cost."""
+    """Moves of each draw per temperature (annealed importance sampling); 0: Laplace's draws."""
     noise_floor: PositiveFloat = 1e-3
-    """Added to the noise, in attenuation: what mesh and shape model cannot represent."""
+    """Attenuation added in quadrature to the noise: what mesh and shape model cannot represent."""
     tolerance: PositiveFloat = 1e-3
     """A step that lowers the cost by less than this fraction is the last."""
+    minimum_volume: float = 0.02
+    """Smallest element Jacobian of a mesh, as a fraction of the template's."""
+    basis: Basis = Basis(tolerance=1e-4)
+    """Reduced basis of every iterate; its error is a tenth of the default noise floor."""
     signal: SignalSection | None = None
     """Your measured signal; null: the simulated target of `mesh.target`."""
 
-    def spec(self) -> ReconstructionSpec:
-        """What `spinmesh.inversion.reconstruct` asks for."""
-        from spinmesh.inversion import Free, ReconstructionSpec
-
-        free = tuple(Free(**section.model_dump()) for section in self.free)
-        values = self.model_dump(exclude={"shape_model", "signal", "free"})
-        return ReconstructionSpec(free=free, **values)
+    @model_validator(mode="after")
+    def _each_quantity_once(self) -> Reconstruct:
+        labels = [free.label for free in self.free]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"`free` names a quantity twice: {labels}")
+        return self

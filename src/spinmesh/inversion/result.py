@@ -1,4 +1,4 @@
-"""The result of an inversion: a mesh, its uncertainty and its score."""
+"""The result of an inversion: a mesh, how well it explains the signal, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from torch import Tensor
 from spinmesh.inversion.shape_model import Gaussian, ShapeModel
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import TetMesh
+from spinmesh.stored import quantity, store
 
 # Columns of a history: chi2 with the final noise floor, |y|^2 of the whitened unknowns, length of
 # the step tried, the damping it was tried with, and whether it was taken.
 HISTORY = ("start", "iteration", "chi2", "prior", "step", "damping", "accepted")
+PHYSICS_UNITS = "um^2/ms (diffusivity), ms (t2), 1 (density), um/ms (permeability)"
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Draws from a posterior, of equal weight.
+    """Draws from a posterior, of equal weight: latents z, poses, free quantities of the tissue.
 
-    `physics` are the free quantities in units of Tissue, named in `quantities`; `diagnostics` says
-    how much the Laplace approximation had to be corrected (empty if it was not).
+    `diagnostics` says how much the Laplace approximation had to be corrected (empty if it was not).
     """
 
-    latent: Float[Tensor, "sample latent"]
+    z: Float[Tensor, "sample latent"]
     rotation: Float[Tensor, "sample 3 3"]
-    physics: Float[Tensor, "sample quantity"]
+    physics: Float[Tensor, "sample quantity"] = quantity(PHYSICS_UNITS)
     quantities: tuple[str, ...] = ()
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.latent)
+        return len(self.z)
 
     def points(self, model: ShapeModel) -> Float[Tensor, "sample point 3"]:
         """Node coordinates (um) of every sample's mesh, in the target's frame."""
-        return torch.einsum("sab,spb->spa", self.rotation, model.decode(self.latent))
+        return torch.einsum("sab,spb->spa", self.rotation, model.decode(self.z))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +55,32 @@ class Posterior:
     samples: Samples
 
     @property
-    def determined(self) -> float:
+    def effective_directions(self) -> float:
         """Effective number of determined directions: sum of i/(1 + i) over the information."""
         return float((self.information / (1 + self.information)).sum())
 
 
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How well the mesh explains the signal, and with how many numbers.
+
+    `predicted` are its attenuations without noise, `chi2` squared residuals in noise units;
+    `determined` counts the latent directions that the data know better than the prior; `free` are
+    the free quantities of the tissue by label (units of Tissue).
+    """
+
+    predicted: Float[Tensor, " measurement"]
+    chi2: Float[Tensor, " measurement"]
+    determined: int
+    free: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def chi2_per_measurement(self) -> float:
+        """1 where only noise is left."""
+        return float(self.chi2.mean())
+
+
+@store("spinmesh/reconstruction", version=4, stage="reconstruct")
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """The shape that explains a target, up to translation and point reflection."""
@@ -66,24 +88,7 @@ class Reconstruction:
     target: Target
     mesh: TetMesh
     rotation: Float[Tensor, "3 3"]
-    predicted: Float[Tensor, " measurement"]  # noise-free attenuation of `mesh`
+    fit: Fit
     posterior: Posterior
-    spread: Float[Tensor, " point"]  # um, RMS over the posterior's samples of each point of `mesh`
-    history: Float[Tensor, "iteration column"]  # columns HISTORY
-    chi2: Float[Tensor, " measurement"]  # squared residual in noise units
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def latent(self) -> Float[Tensor, " latent"]:
-        """The latent numbers of the shape."""
-        return self.posterior.latent.mean
-
-    @property
-    def latent_covariance(self) -> Float[Tensor, "latent latent"]:
-        """Laplace covariance of the latent numbers (all other unknowns marginalised)."""
-        return self.posterior.latent.covariance
-
-    @property
-    def data_determined(self) -> Float[Tensor, " latent"]:
-        """Eigenvalues of J'J in noise and prior units, descending."""
-        return self.posterior.information
+    spread: Float[Tensor, " point"] = quantity("um")  # RMS over the samples of each mesh point
+    history: Float[Tensor, "iteration column"] = quantity()  # columns HISTORY
