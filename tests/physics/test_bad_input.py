@@ -207,8 +207,8 @@ SCHEME = "VERSION: STEJSKALTANNER\n"
 WAVE = "VERSION: GRADIENT_WAVEFORM\n"
 CSV = "measurement,duration_ms,gx_mT_per_m,gy_mT_per_m,gz_mT_per_m\n"
 WRONG_FILES = {
-    "nan bval": ({"b": "0 nan", "v": "0 0\n0 0\n0 1"}, "b-value .* of measurement 1 is nan"),
-    "inf bval": ({"b": "0 inf", "v": "0 0\n0 0\n0 1"}, "b-value .* of measurement 1 is inf"),
+    "nan bval": ({"b": "0 nan", "v": "0 0\n0 0\n0 1"}, "b-value of measurement 1 is nan"),
+    "inf bval": ({"b": "0 inf", "v": "0 0\n0 0\n0 1"}, "b-value of measurement 1 is inf"),
     "nan bvec": ({"b": "0 1000", "v": "0 0\n0 nan\n0 1"}, "not unit vectors .first: measurement 1"),
     "inf bvec": ({"b": "0 1000", "v": "0 0\n0 inf\n0 1"}, "not unit vectors .first: measurement 1"),
     "nan delta": ({"b": "1000 1000", "v": "0 0\n0 0\n1 1", "delta": "nan"}, "delta"),
@@ -246,7 +246,8 @@ def test_wrong_acquisition_is_refused_by_the_name_of_its_file(case, tmp_path):
         given, times = {"scheme": next(iter(paths.values()))}, {}
     with pytest.raises(SequenceError, match=words) as error:
         read_acquisition(**given, **times)
-    assert next(iter(paths.values())) in str(error.value)
+    wrong = paths["v"] if "bvec" in case else next(iter(paths.values()))
+    assert wrong in str(error.value)
 
 
 def test_a_mesh_too_large_for_memory_is_refused_with_both_numbers(monkeypatch):
