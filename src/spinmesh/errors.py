@@ -29,5 +29,9 @@ class ScaleWarning(UserWarning):
     """Lengths suggest another unit than the micrometre."""
 
 
+class MeshWarning(UserWarning):
+    """A mesh was mended, or is not in one piece."""
+
+
 class ResolutionWarning(UserWarning):
     """A mesh is coarser than the accuracy that was asked for."""

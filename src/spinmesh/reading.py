@@ -32,7 +32,8 @@ def reading(path: str | Path, what: str, remedy: str = "Export it again.") -> It
     except SpinmeshError:
         raise
     except (Exception, SystemExit) as error:
-        lines = [*printed.getvalue().splitlines(), *str(error).splitlines()]
-        reason = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        reason = f"{type(error).__name__}: {reason}"[:MOST_WORDS]
+        # A library that ends the program has printed why.
+        said = printed.getvalue() if isinstance(error, SystemExit) else str(error)
+        said = next((line.strip() for line in said.splitlines() if line.strip()), "")
+        reason = f"{type(error).__name__}: {said}"[:MOST_WORDS]
         raise StoreError(f"{path}: cannot be read as {what} ({reason}). {remedy}") from error

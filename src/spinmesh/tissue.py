@@ -112,6 +112,30 @@ class Tissue:
             {w.compartment: w.permeability_um_per_ms for w in settings.walls},
         )
 
+    def filling(self, labels: tuple[int, ...]) -> Tissue:
+        """The tissue for a mesh with these labels: a single material fills all of them.
+
+        Raises ConfigError if there are several materials, and other labels than theirs.
+        """
+        if labels == self.labels:
+            return self
+        if len(self.labels) > 1:
+            raise ConfigError(
+                f"tissue: its compartments are {self.labels}, those of the mesh {labels}. Give "
+                "each compartment of the mesh a material, or one material for all."
+            )
+        count = len(labels)
+        return replace(
+            self,
+            labels=labels,
+            diffusivity=self.diffusivity.expand(count, 3, 3),
+            t2=self.t2.expand(count),
+            density=self.density.expand(count),
+            wall_permeability={
+                label: kappa for label in labels for kappa in self.wall_permeability.values()
+            },
+        )
+
     def between(self, first: int, second: int) -> float | Tensor:
         """Permeability (um/ms) of the membrane between two compartments; 0 if not given."""
         given = self.permeability

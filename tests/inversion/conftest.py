@@ -60,4 +60,4 @@ def acquisition() -> Acquisition:
     b = torch.cat([torch.zeros(1), b.flatten().repeat_interleave(15)])
     Delta = torch.cat([torch.tensor([19.0]), Delta.flatten().repeat_interleave(15)])
     direction = torch.cat([torch.zeros((1, 3), dtype=torch.float64), direction.repeat(4, 1)])
-    return Acquisition.pgse(b, direction, 8.0, Delta)
+    return Acquisition.pgse(b, direction, 8.0, Delta, TE=57.0)

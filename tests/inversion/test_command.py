@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ def inputs(tmp_path_factory, model: ShapeModel, acquisition) -> Path:
     signals and masks, and an output folder that is not empty."""
     tmp_path = tmp_path_factory.mktemp("inputs")
     save(model, tmp_path / "model.zarr")
-    write_fsl(acquisition, *(tmp_path / name for name in ("bval", "bvec", "delta", "Delta")))
+    # FSL files hold no echo time, which is an option.
+    pulses = tuple(replace(sequence, TE=None) for sequence in acquisition.sequences)
+    plain = replace(acquisition, sequences=pulses)
+    write_fsl(plain, *(tmp_path / name for name in ("bval", "bvec", "delta", "Delta")))
     (tmp_path / "s.csv").write_text("signal\n" + "1\n" * len(acquisition))
     data = np.ones((2, 2, 1, len(acquisition)))
     data[1, 1, 0, 5] = np.nan
@@ -60,7 +64,9 @@ def arguments(signal: str = "s.csv", **changes: str | None) -> list[str]:
     """The command line, with some options replaced, added or (None) left out."""
     options: dict[str, str | None] = {name: name for name in ("delta", "Delta")}
     options |= {"bvals": "bval", "bvecs": "bvec", "model": "model.zarr", "out": "out"}
-    options |= {"snr": "50"} | {key.replace("_", "-"): value for key, value in changes.items()}
+    options |= {"snr": "50", "TE": "57"} | {
+        key.replace("_", "-"): value for key, value in changes.items()
+    }
     given = {name: value for name, value in options.items() if value is not None}
     return ["reconstruct", signal, *(w for k, v in given.items() for w in (f"--{k}", v) if w)]
 
@@ -76,7 +82,7 @@ def run(monkeypatch, *words: str) -> int:
 MISTAKES = {
     "other count": ({"bvals": "short.bval", "bvecs": "short.bvec", "delta": "8", "Delta": "19"},
                     "61 measurements, but its acquisition has 2"),
-    "dark": ({"signal": "dark.csv"}, "attenuation needs S0 > 0"),
+    "dark": ({"signal": "dark.csv"}, "needs magnitudes >= 0 and S0 > 0"),
     "voxel NaN": ({"signal": "dwi.nii.gz", "voxel": "1,1,0"}, "voxel (1, 1, 0) is not finite"),
     "voxel outside": ({"signal": "dwi.nii.gz", "voxel": "2,0,0"}, "is not inside (2, 2, 1)"),
     "voxel words": ({"signal": "dwi.nii.gz", "voxel": "a,b"}, "give three indices from 0"),
@@ -84,12 +90,12 @@ MISTAKES = {
     "voxel of a table": ({"voxel": "0,0,0"}, "goes with a NIfTI series only"),
     "empty mask": ({"signal": "dwi.nii.gz", "roi": "empty.nii.gz"}, "the mask is empty"),
     "other mask": ({"signal": "dwi.nii.gz", "roi": "other.nii.gz"}, "mask of shape (3, 2, 1)"),
-    "no mask": ({"signal": "dwi.nii.gz", "roi": "none.nii.gz"}, "no such image"),
+    "no mask": ({"signal": "dwi.nii.gz", "roi": "none.nii.gz"}, "no such NIfTI image"),
     "negative snr": ({"snr": "-3"}, "snr is -3.0; give"),
     "no snr": ({"snr": None}, "too few to estimate the noise"),
     "no signal": ({"signal": "none.csv"}, "no such signal file"),
     "suffix": ({"signal": "s.txt"}, "Give a .csv, .nii or .nii.gz"),
-    "no acquisition": ({"bvals": None}, "Give bvals, bvecs, delta and Delta together"),
+    "no acquisition": ({"bvals": None, "TE": None}, "Give bvals, bvecs, delta and Delta together"),
     "no model": ({"model": "none.zarr"}, "no Zarr store here. Run stage `reconstruct`"),
     "other store": ({"model": "target.zarr"}, "holds spinmesh/target version"),
     "other protocol": ({"training_signals": "signals.zarr"}, "belong to another protocol"),

@@ -1,6 +1,5 @@
 """Every voxel of an image by itself, in shards that are put together again."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -32,9 +31,6 @@ TISSUE = Tissue.uniform(2.0)
 @pytest.fixture
 def targets(tmp_path: Path, acquisition) -> VoxelTargets:
     """Straight cylinders of three radii in a 2 x 2 x 1 image whose fourth voxel is masked out."""
-    # Its one unweighted measurement serves both diffusion times: all have one echo time.
-    sequences = tuple(replace(sequence, TE=57.0) for sequence in acquisition.sequences)
-    acquisition = replace(acquisition, sequences=sequences)
     data, mask = np.zeros((2, 2, 1, len(acquisition))), np.zeros((2, 2, 1))
     for voxel, radius in RADII.items():
         mesh = swept_disk(SweptDisk(rings=2, layers=8, radius_um=radius, length_um=11.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.errors import ConfigError, MeshError, ScaleWarning, SequenceError, StoreError
+from spinmesh.errors import ConfigError, MeshError, SequenceError, StoreError
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.meshes import LABEL_KEYS, read_mesh, write_mesh
 from spinmesh.io.schemes import read_camino_scheme
@@ -48,7 +48,11 @@ def test_compartment_labels_are_found_under_each_known_key(tmp_path, key):
 def test_surface_cells_and_unused_points_are_ignored(tmp_path):
     mesh = ball(5.0, 1, order=1)
     points = np.concatenate([[[99.0, 0, 0]], mesh.points.numpy()])
-    cells = [("triangle", mesh.tets.numpy()[:4, :3] + 1), ("tetra", mesh.tets.numpy() + 1)]
+    cells = [
+        ("triangle", np.array([[0, 1, 2]])),
+        ("line", mesh.tets.numpy()[:4, :2] + 1),
+        ("tetra", mesh.tets.numpy() + 1),
+    ]
     meshio.Mesh(points, cells).write(tmp_path / "m.vtu")
     assert torch.equal(read_mesh(tmp_path / "m.vtu").points, mesh.points)
 
@@ -67,7 +71,7 @@ def test_unknown_cell_types_are_refused(tmp_path):
 def test_a_mesh_in_metres_warns_and_scale_to_um_mends_it(tmp_path):
     mesh = ball(5.0, 1, order=1)
     write_mesh(mesh.with_points(mesh.points * 1e-6), tmp_path / "metres.vtu")
-    with pytest.warns(ScaleWarning, match="bounding box"):
+    with pytest.raises(MeshError, match="bounding box"):
         read_mesh(tmp_path / "metres.vtu")
     assert volume(read_mesh(tmp_path / "metres.vtu", 1e6)) == pytest.approx(volume(mesh))
 
@@ -76,7 +80,7 @@ def test_missing_and_broken_mesh_files_are_refused(tmp_path):
     with pytest.raises(StoreError, match="no such mesh file"):
         read_mesh(tmp_path / "none.msh")
     (tmp_path / "broken.vtu").write_text("<nonsense")
-    with pytest.raises(StoreError, match="meshio cannot read it"):
+    with pytest.raises(StoreError, match="cannot be read as mesh file"):
         read_mesh(tmp_path / "broken.vtu")
 
 

@@ -13,9 +13,10 @@ from spinmesh.tissue import Tissue
 snakemake: Snakemake
 log_to(snakemake.log[0])
 simulate = Simulate(**snakemake.params.simulate)
+mesh = load(TetMesh, snakemake.input.mesh)
 signals = simulate_mesh(
-    load(TetMesh, snakemake.input.mesh),
-    Tissue.from_settings(snakemake.params.user_tissue),
+    mesh,
+    Tissue.from_settings(snakemake.params.user_tissue).filling(mesh.labels),
     read_acquisition(**snakemake.params.acquisition),
     simulate.basis,
     simulate.device,

@@ -43,7 +43,13 @@ def simulate(
     ] = None,
     basis: Annotated[str, typer.Option(help="krylov or laplace.")] = "krylov",
     tolerance: Annotated[float | None, typer.Option(help=TOLERANCE)] = None,
-    scale_to_um: Annotated[float, typer.Option(help="Length unit of the mesh, um.")] = 1.0,
+    scale_to_um: Annotated[
+        float | None,
+        typer.Option(help="Length unit of the mesh, um; 1 if left out and the size is plausible."),
+    ] = None,
+    label_key: Annotated[
+        str | None, typer.Option(help="Cell data that holds the compartments' labels.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto, for the signals.")] = "cpu",
 ) -> None:
     """Simulate the signal of a mesh for an acquisition.
@@ -65,9 +71,9 @@ def simulate(
     device = device_named(device)
     spec = Basis(kind=basis) if tolerance is None else Basis(kind=basis, tolerance=tolerance)
     acquisition = read_acquisition(**files)
-    shape = read_mesh(mesh, scale_to_um, name=str(mesh))
+    shape = read_mesh(mesh, scale_to_um, str(mesh), label_key)
     if tissue is not None:
-        filling = Tissue.from_settings(load_tissue(tissue))
+        filling = Tissue.from_settings(load_tissue(tissue)).filling(shape.labels)
     else:
         filling = Tissue.uniform(2.0 if diffusivity is None else diffusivity, labels=shape.labels)
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"

@@ -21,7 +21,7 @@ SCHEME = (
     "mT/m), which exclude --delta and --Delta; or an MRtrix table x y z b. Excludes --bvals."
 )
 TIME = "ms: a number, or a file with one each."
-IMAGE = "NIfTI whose axes --bvecs are along; world axes if not given."
+IMAGE = "NIfTI whose axes --bvecs are along; the measured image, else world axes."
 THRESHOLD = "s/mm^2; up to this b a measurement is unweighted [default: 50]."
 # The options of an acquisition, by the names that `read_acquisition` has for them.
 ACQUISITION = {
@@ -46,7 +46,9 @@ ACQUISITION = {
 Voxel = Annotated[str | None, typer.Option(help="I,J,K of the voxel, from 0.")]
 Roi = Annotated[Path | None, typer.Option(help="Mask whose mean signal is taken.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-Seed = Annotated[int, typer.Option(help="Every random number follows from it.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Every random number follows from it.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder with files.")]
 
 
@@ -77,13 +79,22 @@ def taking_acquisition(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
+def along_image(files: dict[str, Any], signal: Path) -> dict[str, Any]:
+    """With the measured image as the one that FSL's directions are along, if none is given."""
+    return ({"image": str(signal)} if _is_nifti(signal) else {}) | files
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.endswith((".nii", ".nii.gz"))
+
+
 def target_of(
     signal: Path, acquisition: Acquisition, snr: float | None, voxel: str | None, roi: Path | None
 ) -> Target:
     """The measured signal in a file of either kind."""
     from spinmesh.io.targets import read_target
 
-    if signal.name.endswith((".nii", ".nii.gz")):
+    if _is_nifti(signal):
         return read_target(acquisition, snr, nifti=signal, voxel=_indices(voxel), roi=roi)
     if signal.suffix == ".csv":
         return read_target(acquisition, snr, csv=signal, voxel=_indices(voxel), roi=roi)

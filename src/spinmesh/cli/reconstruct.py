@@ -73,7 +73,7 @@ def reconstruct(
         starts=starts,
         samples=samples,
     )
-    acquisition = read_acquisition(**files)
+    acquisition = read_acquisition(**measured.along_image(files, signal))
     target = measured.target_of(signal, acquisition, snr, voxel, roi)
     shapes = load(ShapeModel, model)
     filling = Tissue.uniform(diffusivity, labels=shapes.basis.template.labels)

@@ -54,7 +54,7 @@ def synthesise(
     target, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)
-        acquisition = read_acquisition(**files)
+        acquisition = read_acquisition(**measured.along_image(files, signal))
         snr = protocol.snr if snr is None else snr
         target = _weighted(measured.target_of(signal, acquisition, snr, voxel, roi))
         protocol.refuse_other(target.acquisition)

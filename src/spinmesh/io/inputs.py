@@ -6,13 +6,15 @@ from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.meshes import read_mesh
 from spinmesh.io.targets import read_target, read_voxels
 from spinmesh.settings import Config
+from spinmesh.tissue import Tissue
 
 
 def check_inputs(config: Config) -> None:
     """Read every input file of a run and let its errors out: acquisition, user mesh, signal."""
     acquisition = read_acquisition(**config.acquisition.model_dump())
     if config.mesh.user_mesh is not None:
-        read_mesh(**config.mesh.user_mesh.model_dump())
+        mesh = read_mesh(**config.mesh.user_mesh.model_dump())
+        Tissue.from_settings(config.user_tissue or config.tissue).filling(mesh.labels)
     if config.phantom.acquisition is not None:
         read_acquisition(**config.phantom.acquisition.model_dump())
     signal = config.reconstruct.signal

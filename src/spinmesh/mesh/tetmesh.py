@@ -26,7 +26,8 @@ TET10_FACES = tuple(
 # A tet whose volume is this small beside its longest edge cubed cannot be told from a flat one.
 DEGENERATE = 1e-6
 # A cell is some um to a few hundred um long; beyond these the file is in m, mm or nm.
-PLAUSIBLE_SIZE = (1e-2, 2e3)
+PLAUSIBLE_SIZE = (0.5, 5e3)
+RESHAPE = "Re-mesh, or lower the deformation (bend, twist, bead amplitude, fan angle)."
 
 
 @store("spinmesh/mesh", version=1, stage="mesh")
@@ -143,7 +144,7 @@ def jacobian_determinants(
     return torch.linalg.det(jacobian)
 
 
-def check_quality(mesh: TetMesh) -> TetMesh:
+def check_quality(mesh: TetMesh, remedy: str = RESHAPE) -> TetMesh:
     """Return the mesh unchanged if every tet is positive and well away from flat.
 
     Raises MeshError naming the mesh and the first bad tet; warns (ScaleWarning) with the
@@ -176,6 +177,6 @@ def check_quality(mesh: TetMesh) -> TetMesh:
             raise MeshError(
                 f"{mesh.name}: {count:,} of {len(mesh.tets):,} tets are {word} "
                 f"(first: {first}, volume {float(determinant[first]) / 6:.3g} um^3). "
-                "Re-mesh, or lower the deformation (bend, twist, bead amplitude, fan angle)."
+                f"{remedy}"
             )
     return mesh

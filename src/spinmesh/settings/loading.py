@@ -83,7 +83,7 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
     """The configuration held by plain `values`; see `load_config`."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name}: empty. Start from config/config.yaml.")
-    config = Config.checked(values, name)
+    config = _in_world_axes(Config.checked(values, name))
     missing = [
         f"{name}: `{key}`: there is no file {path} in {Path(root).resolve()}. Correct the path."
         for key, path in config.files().items()
@@ -92,6 +92,17 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
     if missing:
         raise ConfigError("\n".join(missing))
     return config
+
+
+def _in_world_axes(config: Config) -> Config:
+    """FSL's directions of a measured image's acquisition are along the axes of that image."""
+    signal = config.reconstruct.signal
+    if signal is None:
+        return config
+    if signal.acquisition is None:
+        return config.replace(acquisition=config.acquisition.along(signal.nifti))
+    signal = signal.replace(acquisition=signal.acquisition.along(signal.nifti))
+    return config.replace(reconstruct=config.reconstruct.replace(signal=signal))
 
 
 def json_schema() -> dict[str, Any]:

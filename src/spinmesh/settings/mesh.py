@@ -139,8 +139,11 @@ class UserMesh(Setting):
     FILE_KEYS: ClassVar = ("path",)
     path: str
     """A .msh, .vtu or .mesh file with tetra or tetra10 cells, relative to the working directory."""
-    scale_to_um: PositiveFloat = 1.0
-    """What the file's lengths are multiplied by to become um (1e6 for m, 1e3 for mm)."""
+    scale_to_um: PositiveFloat | None = None
+    """What the file's lengths are multiplied by to become um (1e6 for m, 1e3 for mm); null: 1, if
+    the mesh is then of a plausible size."""
+    label_key: str | None = None
+    """Cell data that holds the compartments; null: the usual names."""
     name: str = "user mesh"
     """Its name in messages and figures."""
 

@@ -87,7 +87,7 @@ class TissueSettings(Setting):
 
 
 class AcquisitionFiles(Setting):
-    """FSL bvals, bvecs, delta and Delta, or one scheme; paths from the working directory."""
+    """FSL or MRtrix tables with delta and Delta, or a scheme; paths from the working directory."""
 
     bvals: str | None = None
     """FSL b-values, s/mm^2."""
@@ -97,24 +97,37 @@ class AcquisitionFiles(Setting):
     """Pulse duration: a number, or a text file with one per measurement."""
     Delta_ms: PositiveFloat | str | None = None
     """Pulse separation, onset to onset: a number, or a text file with one per measurement."""
+    TE_ms: PositiveFloat | str | None = None
+    """Echo time: a number, or a text file with one per measurement; null: the pulses' end."""
     scheme: str | None = None
-    """Camino STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), or waveforms.csv; excludes the four."""
+    """Camino STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), waveforms.csv, or MRtrix's x y z b."""
+    sidecar: str | None = None
+    """BIDS JSON file with delta, Delta and the echo time, in seconds."""
+    image: str | None = None
+    """NIfTI image whose axes FSL's directions are along; null: that of `signal`, else the world."""
+    b0_threshold_s_per_mm2: NonNegativeFloat = 50.0
+    """Measurements up to this b count as unweighted, and need no direction."""
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> AcquisitionFiles:
-        fsl = {k: getattr(self, k) for k in ("bvals", "bvecs", "delta_ms", "Delta_ms")}
-        given = [key for key, value in fsl.items() if value is not None]
-        if self.scheme is not None and given:
-            raise ValueError(f"`scheme` excludes {', '.join(given)}; give one or the other")
-        missing = [key for key, value in fsl.items() if value is None]
+        tables = [key for key in ("bvals", "bvecs") if getattr(self, key) is not None]
+        if self.scheme is not None and tables:
+            raise ValueError(f"`scheme` excludes {', '.join(tables)}; give one or the other")
+        needed = ("bvals", "bvecs", *(() if self.sidecar else ("delta_ms", "Delta_ms")))
+        missing = [key for key in needed if getattr(self, key) is None]
         if self.scheme is None and missing:
             raise ValueError(
-                f"{', '.join(missing)} missing; give all of {', '.join(fsl)}, or `scheme`"
+                f"{', '.join(missing)} missing; give all of {', '.join(needed)}, or `scheme`"
             )
         delta, Delta = self.delta_ms, self.Delta_ms
         if isinstance(delta, float) and isinstance(Delta, float) and delta > Delta:
             raise ValueError(f"delta_ms {delta:g} exceeds Delta_ms {Delta:g}; were they swapped?")
         return self
+
+    def along(self, image: str | None) -> AcquisitionFiles:
+        """The same with an image, if FSL's directions have none yet."""
+        needed = image is not None and self.image is None and self.bvecs is not None
+        return self.replace(image=image) if needed else self
 
     def files(self) -> dict[str, str]:
         """The files it names, keyed by where it names them."""
