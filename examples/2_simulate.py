@@ -25,7 +25,7 @@ def main(folder: str | Path = ".") -> float:
     acquisition = spinmesh.Acquisition.pgse(b, along_x, delta=10.0, Delta=40.0)
 
     # Complex signals (um^3 times spin density), one row per substrate; here there is one.
-    signals = spinmesh.simulate_mesh(ball, water, acquisition)
+    signals = spinmesh.simulate(ball, water, acquisition)
     spinmesh.save(signals, Path(folder) / "signals.zarr")
 
     # The exact solution knows nothing of meshes.

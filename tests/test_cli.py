@@ -38,7 +38,7 @@ def expected() -> torch.Tensor:
         bvals="a.bval", bvecs="a.bvec", delta_ms=10.0, Delta_ms=40.0
     )
     ball = spinmesh.read_mesh("ball.vtu")
-    return spinmesh.simulate_mesh(ball, spinmesh.Tissue.uniform(2.0), acquisition).signal
+    return spinmesh.simulate(ball, spinmesh.Tissue.uniform(2.0), acquisition).signal
 
 
 def test_store_holds_the_signal_of_the_verbs(folder: Path) -> None:
@@ -162,7 +162,7 @@ def test_table_of_a_tissue_with_everything_is_that_of_the_verbs(folder: Path) ->
     )
     basis = spinmesh.Basis(tolerance=1e-1)
     read = spinmesh.read_mesh("ball.vtu")
-    signals = spinmesh.simulate_mesh(read, filling, acquisition, basis)
+    signals = spinmesh.simulate(read, filling, acquisition, basis)
     for name, value in (
         ("signal_real", signals.signal[0].real),
         ("signal_imag", signals.signal[0].imag),

@@ -10,9 +10,9 @@ from spinmesh.provenance import code_digest, config_digest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 PACKAGE = {
-    "__init__.py": 'HOME = {"spinmesh.third": ("lazy", "later")}\n',
-    "third/__init__.py": "from spinmesh.third.here import lazy\n",
-    "third/here.py": "lazy = 1\n",
+    "__init__.py": 'HOME = {"spinmesh.third": ("idle as lazy", "later")}\n',
+    "third/__init__.py": "from spinmesh.third.here import idle\n",
+    "third/here.py": "idle = 1\n",
     "third/there.py": "later = 1\n",
     "first/__init__.py": "from spinmesh.first.here import verb\n",
     "first/here.py": "verb = 1\n",
@@ -44,7 +44,7 @@ def digest(source: Path) -> str:
         # A name counts the file that defines it, through two packages and under another name.
         ("first/here.py", "verb = 2\n", True),
         ("first/there.py", "noun = 2\n", False),
-        ("third/here.py", "lazy = 2\n", True),
+        ("third/here.py", "idle = 2\n", True),
         ("third/there.py", "later = 2\n", False),
         ("user.py", PACKAGE["user.py"] + "EXTRA = 1\n", True),
         ("stranger.py", "EXTRA = 1\n", False),

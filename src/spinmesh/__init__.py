@@ -37,8 +37,7 @@ HOME = {
     "spinmesh.bloch_torrey": (
         "Basis",
         "Signals",
-        "simulate",
-        "simulate_mesh",
+        "simulate_mesh as simulate",
         "simulate_substrates",
     ),
     "spinmesh.inversion": (
@@ -64,15 +63,20 @@ HOME = {
     "spinmesh.io.acquisitions": ("read_acquisition",),
     "spinmesh.io.targets": ("read_target",),
 }
-_MODULE_OF = {name: module for module, names in HOME.items() for name in names}
+_PLACES = {
+    words.split()[-1]: (module, words.split()[0])
+    for module, names in HOME.items()
+    for words in names
+}
 
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name not in _PLACES:
         raise AttributeError(f"module 'spinmesh' has no attribute {name!r}")
-    return getattr(import_module(_MODULE_OF[name]), name)
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -109,7 +109,7 @@ def _home(module: str, name: str, sources: Path) -> Path | None:
 
 
 def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
-    """What a package imports at its top or names in its table `HOME`: the module, its name there."""
+    """What a package imports at its top or lists in HOME: (module, name there) by its name."""
     homes = {}
     for node in _statements(package.read_text()).body:
         if isinstance(node, ast.ImportFrom):
@@ -117,8 +117,8 @@ def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
                 each.asname or each.name: (node.module or "", each.name) for each in node.names
             }
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOME":
-            table = ast.literal_eval(node.value)
-            homes |= {name: (module, name) for module, names in table.items() for name in names}
+            for module, names in ast.literal_eval(node.value).items():
+                homes |= {words.split()[-1]: (module, words.split()[0]) for words in names}
     return homes
 
 

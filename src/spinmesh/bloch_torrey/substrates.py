@@ -41,14 +41,18 @@ def simulate_mesh(
     acquisition: Acquisition,
     basis: Basis | None = None,
     device: str = "cpu",
+    *,
+    tolerance: float | None = None,
 ) -> Signals:
     """Signals (um^3 times spin density) of one mesh filled with a tissue.
 
-    The basis is built on the CPU (a sparse factorisation), the signals on `device`. Raises
-    MeshError, ConfigError or ReductionError before any compute is spent on a bad input; a signal
-    that is not finite is an error too.
+    `tolerance` replaces that of `basis`. The basis is built on the CPU (a sparse factorisation), the
+    signals on `device`. Raises MeshError, ConfigError or ReductionError before any compute is spent
+    on a bad input; a signal that is not finite is an error too.
     """
     device = device_named(device)
+    if tolerance is not None:
+        basis = (basis or Basis()).replace(tolerance=tolerance)
     return signals_of(reduce_mesh(mesh, tissue, acquisition, basis), acquisition, device)
 
 
