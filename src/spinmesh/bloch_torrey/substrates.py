@@ -46,9 +46,9 @@ def simulate_mesh(
 ) -> Signals:
     """Signals (um^3 times spin density) of one mesh filled with a tissue.
 
-    `tolerance` replaces that of `basis`. The basis is built on the CPU (a sparse factorisation), the
-    signals on `device`. Raises MeshError, ConfigError or ReductionError before any compute is spent
-    on a bad input; a signal that is not finite is an error too.
+    `tolerance` replaces that of `basis`. The basis is built on the CPU (a sparse factorisation),
+    the signals on `device`. Raises MeshError, ConfigError or ReductionError before any compute is
+    spent on a bad input; a signal that is not finite is an error too.
     """
     device = device_named(device)
     if tolerance is not None:
