@@ -34,6 +34,5 @@ def reading(path: str | Path, what: str, remedy: str = "Export it again.") -> It
     except (Exception, SystemExit) as error:
         # A library that ends the program has printed why.
         said = printed.getvalue() if isinstance(error, SystemExit) else str(error)
-        said = next((line.strip() for line in said.splitlines() if line.strip()), "")
-        reason = f"{type(error).__name__}: {said}"[:MOST_WORDS]
+        reason = f"{type(error).__name__}: {' '.join(said.split())}"[:MOST_WORDS]
         raise StoreError(f"{path}: cannot be read as {what} ({reason}). {remedy}") from error

@@ -51,6 +51,9 @@ def simulate(
         str | None, typer.Option(help="Cell data that holds the compartments' labels.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto, for the signals.")] = "cpu",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a store or table of the same name.")
+    ] = False,
 ) -> None:
     """Simulate the signal of a mesh for an acquisition.
 
@@ -60,6 +63,7 @@ def simulate(
         raise ConfigError(f"--out {out}: give a name that ends in .zarr or .csv.")
     if tissue is not None and diffusivity is not None:
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
+    measured.refuse_existing(out, force)
     from spinmesh.bloch_torrey import Basis, device_named, reduce_mesh, signals_of
     from spinmesh.io import save
     from spinmesh.io.acquisitions import read_acquisition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -101,10 +102,34 @@ def target_of(
     raise ConfigError(f"{signal}: unknown kind of file. Give a .csv, .nii or .nii.gz.")
 
 
+def refuse_existing(out: Path, force: bool) -> None:
+    """An error if the store or file exists, unless `force`, or cannot be written."""
+    from spinmesh.io.store import refuse_foreign
+
+    refuse_unwritable(out)
+    if out.exists() and not force:
+        raise ConfigError(f"--out {out}: exists. Give another name, or --force to replace it.")
+    if out.suffix == ".zarr":
+        refuse_foreign(out)
+    elif out.is_dir() or out.is_symlink():
+        raise ConfigError(f"--out {out}: is a folder or a link. Give another name.")
+
+
+def refuse_unwritable(out: Path) -> None:
+    """ConfigError if nothing can be written at a path, before anything is computed."""
+    folder = out.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    inside = folder.is_dir() or folder == out.absolute()
+    if not inside or not os.access(folder, os.W_OK):
+        raise ConfigError(f"--out {out}: {folder} cannot be written to. Give another place.")
+
+
 def refuse_full(out: Path, force: bool, apart: str = "") -> None:
     """ConfigError if the folder holds anything but the file `apart`, unless `force`."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file. Give a folder.")
+    refuse_unwritable(out)
     if out.is_dir() and {file.name for file in out.iterdir()} - {apart} and not force:
         raise ConfigError(
             f"--out {out}: the folder is not empty. Give another one, or --force to replace the "

@@ -33,7 +33,16 @@ from spinmesh.errors import StoreError
 Noun = TypeVar("Noun")
 # Attributes that the store itself writes.
 RESERVED = frozenset(
-    ("schema", "schema_version", "seed", "package_version", "config_digest", "manifest", "units")
+    (
+        "schema",
+        "schema_version",
+        "seed",
+        "package_version",
+        "config_digest",
+        "manifest",
+        "digest",
+        "units",
+    )
 )
 _NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 

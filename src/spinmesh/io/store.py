@@ -16,6 +16,7 @@ import xarray as xr
 from spinmesh.errors import StoreError
 from spinmesh.io import codec as generic
 from spinmesh.provenance import Provenance, package_version
+from spinmesh.reading import reading
 from spinmesh.stored import schema_of
 from spinmesh.writing import complete_or_absent
 
@@ -38,6 +39,8 @@ class Codec:
     decode: Callable[[xr.Dataset], Any]
 
 
+# The group's own file, which names all others.
+GROUP = "zarr.json"
 # The codec of each noun lives in the module that may know that noun; it is imported on demand, so
 # that loading a mesh does not load the networks.
 CODECS = {
@@ -68,9 +71,11 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
     """Write `value` as a Zarr v3 store at `path`, complete or not at all.
 
     The store is written beside `path` and renamed at the end. Group attributes: schema,
-    schema_version, seed, package_version, config_digest, manifest (SHA-256 of every file).
+    schema_version, seed, package_version, config_digest, manifest (SHA-256 of every file), digest
+    (of all these). Raises StoreError if something else than a spinmesh store is there.
     """
     codec = codec_of(type(value))
+    refuse_foreign(path)
     dataset = codec.encode(value)
     for name, variable in dataset.variables.items():
         if "units" not in variable.attrs:
@@ -102,16 +107,21 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
     """
     codec = codec_of(noun)
     path = Path(path)
-    attributes = _attributes(path, codec)
+    if not (path / GROUP).is_file():
+        raise StoreError(f"{path}: no Zarr store here. Run stage `{codec.stage}` first.")
+    with reading(path / GROUP, "Zarr store", f"Delete the store and rerun stage `{codec.stage}`."):
+        metadata = json.loads((path / GROUP).read_text())
+        attributes = dict(metadata["attributes"])
     found = (attributes.get("schema"), attributes.get("schema_version"))
     if found != (codec.schema, codec.version):
         raise StoreError(
             f"{path}: holds {found[0]} version {found[1]}, but {codec.schema} version "
             f"{codec.version} is needed. Rerun stage `{codec.stage}`."
         )
-    _check_manifest(path, attributes, codec)
-    with xr.open_zarr(path, chunks=None) as dataset:
-        value: Noun = codec.decode(dataset.load())
+    _check_manifest(path, metadata, codec)
+    with reading(path, "Zarr store", f"Delete it and rerun stage `{codec.stage}`."):
+        with xr.open_zarr(path, chunks=None) as dataset:
+            value: Noun = codec.decode(dataset.load())
     return value
 
 
@@ -122,21 +132,30 @@ def load_shards(noun: type[Noun], paths: Sequence[str | Path], axis: str) -> Nou
 
 def provenance_of(path: str | Path) -> Provenance:
     """Seed and config digest of a store."""
-    metadata = json.loads((Path(path) / "zarr.json").read_text())["attributes"]
-    return Provenance(metadata["seed"], metadata["config_digest"])
+    with reading(Path(path) / GROUP, "Zarr store", "Delete the store and rerun its stage."):
+        attributes = json.loads((Path(path) / GROUP).read_text())["attributes"]
+        return Provenance(attributes["seed"], attributes["config_digest"])
 
 
-def _attributes(path: Path, codec: Codec) -> dict[str, Any]:
-    file = path / "zarr.json"
-    if not file.is_file():
-        raise StoreError(f"{path}: no Zarr store here. Run stage `{codec.stage}` first.")
-    attributes: dict[str, Any] = json.loads(file.read_text()).get("attributes", {})
-    return attributes
+def refuse_foreign(path: str | Path) -> None:
+    """StoreError if writing a store would remove something else: a link, a file, a folder."""
+    path = Path(path)
+    ours = False
+    if (path / GROUP).is_file():
+        with reading(path / GROUP, "Zarr store", "Give another name."):
+            attributes = json.loads((path / GROUP).read_text())["attributes"]
+            ours = str(attributes.get("schema")).startswith("spinmesh/")
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.is_symlink() or (path.exists() and not ours and not empty):
+        raise StoreError(
+            f"{path}: is a link, or holds something else than a spinmesh store, which would be "
+            "lost. Give another name, or move it away."
+        )
 
 
 def _data_files(path: Path) -> Iterator[Path]:
     for file in sorted(path.rglob("*")):
-        if file.is_file() and file != path / "zarr.json" and not file.name.startswith("."):
+        if file.is_file() and file != path / GROUP and not file.name.startswith("."):
             yield file
 
 
@@ -145,14 +164,28 @@ def _write_manifest(path: Path) -> None:
         file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in _data_files(path)
     }
-    group = path / "zarr.json"
+    group = path / GROUP
     metadata = json.loads(group.read_text())
     metadata["attributes"]["manifest"] = manifest
+    metadata["attributes"]["digest"] = _digest(metadata)
     group.write_text(json.dumps(metadata, indent=1))
 
 
-def _check_manifest(path: Path, attributes: dict[str, Any], codec: Codec) -> None:
-    for name, digest in attributes.get("manifest", {}).items():
+def _digest(metadata: dict[str, Any]) -> str:
+    """Of the group's own file, all but the digest itself."""
+    attributes = {key: v for key, v in metadata["attributes"].items() if key != "digest"}
+    text = json.dumps(metadata | {"attributes": attributes}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_manifest(path: Path, metadata: dict[str, Any], codec: Codec) -> None:
+    attributes = metadata["attributes"]
+    if "manifest" not in attributes or attributes.get("digest") != _digest(metadata):
+        raise StoreError(
+            f"{path}: {GROUP} has changed since the store was written. Delete the store and rerun "
+            f"stage `{codec.stage}`."
+        )
+    for name, digest in attributes["manifest"].items():
         file = path / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != digest:
             what = "is missing" if not file.is_file() else "has changed"

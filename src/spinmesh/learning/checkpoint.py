@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spinmesh.errors import StoreError
+from spinmesh.reading import reading
 from spinmesh.writing import complete_or_absent
 
 
@@ -33,7 +33,8 @@ class Checkpoint:
         """Replace the file; `content` holds tensors, numbers, texts, lists and dicts of them."""
         if self.path is not None:
             with complete_or_absent(self.path) as partial:
-                torch.save({"owner": self.owner, "content": dict(content)}, partial)
+                state = {"owner": self.owner, "content": dict(content)}
+                torch.save(state | {"digest": fingerprint(state)}, partial)
 
     def read(self, device: str = "cpu") -> dict[str, Any] | None:
         """What was written, or None if nothing was.
@@ -42,13 +43,12 @@ class Checkpoint:
         """
         if self.path is None or not self.path.exists():
             return None
-        try:
+        with reading(self.path, "checkpoint", "Delete it and rerun."):
             stored = torch.load(self.path, weights_only=True, map_location=device)
+            digest = stored.pop("digest")
             owner, content = stored["owner"], dict(stored["content"])
-        except (RuntimeError, pickle.UnpicklingError, EOFError, LookupError, TypeError) as error:
-            raise StoreError(
-                f"{self.path}: not a checkpoint ({error}). Delete it and rerun."
-            ) from error
+            if digest != fingerprint(stored):
+                raise StoreError(f"{self.path}: a damaged checkpoint. Delete it and rerun.")
         if owner == self.owner:
             return content
         if self.restart:

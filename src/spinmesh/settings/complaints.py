@@ -9,6 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+# Characters of a wrong value that are quoted.
+MOST_WORDS = 80
+
 
 def complaints(error: ValidationError, name: str, schema: Mapping[str, Any]) -> list[str]:
     """One sentence per wrong key; the branches of a union complain once."""
@@ -27,14 +30,20 @@ def _complaint(where: str, detail: ErrorDetails, node: Mapping[str, Any]) -> str
         return f"`{where}` is missing. {node.get('description', '')}".rstrip()
     if detail["type"] == "literal_error":
         words = {"properties": dict.fromkeys(_literals(detail))}
-        value = f"`{where}` is {detail['input']!r}"
+        value = f"`{where}` is {_cut(detail['input'])}"
         what = f"unknown key `{where}`" if "[key]" in detail["loc"] else value
         return f"{what}. {_nearest(str(detail['input']), words)}"
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "give a value")
     if detail["type"] == "value_error":
         return f"`{where}`: {message}" + ("" if message.endswith("?") else ".")
     about = " ".join(node.get("description", "").split())
-    return f"`{where}` is {detail['input']!r}: {message}. {about}".rstrip()
+    return f"`{where}` is {_cut(detail['input'])}: {message}. {about}".rstrip()
+
+
+def _cut(value: Any) -> str:
+    """A value in words, not more than a line of it."""
+    text = repr(value)
+    return text if len(text) <= MOST_WORDS else text[:MOST_WORDS] + "..."
 
 
 def _nearest(wrong: str, node: Mapping[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, NonNegativeInt, model_validator
 
-from spinmesh.errors import ConfigError
+from spinmesh.errors import ConfigError, StoreError
+from spinmesh.reading import reading
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
@@ -20,6 +21,11 @@ from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import Synthesise
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+# A configuration is a few hundred lines; YAML's aliases can make a billion values of ten.
+MOST_BYTES = 1_000_000
+MOST_VALUES = 100_000
 
 
 class Config(Setting):
@@ -73,10 +79,24 @@ def load_tissue(path: str | Path) -> TissueSettings:
 def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"{path}: no such file. Start from config/config.yaml.")
+    if path.stat().st_size > MOST_BYTES:
+        raise ConfigError(f"{path}: {path.stat().st_size:,} bytes are no configuration.")
     try:
-        return yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML. {error}") from error
+        with reading(path, "YAML", "Compare it with config/config.yaml."):
+            value = yaml.safe_load(path.read_bytes())
+    except StoreError as error:
+        raise ConfigError(str(error).replace("cannot be read as", "not valid", 1)) from error
+    unseen, count = [value], 0
+    while unseen:
+        node, count = unseen.pop(), count + 1
+        if count > MOST_VALUES:
+            raise ConfigError(f"{path}: its aliases make more than {MOST_VALUES:,} values.")
+        unseen += (
+            list(node.values() if isinstance(node, dict) else node)
+            if isinstance(node, dict | list)
+            else []
+        )
+    return value
 
 
 def validate_config(values: Any, root: str | Path = ".", name: str = "config") -> Config:
