@@ -17,6 +17,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import spinmesh
+from spinmesh.bloch_torrey import simulate_mesh
 from spinmesh.inversion import ShapeModel, Target, aligned_chamfer_distance
 from spinmesh.settings import load_config
 
@@ -43,7 +44,7 @@ def main(run: str, count: str = "8", out: str | None = None) -> None:
     for i in in_turns(shapes.family)[: int(count)]:
         turn = torch.from_numpy(Rotation.random(rng=np.random.default_rng(i)).as_matrix())
         cell = fine.with_points(spinmesh.deform(fine, shapes.parameters[i]) @ turn.T)
-        seen = spinmesh.simulate_mesh(cell, water, signals.acquisition, OTHER_BASIS)
+        seen = simulate_mesh(cell, water, signals.acquisition, OTHER_BASIS)
         clean = Target(signals.acquisition, seen.attenuation[0])
         target = clean.noisy(SNR, torch.Generator().manual_seed(i))
         start = time.process_time()

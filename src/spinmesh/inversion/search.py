@@ -200,7 +200,7 @@ def reconstruct(
     model: ShapeModel,
     tissue: Tissue,
     settings: Reconstruct,
-    seed: int,
+    seed: int = 1,
     training_signals: Signals | None = None,
     checkpoint: str | Path | None = None,
     atlas: Atlas | None = None,
@@ -210,9 +210,9 @@ def reconstruct(
     `training_signals` are the signals, under the target's acquisition, of every shape of the table
     the model was trained from (or of its training shapes only): the nearest ones are further
     starts; their `atlas`, if there is one already, saves seconds. Without them, further starts are
-    seeded draws from the prior. With a `checkpoint` path
-    the search saves itself there after every iteration and, if it was killed, goes on from there to
-    exactly the same result; a finished run removes the file.
+    seeded draws from the prior. With a `checkpoint` path the search saves itself there after every
+    iteration and, if it was killed, goes on from there to exactly the same result; a finished run
+    removes the file.
 
     Raises ReductionError if no start gives a valid mesh, StoreError if the checkpoint is of another
     target, model or settings.
