@@ -10,7 +10,9 @@ import torch
 
 import spinmesh
 from spinmesh import report
-from spinmesh.inversion import shape_errors
+from spinmesh.shapes import (
+    shape_errors,
+)
 
 
 def main(folder: str | Path = ".") -> float:
@@ -23,7 +25,7 @@ def main(folder: str | Path = ".") -> float:
     table = spinmesh.sample_substrates(
         template, {"combined": 240}, ranges, {"train": 0.8, "validation": 0.2}, seed=1
     )
-    spec = spinmesh.ShapeModelSpec(latent=5, modes=120, scores=20, width=32, epochs=200)
+    spec = spinmesh.ShapeTraining(latent=5, modes=120, scores=20, width=32, epochs=200)
     model = spinmesh.train_shape_model(table, spec, seed=1)
 
     # Measure an axon of no table, meshed twice as finely and simulated in another basis, SNR 50.

@@ -24,7 +24,7 @@ def main() -> tuple[float, float]:
     }
     families = {"straight": 20, "bend_twist": 40, "beading": 40}
     table = spinmesh.sample_substrates(template, families, ranges, {"train": 1.0}, seed=1)
-    spec = spinmesh.ShapeModelSpec(kind="pca", latent=5, modes=60, scores=5, width=8, epochs=1)
+    spec = spinmesh.ShapeTraining(kind="pca", latent=5, modes=60, scores=5, width=8, epochs=1)
     model = spinmesh.train_shape_model(table, spec, seed=1)
 
     def water(permeability: float) -> spinmesh.Tissue:

@@ -209,12 +209,9 @@ def test_tissue_section_builds_the_tissue() -> None:
 
 def test_stated_defaults_are_those_of_the_package() -> None:
     """A run without a key does what a call without that argument does."""
-    from spinmesh.inversion import ShapeModelSpec
-    from spinmesh.settings.reconstruct import ShapeModelSection
     from spinmesh.settings.synthesise import Samples, ScoreModelSection
     from spinmesh.synthesis import SampleSpec, ScoreSpec
 
-    assert ShapeModelSection().spec() == ShapeModelSpec()
     assert ScoreModelSection().spec() == ScoreSpec()
     assert Samples().spec() == SampleSpec()
 

@@ -13,14 +13,16 @@ from spinmesh.errors import ConfigError
 from spinmesh.inversion.descent import Problem, State
 from spinmesh.inversion.result import Posterior
 from spinmesh.inversion.search import reconstruct
-from spinmesh.inversion.shape_model import ShapeModel
-from spinmesh.inversion.spectral import point_matrices
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Unknowns
 from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+    point_matrices,
+)
 from spinmesh.stored import store
 from spinmesh.tissue import Tissue
 

@@ -34,7 +34,7 @@ def shape_model() -> spinmesh.ShapeModel:
     )
     counts, split = {"bend_twist": 60, "beading": 60}, {"train": 0.9, "validation": 0.1}
     table = spinmesh.sample_substrates(template, counts, RANGES, split, seed=1)
-    spec = spinmesh.ShapeModelSpec(kind="pca", latent=5, modes=40, scores=10, width=8, epochs=1)
+    spec = spinmesh.ShapeTraining(kind="pca", latent=5, modes=40, scores=10, width=8, epochs=1)
     return spinmesh.train_shape_model(table, spec, seed=0)
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 
 import spinmesh
 from experiments.permeable_axon.settings import FAMILIES, AxonSettings
-from spinmesh.inversion.metrics import volume
 from spinmesh.inversion.posterior import vertex_spread
 from spinmesh.mesh import PARAMETERS
+from spinmesh.shapes import (
+    volume,
+)
 
 OUTER, LENGTH, MEMBRANE = 7.0, 16.0, 3.5  # um, of the template
 KAPPA, FACTOR = 0.05, 0.7  # um/ms a priori, and the spread of its logarithm
@@ -80,7 +82,7 @@ def shape_model(mesh: spinmesh.TetMesh, per_family: int, latent: int) -> spinmes
     family = tuple(name for part in parts for name in part.family)
     split = ("train",) * len(family)
     table = spinmesh.Substrates(mesh, points, parameters, parts[0].names, family, split)
-    spec = spinmesh.ShapeModelSpec(
+    spec = spinmesh.ShapeTraining(
         kind="pca", latent=latent, modes=200, scores=latent, width=8, epochs=1
     )
     return spinmesh.train_shape_model(table, spec, seed=1)

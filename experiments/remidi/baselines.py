@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import silu
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ConstantLR
 
 from spinmesh.bloch_torrey import Basis, Signals, fixed_span, simulate, unweighted
 from spinmesh.inversion.poses import Pose, fit_harmonics
-from spinmesh.inversion.shape_model import ShapeModel
-from spinmesh.inversion.spectral import SpectralBasis
 from spinmesh.inversion.target import Target
+from spinmesh.learning import Batch, Problem, Recipe, fit, perceptron, perceptron_of
 from spinmesh.mesh import Substrates, rotation_matrix
 from spinmesh.noise import add_rician
 from spinmesh.progress import progress
 from spinmesh.reduction import project
+from spinmesh.shapes import (
+    ShapeModel,
+    SpectralBasis,
+)
 from spinmesh.tissue import Tissue
 
 # The network: units of its two hidden layers, passes, step; settings were not searched for.
-WIDTH, EPOCHS, LEARNING_RATE = 256, 400, 1e-3
+WIDTH, EPOCHS, LEARNING_RATE, BATCH = 256, 400, 1e-3, 256
 # The training signals are seen without noise and at these SNR.
 TRAINING_SNR = (50.0, 20.0)
 # Principal directions of the answers: they leave out 4e-8 of the deviation in the published
@@ -45,7 +48,7 @@ class SignalNetwork:
     basis: SpectralBasis
     centre: Float[Tensor, " feature"]
     whitening: Float[Tensor, "feature input"]
-    weights: tuple[Tensor, ...]
+    network: nn.Sequential
     mean: Float[Tensor, " coefficient"]
     spread: Float[Tensor, "answer coefficient"]
 
@@ -53,7 +56,7 @@ class SignalNetwork:
         """The shape (um) it answers with."""
         known = fit_harmonics(target.acquisition, target.attenuation[None])
         x = (known.invariants - self.centre) @ self.whitening
-        flat = self.mean + _network(self.weights, x)[0] @ self.spread
+        flat = self.mean + self.network(x)[0] @ self.spread
         return self.basis.decode(flat.unflatten(-1, (-1, 3)))
 
 
@@ -80,32 +83,48 @@ def train_signal_network(
     scores = (answer - mean) @ spread.T
     scale = float(scores.square().mean().sqrt())
     goal = (scores / scale).repeat(1 + len(TRAINING_SNR), 1)
-    weights = _trained((features - centre) @ whitening, goal, generator)
-    return SignalNetwork(basis, centre, whitening, weights, mean, scale * spread)
+    network = _trained((features - centre) @ whitening, goal, generator)
+    return SignalNetwork(basis, centre, whitening, network, mean, scale * spread)
 
 
-def _trained(x: Tensor, goal: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+@dataclass(frozen=True, eq=False)
+class _Regression(Problem):
+    """Batches of an order that is drawn anew for every batch's epoch."""
+
+    x: Float[Tensor, "shape input"]
+    goal: Float[Tensor, "shape answer"]
+    order: list[Tensor] = field(default_factory=list)
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Signals and answers of the next shapes."""
+        if not self.order:
+            self.order.extend(torch.randperm(len(self.x), generator=generator).split(BATCH))
+        batch = self.order.pop(0)
+        return self.x[batch], self.goal[batch]
+
+    def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """Mean squared error."""
+        return (network(batch[0]) - batch[1]).square().mean()
+
+    def state(self) -> list[Tensor]:
+        """The batches that are left of an epoch."""
+        return list(self.order)
+
+    def restore(self, state: list[Tensor]) -> None:
+        """Go on with them."""
+        self.order[:] = state
+
+
+def _trained(x: Tensor, goal: Tensor, generator: torch.Generator) -> nn.Sequential:
     sizes = (x.shape[1], WIDTH, WIDTH, goal.shape[1])
-    weights = []
-    for before, after in pairwise(sizes):
-        start = torch.randn((before, after), generator=generator, dtype=x.dtype)
-        weights += [start / before**0.5, torch.zeros(after, dtype=x.dtype)]
-    for weight in weights:
-        weight.requires_grad_()
-    optimiser = torch.optim.Adam(weights, lr=LEARNING_RATE)
-    for _ in progress(range(EPOCHS), "training the signal network"):
-        for batch in torch.randperm(len(x), generator=generator).split(256):
-            optimiser.zero_grad()
-            (_network(weights, x[batch]) - goal[batch]).square().mean().backward()
-            optimiser.step()
-    return tuple(weight.detach() for weight in weights)
-
-
-def _network(weights, x: Tensor) -> Tensor:
-    for layer in range(0, len(weights), 2):
-        x = x @ weights[layer] + weights[layer + 1]
-        x = silu(x) if layer < len(weights) - 2 else x
-    return x
+    network = perceptron(sizes, (1.0, 1.0, 1.0), generator, x.dtype)
+    recipe = Recipe(
+        EPOCHS * -(-len(x) // BATCH),
+        lambda network: [torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)],
+        lambda optimiser, steps: ConstantLR(optimiser, 1.0, 0),
+    )
+    label = "training the signal network"
+    return perceptron_of(fit(network, _Regression(x, goal), recipe, generator, label).state)
 
 
 def descend(

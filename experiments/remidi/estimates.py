@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor, set_num_threads
 
+from experiments.remidi.metric import chamfer_distances
 from spinmesh.errors import MeshError
-from spinmesh.inversion.metrics import chamfer_distances, volume
-from spinmesh.inversion.surface import surface_distance
 from spinmesh.mesh import TetMesh
+from spinmesh.shapes import surface_distance, volume
 from spinmesh.stored import quantity, store
 
 # Means as published (arXiv 2502.01988, which names no unit), and what we set out to reach without

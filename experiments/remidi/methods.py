@@ -19,13 +19,13 @@ from spinmesh.errors import ConfigError
 from spinmesh.inversion.descent import Problem, descend_from
 from spinmesh.inversion.poses import nearest_poses
 from spinmesh.inversion.search import reconstruct
-from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.starts import Atlas, training_part
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import PARAMETER_TABLE, Substrates, TetMesh, deform, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import Reconstruct
+from spinmesh.shapes import ResidualModel, ShapeModel
 from spinmesh.tissue import Tissue
 
 # Seeds of neighbouring runs stay apart by more than there are shapes.
@@ -197,10 +197,10 @@ def _method(bench: Bench, name: str) -> Method:
 
 def _model(bench: Bench, method: str) -> ShapeModel:
     """Our shape model, or the compared one as an autoencoder or as PCA."""
-    kind = method.rpartition("_")[2]
-    if kind in ("autoencoder", "pca"):
-        return replace(bench.compared, kind=kind)
-    return bench.model
+    compared = bench.compared
+    if method.endswith("_pca"):
+        return compared.linear if isinstance(compared, ResidualModel) else compared
+    return compared if method.endswith("_autoencoder") else bench.model
 
 
 def _gauss_newton(

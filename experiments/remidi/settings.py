@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from spinmesh.settings import Basis, SweptDisk
-from spinmesh.settings.reconstruct import ShapeModelSection
+from spinmesh.settings import Basis, ShapeTraining, SweptDisk
 from spinmesh.settings.setting import Setting
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Experiment(Setting):
     """AdamW iterations of the published inversion."""
     chunks: PositiveInt = 10
     """Into how many jobs a method that searches is divided."""
-    compared_model: ShapeModelSection = ShapeModelSection()
+    compared_model: ShapeTraining = ShapeTraining()
     """An autoencoder, for comparison; as PCA as well."""
     methods: tuple[Method, ...] = (*BLIND, "gauss_newton", *QUICK, *SLOW)
     """Which are compared; the mean shape is needed for the ratios."""

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from spinmesh.inversion import (
+from spinmesh.mesh import Substrates, SweptDisk, TetMesh, sample_substrates, swept_disk
+from spinmesh.sequence import Acquisition
+from spinmesh.settings import ShapeTraining
+from spinmesh.shapes import (
     ShapeModel,
-    ShapeModelSpec,
     SpectralBasis,
     spectral_basis,
     train_shape_model,
 )
-from spinmesh.mesh import Substrates, SweptDisk, TetMesh, sample_substrates, swept_disk
-from spinmesh.sequence import Acquisition
 
 RANGES = {
     "radius": (1.0, 2.0),
@@ -46,7 +46,7 @@ def substrates(template: TetMesh) -> Substrates:
 @pytest.fixture(scope="session")
 def model(substrates: Substrates) -> ShapeModel:
     """An autoencoder with 7 latent numbers."""
-    spec = ShapeModelSpec(latent=7, modes=200, scores=24, width=64, epochs=300, learning_rate=1e-3)
+    spec = ShapeTraining(latent=7, modes=200, scores=24, width=64, epochs=300, learning_rate=1e-3)
     return train_shape_model(substrates, spec, seed=0)
 
 

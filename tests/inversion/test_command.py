@@ -15,12 +15,15 @@ import torch
 from spinmesh import cli
 from spinmesh.bloch_torrey import Signals, simulate_mesh
 from spinmesh.errors import ConfigError
-from spinmesh.inversion import Reconstruction, ShapeModel, Target
+from spinmesh.inversion import Reconstruction, Target
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import write_fsl
 from spinmesh.io.tables import write_signal_table
 from spinmesh.mesh import Substrates, SweptDisk, deform, swept_disk
 from spinmesh.sequence import Acquisition
+from spinmesh.shapes import (
+    ShapeModel,
+)
 from spinmesh.tissue import Tissue
 
 

@@ -6,7 +6,6 @@ import torch
 
 from spinmesh.bloch_torrey import Basis, simulate, simulate_mesh, unweighted
 from spinmesh.errors import ConfigError
-from spinmesh.inversion import ShapeModelSpec, train_shape_model
 from spinmesh.inversion.forward import jacobian, predict, turned
 from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import (
@@ -18,7 +17,11 @@ from spinmesh.mesh import (
 )
 from spinmesh.reduction import project
 from spinmesh.sequence import Acquisition, FreeWaveform
+from spinmesh.settings import ShapeTraining
 from spinmesh.settings.reconstruct import Free
+from spinmesh.shapes import (
+    train_shape_model,
+)
 from spinmesh.tissue import Tissue
 
 TURN = torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64)
@@ -60,7 +63,7 @@ def nested() -> Substrates:
 @pytest.fixture(scope="module")
 def unknowns(nested: Substrates) -> Unknowns:
     """4 latent numbers, 3 of a turn, 4 of the tissue."""
-    spec = ShapeModelSpec(latent=4, modes=40, scores=8, width=16, epochs=50)
+    spec = ShapeTraining(latent=4, modes=40, scores=8, width=16, epochs=50)
     return Unknowns(train_shape_model(nested, spec, seed=0), TWO, FREE, turning=True)
 
 

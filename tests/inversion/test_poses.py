@@ -7,14 +7,7 @@ from scipy.spatial.transform import Rotation
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh, simulate_substrates
 from spinmesh.errors import SequenceError
-from spinmesh.inversion import (
-    ShapeModel,
-    ShapeModelSpec,
-    Target,
-    nearest_poses,
-    surface_distance,
-    train_shape_model,
-)
+from spinmesh.inversion import Target, nearest_poses
 from spinmesh.inversion.poses import (
     Bank,
     Harmonics,
@@ -33,6 +26,12 @@ from spinmesh.mesh import (
     swept_disk,
 )
 from spinmesh.sequence import Acquisition, FreeWaveform
+from spinmesh.settings import ShapeTraining
+from spinmesh.shapes import (
+    ShapeModel,
+    surface_distance,
+    train_shape_model,
+)
 from spinmesh.tissue import Tissue
 from spinmesh.units import b_to_s_per_mm2
 
@@ -139,7 +138,7 @@ def signals(table: Substrates, shells: Acquisition) -> Signals:
 
 @pytest.fixture(scope="module")
 def components(table: Substrates) -> ShapeModel:
-    spec = ShapeModelSpec(kind="pca", latent=5, modes=60, scores=8, epochs=1, width=8)
+    spec = ShapeTraining(kind="pca", latent=5, modes=60, scores=8, epochs=1, width=8)
     return train_shape_model(table, spec, seed=0)
 
 

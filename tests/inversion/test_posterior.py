@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from spinmesh.bloch_torrey import Basis, reduce_mesh
-from spinmesh.inversion import ShapeModel, Target, descent
+from spinmesh.inversion import Target, descent
 from spinmesh.inversion import posterior as posterior_module
 from spinmesh.inversion.descent import Problem, improve
 from spinmesh.inversion.forward import Prediction
@@ -17,6 +17,9 @@ from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import SweptDisk, TetMesh, rotation_matrix, swept_disk
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)

@@ -7,17 +7,7 @@ import torch
 
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh, simulate_substrates
 from spinmesh.errors import ReductionError, SequenceError
-from spinmesh.inversion import (
-    HISTORY,
-    ShapeModel,
-    ShapeModelSpec,
-    Target,
-    modified_chamfer_distance,
-    nearest_training_shapes,
-    reconstruct,
-    shape_errors,
-    train_shape_model,
-)
+from spinmesh.inversion import HISTORY, Target, nearest_training_shapes, reconstruct
 from spinmesh.inversion.forward import predict
 from spinmesh.inversion.unknowns import Unknowns
 from spinmesh.mesh import (
@@ -29,7 +19,14 @@ from spinmesh.mesh import (
     swept_disk,
 )
 from spinmesh.sequence import Acquisition
+from spinmesh.settings import ShapeTraining
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+    modified_chamfer_distance,
+    shape_errors,
+    train_shape_model,
+)
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)
@@ -155,7 +152,7 @@ def table() -> Substrates:
 @pytest.fixture(scope="module")
 def pca(table: Substrates) -> ShapeModel:
     """One linear model of all families; 18 numbers leave 0.02 um on held-out shapes."""
-    spec = ShapeModelSpec(kind="pca", latent=18, modes=160, scores=18, width=8, epochs=1)
+    spec = ShapeTraining(kind="pca", latent=18, modes=160, scores=18, width=8, epochs=1)
     return train_shape_model(table, spec, seed=0)
 
 

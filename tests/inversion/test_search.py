@@ -7,13 +7,16 @@ import torch
 
 from spinmesh.bloch_torrey import simulate_mesh
 from spinmesh.errors import StoreError
-from spinmesh.inversion import ShapeModel, Target, descent, reconstruct
+from spinmesh.inversion import Target, descent, reconstruct
 from spinmesh.inversion import search as search_module
 from spinmesh.inversion.search import FEW, Search
 from spinmesh.learning import Checkpoint
 from spinmesh.mesh import rotation_matrix
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)

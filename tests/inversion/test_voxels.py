@@ -13,7 +13,6 @@ from spinmesh.inversion import (
     VOXEL_NUMBERS,
     Grid,
     ShapeMaps,
-    ShapeModel,
     VoxelTargets,
     reconstruct_voxels,
 )
@@ -21,6 +20,9 @@ from spinmesh.io import gather
 from spinmesh.io.targets import read_voxels
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 from spinmesh.tissue import Tissue
 
 RADII = {(0, 0, 0): 1.2, (0, 1, 0): 1.8, (1, 1, 0): 1.5}

@@ -10,20 +10,22 @@ from spinmesh.bundles import ImageSet
 from spinmesh.images import Synthesis
 from spinmesh.inversion import (
     Fit,
-    Gaussian,
     Posterior,
     Reconstruction,
     Samples,
-    ShapeModel,
-    ShapeModelSpec,
     Target,
     add_rician,
     rician_mean,
     rician_std,
-    train_shape_model,
 )
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
+from spinmesh.settings import ShapeTraining
+from spinmesh.shapes import (
+    Gaussian,
+    ShapeModel,
+    train_shape_model,
+)
 from spinmesh.synthesis import Features, ScoreModel, ScoreSpec
 from spinmesh.tissue import Tissue
 
@@ -69,7 +71,7 @@ def target(target_mesh: Substrates, acquisition: Acquisition) -> Target:
 @pytest.fixture(scope="session")
 def model(substrates: Substrates) -> ShapeModel:
     """Two principal components."""
-    spec = ShapeModelSpec(kind="pca", latent=2, modes=20, scores=2, epochs=1)
+    spec = ShapeTraining(kind="pca", latent=2, modes=20, scores=2, epochs=1)
     return train_shape_model(substrates, spec, seed=1)
 
 

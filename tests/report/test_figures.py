@@ -9,7 +9,6 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from spinmesh.inversion import Gaussian, profile, shape_errors
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report import render
 from spinmesh.report.meshes import plot_meshes
@@ -17,6 +16,11 @@ from spinmesh.report.reconstruction import aligned, plot_reconstruction, radius_
 from spinmesh.report.signals import plot_signals
 from spinmesh.report.style import picture
 from spinmesh.report.synthesis import plot_synthesis
+from spinmesh.shapes import (
+    Gaussian,
+    profile,
+    shape_errors,
+)
 
 
 @pytest.fixture

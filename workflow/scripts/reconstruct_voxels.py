@@ -1,13 +1,16 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh import Signals, Tissue
-from spinmesh.inversion import ShapeModel, reconstruct_voxels
+from spinmesh.inversion import reconstruct_voxels
 from spinmesh.io import load, load_optional, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.targets import read_voxels
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,17 +1,19 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.inversion import train_shape_model
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings.reconstruct import ShapeModelSection
+from spinmesh.settings import ShapeTraining
+from spinmesh.shapes import (
+    train_shape_model,
+)
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 model = train_shape_model(
     load(Substrates, snakemake.input.substrates),
-    ShapeModelSection(**snakemake.params.shape_model).spec(),
+    ShapeTraining(**snakemake.params.shape_model),
     snakemake.params.seed,
 )
 save(model, snakemake.output.model, Provenance(**snakemake.params.provenance))

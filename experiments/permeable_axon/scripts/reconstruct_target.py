@@ -2,10 +2,12 @@ from snakemake.iocontainers import Snakemake
 
 from experiments.permeable_axon.settings import AxonSettings
 from experiments.permeable_axon.study import reconstruct_target
-from spinmesh.inversion import ShapeModel
 from spinmesh.io import load
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
+from spinmesh.shapes import (
+    ShapeModel,
+)
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -4,12 +4,14 @@ from experiments.remidi.ablations import ablate
 from experiments.remidi.methods import Bench
 from experiments.remidi.settings import Experiment
 from spinmesh import Signals, Tissue
-from spinmesh.inversion import ShapeModel
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates, swept_disk
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Mesh, Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

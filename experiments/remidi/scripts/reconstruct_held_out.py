@@ -2,12 +2,14 @@ from snakemake.iocontainers import Snakemake
 
 from experiments.remidi.methods import Arm, Bench, estimate
 from spinmesh import Signals, Tissue
-from spinmesh.inversion import ShapeModel
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -2,10 +2,12 @@ from snakemake.iocontainers import Snakemake
 
 from experiments.remidi.estimates import Estimates, joined_scores, summarise_scores
 from experiments.remidi.tables import write_scores
-from spinmesh.inversion import ShapeModel
 from spinmesh.io import load
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
+from spinmesh.shapes import (
+    ShapeModel,
+)
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

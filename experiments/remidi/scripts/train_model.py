@@ -1,20 +1,21 @@
 from snakemake.iocontainers import Snakemake
 
 from experiments.remidi.settings import Published
-from spinmesh.inversion import train_shape_model
 from spinmesh.io import load, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings import Mesh
-from spinmesh.settings.reconstruct import ShapeModelSection
+from spinmesh.settings import Mesh, ShapeTraining
+from spinmesh.shapes import (
+    train_shape_model,
+)
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 params = snakemake.params
 model = train_shape_model(
     load(Substrates, snakemake.input.substrates),
-    ShapeModelSection(**params.shape_model).spec(),
+    ShapeTraining(**params.shape_model),
     params.seed,
     Published(**params.published).further_shapes(Mesh(**params.mesh).template, params.seed),
 )

@@ -59,11 +59,12 @@ def reconstruct(
     quantities = _quantities(free)
     from spinmesh.bloch_torrey import Signals
     from spinmesh.cli.results import write_results
-    from spinmesh.inversion import ShapeModel, refuse_other_protocol
     from spinmesh.inversion import reconstruct as find_shape
+    from spinmesh.inversion import refuse_other_protocol
     from spinmesh.io import load
     from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.settings import Free, Reconstruct, load_tissue
+    from spinmesh.shapes import ShapeModel
     from spinmesh.tissue import Tissue
 
     settings = Reconstruct(
@@ -75,7 +76,7 @@ def reconstruct(
     )
     acquisition = read_acquisition(**measured.along_image(files, signal))
     target = measured.target_of(signal, acquisition, snr, voxel, roi)
-    shapes = load(ShapeModel, model)
+    shapes = load(ShapeModel, model)  # type: ignore[type-abstract]
     filling = Tissue.uniform(diffusivity, labels=shapes.basis.template.labels)
     if tissue is not None:
         filling = Tissue.from_settings(load_tissue(tissue))

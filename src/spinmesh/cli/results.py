@@ -12,7 +12,6 @@ from spinmesh.inversion import (
     Credibility,
     Reconstruction,
     Samples,
-    ShapeModel,
     credibility,
     describe,
     describe_posterior,
@@ -22,6 +21,9 @@ from spinmesh.io import save, write_text
 from spinmesh.io.meshes import write_mesh
 from spinmesh.provenance import Provenance, package_version
 from spinmesh.report.reconstruction import plot_reconstruction
+from spinmesh.shapes import (
+    ShapeModel,
+)
 
 
 def write_results(

@@ -13,12 +13,14 @@ from torch import Tensor
 from spinmesh.bloch_torrey import USUAL_BLOCKS
 from spinmesh.errors import ReductionError
 from spinmesh.inversion.forward import Prediction, jacobian, predict
-from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import jacobian_determinants
 from spinmesh.noise import MagnitudeNoise
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 from spinmesh.tissue import Tissue
 
 # A damping this large means that even a tiny step is refused.

@@ -9,10 +9,14 @@ import torch
 from scipy.special import chdtr, chdtrc
 
 from spinmesh.errors import ReductionError
-from spinmesh.inversion.metrics import TRIM, profile, volume
 from spinmesh.inversion.result import Reconstruction
-from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.shapes import (
+    TRIM,
+    ShapeModel,
+    profile,
+    volume,
+)
 
 # Numbers of `describe` with their units.
 DESCRIPTION = {"volume": "um^3", "length": "um", "mean_radius": "um", "bend": "um"}

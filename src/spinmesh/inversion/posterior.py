@@ -25,10 +25,12 @@ from spinmesh.fem import function_space
 from spinmesh.inversion.descent import Problem, State
 from spinmesh.inversion.forward import predict, predict_batch
 from spinmesh.inversion.result import Posterior, Samples
-from spinmesh.inversion.shape_model import Gaussian
 from spinmesh.inversion.unknowns import Point, Unknowns, opposite_points
 from spinmesh.mesh import TetMesh
 from spinmesh.progress import progress
+from spinmesh.shapes import (
+    Gaussian,
+)
 
 # Draws from the Gaussians that may fold before the rest is given up.
 ATTEMPTS = 100

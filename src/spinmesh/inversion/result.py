@@ -9,9 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.inversion.shape_model import Gaussian, ShapeModel
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import TetMesh
+from spinmesh.shapes import (
+    Gaussian,
+    ShapeModel,
+)
 from spinmesh.stored import quantity, store
 
 # Columns of a history: chi2 with the final noise floor, |y|^2 of the whitened unknowns, length of

@@ -14,13 +14,15 @@ from spinmesh.errors import ReductionError
 from spinmesh.inversion.descent import FIRST_DAMPING, Problem, State, improve
 from spinmesh.inversion.posterior import posterior_at, vertex_spread
 from spinmesh.inversion.result import Fit, Reconstruction
-from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.starts import Atlas, starting_points
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Point, reflected_latent
 from spinmesh.learning import Checkpoint, fingerprint
 from spinmesh.progress import progress
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 from spinmesh.tissue import Tissue
 
 # Measurements that all but the last steps look at: enough to tell shapes apart, and a step costs

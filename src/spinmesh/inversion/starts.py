@@ -21,11 +21,13 @@ from spinmesh.inversion.poses import (
     nearest_poses,
     principal_rotations,
 )
-from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.target import Target, refuse_other_protocol
 from spinmesh.inversion.unknowns import Point
 from spinmesh.noise import MagnitudeNoise
 from spinmesh.sequence import Acquisition
+from spinmesh.shapes import (
+    ShapeModel,
+)
 
 # Poses of one shape among the starts, at most.
 POSES_EACH = 2

@@ -17,11 +17,13 @@ from spinmesh.inversion.judgement import (
     posterior_shapes,
 )
 from spinmesh.inversion.search import reconstruct
-from spinmesh.inversion.shape_model import ShapeModel
 from spinmesh.inversion.target import Target, refuse_other_protocol
 from spinmesh.progress import LOGGER, progress
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
+from spinmesh.shapes import (
+    ShapeModel,
+)
 from spinmesh.stored import quantity, store
 from spinmesh.tissue import Tissue
 

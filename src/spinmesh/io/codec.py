@@ -51,7 +51,9 @@ def encode(noun: Any) -> xr.Dataset:
     """The dataset of a noun; StoreError if a field has no place in a store, or must be finite."""
     variables: dict[str, xr.Variable] = {}
     attributes: dict[str, Any] = {}
-    _encode_noun(noun, type(noun), "", variables, attributes)
+    # Of a noun whose class inherits its store, the store names the class.
+    declared = next((base for base in type(noun).__mro__ if "__store__" in vars(base)), type(noun))
+    _encode_noun(noun, declared, "", variables, attributes)
     taken = sorted(RESERVED & attributes.keys() - {"units"})
     if taken:
         raise StoreError(f"{type(noun).__name__}: the field name {taken[0]} is the store's own.")

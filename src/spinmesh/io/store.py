@@ -44,7 +44,6 @@ GROUP = "zarr.json"
 # The codec of each noun lives in the module that may know that noun; it is imported on demand, so
 # that loading a mesh does not load the networks.
 CODECS = {
-    "ShapeModel": "spinmesh.io.reconstructions",
     "ScoreModel": "spinmesh.io.images",
 }
 

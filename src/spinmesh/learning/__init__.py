@@ -2,7 +2,7 @@
 
 from spinmesh.learning.checkpoint import Checkpoint, fingerprint
 from spinmesh.learning.fit import Batch, Fitted, Problem, Recipe, Runtime, fit
-from spinmesh.learning.network import perceptron
+from spinmesh.learning.network import perceptron, perceptron_of
 
 __all__ = [
     "Batch",
@@ -14,4 +14,5 @@ __all__ = [
     "fingerprint",
     "fit",
     "perceptron",
+    "perceptron_of",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def perceptron(
@@ -28,5 +28,17 @@ def perceptron(
         )
         linear.weight = nn.Parameter(weight * (gain / inputs) ** 0.5)
         linear.bias = nn.Parameter(weight.new_zeros(outputs))
+        layers += [linear, nn.SiLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def perceptron_of(weights: Mapping[str, Tensor]) -> nn.Sequential:
+    """The network of a `perceptron` whose `state_dict` was `weights`; they take no gradient."""
+    layers: list[nn.Module] = []
+    for number in range(len(weights) // 2):
+        weight, bias = (weights[f"{2 * number}.{name}"] for name in ("weight", "bias"))
+        linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta", dtype=weight.dtype)
+        linear.weight = nn.Parameter(weight, requires_grad=False)
+        linear.bias = nn.Parameter(bias, requires_grad=False)
         layers += [linear, nn.SiLU()]
     return nn.Sequential(*layers[:-1])

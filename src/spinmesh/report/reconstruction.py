@@ -22,13 +22,10 @@ from torch import Tensor
 from spinmesh.inversion import (
     HISTORY,
     Reconstruction,
-    ShapeModel,
     credibility,
-    profile,
     rician_mean,
     rician_std,
-)  # fmt: skip
-from spinmesh.inversion.metrics import Profile
+)
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.report.style import (
     BLUE,
@@ -42,6 +39,11 @@ from spinmesh.report.style import (
 )  # fmt: skip
 from spinmesh.report.summary import errors_beside_mean_shape
 from spinmesh.report.surface import Surface, paint, silhouette, surface, view
+from spinmesh.shapes import (
+    Profile,
+    ShapeModel,
+    profile,
+)
 
 # Standard deviations on either side that hold 90 % of a normal law.
 NINETY = 1.645

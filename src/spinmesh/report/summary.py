@@ -6,9 +6,13 @@ from pathlib import Path
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.images import Synthesis
-from spinmesh.inversion import Reconstruction, ShapeModel, shape_errors
+from spinmesh.inversion import Reconstruction
 from spinmesh.mesh import Substrates
 from spinmesh.report.quality import tet_quality
+from spinmesh.shapes import (
+    ShapeModel,
+    shape_errors,
+)
 
 WIDTH = 100
 STAGES = ("mesh", "simulate", "reconstruct", "synthesise")

@@ -16,7 +16,7 @@ from spinmesh.settings.loading import (
 from spinmesh.settings.mesh import Mesh, SweptDisk
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Basis, Simulate, TissueSettings
-from spinmesh.settings.reconstruct import Free, Reconstruct
+from spinmesh.settings.reconstruct import Free, Reconstruct, ShapeTraining
 from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import BundleSettings, ImageSettings, Synthesise
 
@@ -31,6 +31,7 @@ __all__ = [
     "PhantomSettings",
     "Reconstruct",
     "Setting",
+    "ShapeTraining",
     "Simulate",
     "SweptDisk",
     "Synthesise",

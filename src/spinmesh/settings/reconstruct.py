@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -16,12 +16,9 @@ from pydantic import (
 from spinmesh.settings.physics import AcquisitionFiles, Basis
 from spinmesh.settings.setting import Setting
 
-if TYPE_CHECKING:
-    from spinmesh.inversion import ShapeModelSpec
 
-
-class ShapeModelSection(Setting):
-    """The latent space of shapes."""
+class ShapeTraining(Setting):
+    """The latent space of shapes, and how it is learned."""
 
     kind: Literal["autoencoder", "pca", "best", "variational"] = "autoencoder"
     """best: autoencoder or PCA, by validation error; variational: wants thousands of shapes."""
@@ -43,12 +40,6 @@ class ShapeModelSection(Setting):
     """Of AdamW."""
     latent_noise: NonNegativeFloat = 0.05
     """Standard deviation of the noise added to latents in training; smooths the decoder."""
-
-    def spec(self) -> ShapeModelSpec:
-        """What `spinmesh.inversion.train_shape_model` asks for."""
-        from spinmesh.inversion import ShapeModelSpec
-
-        return ShapeModelSpec(**self.model_dump())
 
 
 class SignalSection(Setting):
@@ -122,7 +113,7 @@ class Free(Setting):
 class Reconstruct(Setting):
     """Stage 3: from a signal to a mesh."""
 
-    shape_model: ShapeModelSection = ShapeModelSection()
+    shape_model: ShapeTraining = ShapeTraining()
     """The latent space and its training."""
     pose: Literal["known", "unknown"] = "known"
     """unknown: a rotation is found together with the shape."""

@@ -6,13 +6,18 @@ import pytest
 import torch
 
 from spinmesh.errors import ConfigError, MeshError
-from spinmesh.inversion import ShapeModel, ShapeModelSpec, train_shape_model
 from spinmesh.mesh import Substrates
+from spinmesh.settings import ShapeTraining
+from spinmesh.shapes import (
+    LinearModel,
+    ResidualModel,
+    train_shape_model,
+)
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "pca"])
-def test_decoder_gradients_agree_with_finite_differences(model: ShapeModel, kind: str):
-    model = replace(model, kind=kind)
+@pytest.mark.parametrize("kind", [ResidualModel, LinearModel])
+def test_decoder_gradients_agree_with_finite_differences(model: ResidualModel, kind: type):
+    model = model if kind is ResidualModel else model.linear
     z = torch.linspace(-1, 1, 7, dtype=torch.float64)
     direction = torch.cos(torch.arange(7, dtype=torch.float64))
     forward = torch.func.jvp(model.decode, (z,), (direction,))[1]
@@ -24,42 +29,42 @@ def test_decoder_gradients_agree_with_finite_differences(model: ShapeModel, kind
     torch.testing.assert_close(full @ direction, forward, rtol=0, atol=1e-12)
 
 
-def test_pca_latents_survive_decoding_and_encoding(model: ShapeModel):
+def test_pca_latents_survive_decoding_and_encoding(model: ResidualModel):
     """PCA components are orthonormal, so encode(decode(z)) = z."""
-    pca = replace(model, kind="pca")
+    pca = model.linear
     torch.testing.assert_close(
         pca.encode(pca.decode(model.latents)), model.latents, atol=1e-9, rtol=0
     )
 
 
 def test_pca_is_the_best_linear_model_of_the_training_shapes(
-    model: ShapeModel, substrates: Substrates
+    model: ResidualModel, substrates: Substrates
 ):
     """Eckart-Young: no other 7 linear numbers leave less volume-weighted error."""
     coefficients = model.basis.encode(substrates.points[model.training]).flatten(1)
     centred = coefficients - coefficients.mean(0)
     left = torch.linalg.svdvals(centred)[7:].square().sum()
-    pca = replace(model, kind="pca")
+    pca = model.linear
     again = model.basis.encode(pca.decode(model.latents[model.training])).flatten(1)
     # Same sum of squares by two roads; 1e-8 covers encode and decode roundings.
     assert float((again - coefficients).square().sum()) == pytest.approx(float(left), rel=1e-8)
 
 
-def test_autoencoder_beats_pca_and_both_the_mean_shape_on_unseen_shapes(model: ShapeModel):
+def test_autoencoder_beats_pca_and_both_the_mean_shape_on_unseen_shapes(model: ResidualModel):
     # Beads of free phase are a circle that PCA can only cut; measured gain 17 per cent.
-    assert model.errors["autoencoder"] < 0.93 * model.errors["pca"]
+    assert model.errors["decoder"] < 0.93 * model.errors["pca"]
     # Seven numbers carry nearly all the variance of seven parameters.
     assert model.errors["pca"] < 0.2 * model.errors["mean_shape"]
 
 
-def test_chosen_epoch_has_the_lowest_validation_loss(model: ShapeModel):
+def test_chosen_epoch_has_the_lowest_validation_loss(model: ResidualModel):
     validation = model.loss_history[:, 2]
     assert float(validation.min()) <= float(validation[0])  # the first entry is PCA
     assert bool((model.loss_history[1:, 0] > model.loss_history[:-1, 0]).all())
 
 
 def test_training_is_reproducible_and_ignores_test_shapes(substrates: Substrates):
-    spec = ShapeModelSpec(latent=4, modes=60, scores=12, width=16, epochs=30)
+    spec = ShapeTraining(latent=4, modes=60, scores=12, width=16, epochs=30)
     first = train_shape_model(substrates, spec, seed=1)
     moved = substrates.points.clone()
     moved[[s == "test" for s in substrates.split]] += 1.0
@@ -68,7 +73,7 @@ def test_training_is_reproducible_and_ignores_test_shapes(substrates: Substrates
     assert torch.equal(first.decode(z), second.decode(z))
 
 
-def test_prior_is_the_mean_and_covariance_of_whitened_training_scores(model: ShapeModel):
+def test_prior_is_the_mean_and_covariance_of_whitened_training_scores(model: ResidualModel):
     # Scores are whitened by their own spread, so the prior is standard normal by construction.
     torch.testing.assert_close(
         model.prior.mean, torch.zeros(7, dtype=torch.float64), atol=1e-9, rtol=0
@@ -80,6 +85,6 @@ def test_prior_is_the_mean_and_covariance_of_whitened_training_scores(model: Sha
 def test_too_few_shapes_or_wrong_options_are_refused(substrates: Substrates):
     few = substrates.take([i for i, s in enumerate(substrates.split) if s == "train"][:6])
     with pytest.raises(MeshError, match="fewer than latent"):
-        train_shape_model(few, ShapeModelSpec(), seed=0)
+        train_shape_model(few, ShapeTraining(), seed=0)
     with pytest.raises(ConfigError, match="modes"):
-        ShapeModelSpec(modes=0)
+        ShapeTraining(modes=0)

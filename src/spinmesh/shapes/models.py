@@ -1,0 +1,238 @@
+"""Latent spaces of shapes: principal components, and an autoencoder that starts from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from spinmesh.errors import MeshError
+from spinmesh.learning import perceptron_of
+from spinmesh.shapes.basis import SpectralBasis
+from spinmesh.stored import quantity, store
+
+# A component whose spread is below this fraction of the first one's is rounding, not shape.
+NEGLIGIBLE_SPREAD = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A normal law over the latent space."""
+
+    mean: Float[Tensor, " latent"]
+    covariance: Float[Tensor, "latent latent"]
+
+
+@dataclass(frozen=True, eq=False)
+class Components:
+    """Mean and principal components of the coefficients of training shapes.
+
+    The functions of the basis are M-orthonormal, so that components weigh by volume. A shape's
+    scores are its coordinates along the components, `spread` their standard deviations.
+    """
+
+    basis: SpectralBasis
+    mean: Float[Tensor, " coefficient"] = quantity("um^(5/2)")
+    directions: Float[Tensor, "score coefficient"] = quantity("1")
+    spread: Float[Tensor, " score"] = quantity("um^(5/2)")
+
+    @classmethod
+    def of(
+        cls, basis: SpectralBasis, points: Float[Tensor, "substrate point 3"], most: int
+    ) -> Components:
+        """At most `most` components, those that are rounding left out."""
+        coefficients = basis.encode(points).flatten(-2)
+        mean = coefficients.mean(0)
+        _, singular, directions = torch.linalg.svd(coefficients - mean, full_matrices=False)
+        spread = singular / (len(points) - 1) ** 0.5
+        count = min(most, int((spread > NEGLIGIBLE_SPREAD * spread[0]).sum()))
+        return cls(basis, mean, directions[:count], spread[:count])
+
+    @property
+    def mean_points(self) -> Float[Tensor, "point 3"]:
+        """The mean shape (um)."""
+        return self.basis.decode(self.mean.unflatten(-1, (-1, 3)))
+
+    def scores(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch score"]:
+        """Scores (um^(5/2)) of shapes on the template."""
+        return (self.basis.encode(points).flatten(-2) - self.mean) @ self.directions.T
+
+    def points(self, scores: Float[Tensor, "*batch score"]) -> Float[Tensor, "*batch point 3"]:
+        """Points (um) of shapes with these scores."""
+        flat = self.mean + scores @ self.directions
+        return self.basis.decode(flat.unflatten(-1, (-1, 3)))
+
+    def whitened(self, scores: Float[Tensor, "*batch score"], count: int) -> Tensor:
+        """The leading scores in units of their spread."""
+        if len(self.spread) < count:
+            raise MeshError(
+                f"shape model: the training shapes span {len(self.spread)} dimensions, fewer than "
+                f"latent = {count}. Sample more substrates or lower `latent`."
+            )
+        return scores[..., :count] / self.spread[:count]
+
+    def linear(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch score"]:
+        """The inverse of `whitened`, with zeros for the scores that it leaves out."""
+        count = z.shape[-1]
+        rest = z.new_zeros(*z.shape[:-1], len(self.spread) - count)
+        return torch.cat([z * self.spread[:count], rest], -1)
+
+
+@store("spinmesh/shape_model", version=2, stage="reconstruct")
+@dataclass(frozen=True, eq=False)
+class ShapeModel(ABC):
+    """Latent numbers z <-> point coordinates on one template.
+
+    `latents` are those of every shape of the table the model was trained from, `training` marks the
+    ones it learned from. `errors` holds the RMS point distance (um) on held-out shapes of the
+    decoder, of PCA with as many numbers, and of the mean training shape.
+    """
+
+    components: Components = quantity()
+    latents: Float[Tensor, "substrate latent"] = quantity()
+    training: Bool[Tensor, " substrate"] = quantity()
+    errors: Mapping[str, float] = quantity("um")
+    loss_history: Float[Tensor, "report 3"] = quantity()  # epoch, training loss, validation loss
+
+    @abstractmethod
+    def decoded_scores(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch score"]:
+        """Principal scores; smooth in z."""
+
+    @abstractmethod
+    def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
+        """Latent numbers of shapes with these principal scores."""
+
+    @property
+    @abstractmethod
+    def prior(self) -> Gaussian:
+        """The law of the latents."""
+
+    @property
+    def basis(self) -> SpectralBasis:
+        """What shapes are expanded in."""
+        return self.components.basis
+
+    @property
+    def mean_points(self) -> Float[Tensor, "point 3"]:
+        """The mean training shape (um): the mean of the points, not the decoded mean latent."""
+        return self.components.mean_points
+
+    def decode(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch point 3"]:
+        """Points (um); differentiable in z by forward and reverse mode."""
+        return self.components.points(self.decoded_scores(z))
+
+    def encode(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch latent"]:
+        """Latent numbers of shapes on the template."""
+        return self.encoded_scores(self.components.scores(points))
+
+
+def _law_of(latents: Float[Tensor, "shape latent"]) -> Gaussian:
+    return Gaussian(latents.mean(0), torch.atleast_2d(torch.cov(latents.T)))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LinearModel(ShapeModel):
+    """Principal components alone: the leading whitened scores."""
+
+    def decoded_scores(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch score"]:
+        return self.components.linear(z)
+
+    def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
+        return self.components.whitened(scores, self.latents.shape[-1])
+
+    @property
+    def prior(self) -> Gaussian:
+        """Mean and covariance of the training latents."""
+        return _law_of(self.latents[self.training])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ResidualModel(ShapeModel):
+    """Encodes as PCA does; a network predicts, from the same z, what PCA leaves out.
+
+    (A network in the encoder as well fitted the training shapes ten times better and validation
+    shapes worse: there are hundreds of shapes, not the publication's 26,000.)
+    """
+
+    weights: Mapping[str, Tensor] = (
+        quantity()
+    )  # of the network; its output is in units of the first spread
+
+    @cached_property
+    def network(self) -> nn.Sequential:
+        """Latents to what is added to the scores of PCA."""
+        return perceptron_of(self.weights)
+
+    @property
+    def linear(self) -> LinearModel:
+        """The same latents, decoded by PCA."""
+        shared = (self.components, self.latents, self.training, self.errors, self.loss_history)
+        return LinearModel(*shared)
+
+    def decoded_scores(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch score"]:
+        return self.components.linear(z) + self.components.spread[0] * self.network(z)
+
+    def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
+        return self.components.whitened(scores, self.latents.shape[-1])
+
+    @property
+    def prior(self) -> Gaussian:
+        """Mean and covariance of the training latents."""
+        return _law_of(self.latents[self.training])
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class VariationalModel(ShapeModel):
+    """Encoder and decoder learned together, with latents drawn towards a standard normal law.
+
+    Scores over `unit`, the root of the template's volume (um^1.5), are um RMS. They are passed
+    through asinh: the leading ones are a hundred times the last ones, which tell the number of
+    beads.
+    """
+
+    encoder_weights: Mapping[str, Tensor] = quantity()
+    decoder_weights: Mapping[str, Tensor] = quantity()
+    centre: Float[Tensor, " score"] = quantity()  # of the scores over unit
+    input_spread: Float[Tensor, " score"] = quantity()
+    unit: float = quantity("um^(3/2)")
+
+    @cached_property
+    def encoder(self) -> nn.Sequential:
+        """Squeezed scores to means and logarithmic variances."""
+        return perceptron_of(self.encoder_weights)
+
+    @cached_property
+    def decoder(self) -> nn.Sequential:
+        """Latents to scores over unit, less their mean."""
+        return perceptron_of(self.decoder_weights)
+
+    def decoded_scores(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch score"]:
+        return self.unit * (self.centre + self.decoder(z))
+
+    def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
+        return self.encoder(squeezed(scores / self.unit, self.input_spread)).chunk(2, -1)[0]
+
+    @property
+    def prior(self) -> Gaussian:
+        """A standard normal law, which training asks for."""
+        size = self.latents.shape[1]
+        zero = torch.zeros(size, dtype=torch.float64)
+        return Gaussian(zero, torch.eye(size, dtype=torch.float64))
+
+
+# Scores of this many spreads are where asinh turns from linear to logarithmic.
+SQUEEZE = 3.0
+
+
+def squeezed(x: Float[Tensor, "*batch score"], spread: Float[Tensor, " score"]) -> Tensor:
+    """What the variational encoder sees."""
+    return torch.asinh(SQUEEZE * x / spread) / SQUEEZE**0.5

@@ -1,0 +1,217 @@
+"""Training of shape models: principal components, then the network that `kind` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.learning import Batch, Problem, Recipe, fit, perceptron
+from spinmesh.mesh import Substrates, deform
+from spinmesh.progress import progress
+from spinmesh.settings import ShapeTraining
+from spinmesh.shapes.basis import spectral_basis, volume
+from spinmesh.shapes.models import (
+    Components,
+    LinearModel,
+    ResidualModel,
+    ShapeModel,
+    VariationalModel,
+)
+from spinmesh.shapes.variational import fit_variational
+
+# Fraction of the training shapes that choose the epoch when the table has no validation split.
+VALIDATION_FRACTION = 0.15
+REPORT_EVERY = 10
+# Further shapes are deformed this many at a time.
+CHUNK = 256
+# The network's input layer starts with weights this much smaller than usual, so that it begins as a
+# slowly varying function of z; with the usual ones it fits the training shapes and no others.
+INPUT_SCALE = 0.3
+
+
+def train_shape_model(
+    substrates: Substrates,
+    settings: ShapeTraining | None = None,
+    seed: int = 0,
+    further: Float[Tensor, "further parameter"] | None = None,
+) -> ShapeModel:
+    """A shape model learned from split `train`; `validation` chooses the epoch.
+
+    Without a validation split a seeded 15% of the training shapes choose. Errors are measured on
+    `test` if there is one. Loss: volume-weighted squared displacement as a fraction of the shapes'
+    variance. `further` are parameters (`deform`) of more training shapes for the variational kind,
+    which cost no signal. Raises MeshError with too few training shapes.
+    """
+    settings = settings or ShapeTraining()
+    parts = _split(substrates, seed)
+    points, count = substrates.points, min(settings.modes, len(substrates.template.points))
+    basis = spectral_basis(substrates.template, count, settings.degree)
+    components = Components.of(basis, points[parts.training], settings.scores)
+    scores = components.scores(points)
+    training = torch.zeros(len(substrates), dtype=torch.bool)
+    training[parts.training] = True
+    latents = components.whitened(scores, settings.latent)
+    nothing = torch.zeros((0, 3), dtype=torch.float64)
+    linear = LinearModel(components, latents, training, {}, nothing)
+    generator = torch.Generator().manual_seed(seed)
+    seen, unseen = scores[parts.training], scores[parts.validation]
+    model: ShapeModel = linear
+    if settings.kind == "variational":
+        more = seen if further is None else torch.cat([seen, _scores_of(components, further)])
+        model = _variational(linear, scores, more, unseen, settings, generator)
+    elif settings.kind != "pca":
+        model = _residual(linear, seen, unseen, settings, generator)
+
+    if further is not None and settings.kind != "variational":
+        raise ConfigError(f"shape model: kind {settings.kind!r} learns from no further shapes.")
+    held_out = points[parts.held_out]
+    errors = {
+        "decoder": _rms_error(model, held_out),
+        "pca": _rms_error(linear, held_out),
+        "mean_shape": _rms(components.mean_points - held_out),
+    }
+    if settings.kind == "best":
+        chosen = points[parts.validation]
+        model = min((model, linear), key=lambda each: _rms_error(each, chosen))
+    return replace(model, errors=errors)
+
+
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Places in the table of shapes that are learned from, that choose, and that judge."""
+
+    training: Int[Tensor, " shape"]
+    validation: Int[Tensor, " chooser"]
+    held_out: Int[Tensor, " judge"]
+
+
+def _split(substrates: Substrates, seed: int) -> _Split:
+    training, validation, test = (
+        torch.tensor([i for i, s in enumerate(substrates.split) if s == name], dtype=torch.long)
+        for name in ("train", "validation", "test")
+    )
+    if len(validation) == 0:
+        order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
+        count = int(VALIDATION_FRACTION * len(training)) + 1
+        training, validation = training[order[count:]].sort().values, training[order[:count]]
+    if len(training) < 3:
+        raise MeshError(
+            f"shape model: {len(training)} training shapes. Sample more substrates, or give split "
+            "`train` a larger fraction."
+        )
+    return _Split(training, validation, test if len(test) else validation)
+
+
+def _rms_error(model: ShapeModel, points: Float[Tensor, "shape point 3"]) -> float:
+    return _rms(model.decode(model.encode(points)) - points)
+
+
+def _rms(difference: Float[Tensor, "*batch point 3"]) -> float:
+    return float(difference.square().sum(-1).mean().sqrt())
+
+
+@dataclass(frozen=True, eq=False)
+class _Residual(Problem):
+    """All scores at once; noise on z keeps the decoder smooth between training shapes."""
+
+    decoded: Callable[[Callable[..., Tensor], Tensor], Tensor]
+    scores: Float[Tensor, "shape score"]
+    z: Float[Tensor, "shape latent"]
+    noise: float
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Latents with noise."""
+        if self.noise == 0:
+            return (self.z,)
+        noise = torch.randn(self.z.shape, generator=generator, dtype=self.z.dtype)
+        return (self.z + self.noise * noise,)
+
+    def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
+        """Mean squared error as a fraction of the variance."""
+        error = (self.decoded(network, *batch) - self.scores).square().sum(-1).mean()
+        return error / self.scores.square().sum(-1).mean()
+
+    def state(self) -> None:
+        """Nothing: every batch holds all shapes."""
+
+    def restore(self, state: None) -> None:
+        """Nothing to do."""
+
+
+def _residual(
+    linear: LinearModel,
+    seen: Float[Tensor, "shape score"],
+    unseen: Float[Tensor, "unseen score"],
+    settings: ShapeTraining,
+    generator: torch.Generator,
+) -> ResidualModel:
+    """The network of lowest validation loss; its last layer starts at zero, so it begins as PCA."""
+    components, size = linear.components, settings.latent
+    sizes = (size, settings.width, settings.width, len(components.spread))
+    gains = (2 * INPUT_SCALE**2, 2.0, 0.0)
+    network = perceptron(sizes, gains, generator, torch.float64)
+    variance = seen.square().sum(-1).mean()
+
+    def decoded(network: Callable[..., Tensor], z: Tensor) -> Tensor:
+        return components.linear(z) + components.spread[0] * network(z)
+
+    def report(network: nn.Module, done: int) -> tuple[float, float, float] | None:
+        if done % REPORT_EVERY and done != settings.epochs:
+            return None
+        errors = [
+            float((decoded(network, linear.encoded_scores(x)) - x).square().sum(-1).mean())
+            for x in (seen, unseen)
+        ]
+        return (float(done), errors[0] / float(variance), errors[1] / float(variance))
+
+    def adamw(network: nn.Module) -> list[torch.optim.Optimizer]:
+        rate, decay = settings.learning_rate, settings.weight_decay
+        return [torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)]
+
+    recipe = Recipe(
+        settings.epochs,
+        adamw,
+        lambda o, n: OneCycleLR(o, settings.learning_rate, total_steps=n, pct_start=0.05),
+        best=True,
+    )
+    problem = _Residual(decoded, seen, linear.encoded_scores(seen), settings.latent_noise)
+    fitted = fit(network, problem, recipe, generator, "training the autoencoder", report=report)
+    history = torch.tensor(fitted.rows, dtype=torch.float64)
+    return ResidualModel(components, linear.latents, linear.training, {}, history, fitted.state)
+
+
+def _variational(
+    linear: LinearModel,
+    scores: Float[Tensor, "substrate score"],
+    seen: Float[Tensor, "shape score"],
+    unseen: Float[Tensor, "unseen score"],
+    settings: ShapeTraining,
+    generator: torch.Generator,
+) -> VariationalModel:
+    unit = volume(linear.basis.template) ** 0.5
+    networks, history = fit_variational(seen / unit, unseen / unit, settings, generator)
+    components, latents, training = linear.components, linear.latents, linear.training
+    model = VariationalModel(components, latents, training, {}, history, *networks, unit)
+    return replace(model, latents=model.encoded_scores(scores))
+
+
+def _scores_of(
+    components: Components, parameters: Float[Tensor, "further parameter"]
+) -> Float[Tensor, "further score"]:
+    """Scores of closed-form shapes; encoding and projection are one linear map."""
+    template, dual = components.basis.template, components.basis.dual
+    directions = components.directions.unflatten(-1, (-1, 3))
+    onto = torch.einsum("pm,kma->pak", dual, directions).flatten(0, 1)
+    mean = components.directions @ components.mean
+    return torch.cat(
+        [
+            (deform(template, some) - template.points).flatten(-2) @ onto - mean
+            for some in progress(parameters.split(CHUNK), "further shapes")
+        ]
+    )
