@@ -18,8 +18,9 @@ from scipy.spatial.transform import Rotation
 
 import spinmesh
 from spinmesh.bloch_torrey import simulate_mesh
-from spinmesh.inversion import ShapeModel, Target, aligned_chamfer_distance
+from spinmesh.inversion import Target
 from spinmesh.settings import load_config
+from spinmesh.shapes import ShapeModel, aligned_chamfer_distance
 
 SNR = 50.0
 OTHER_BASIS = spinmesh.Basis(kind="laplace", modes=120)

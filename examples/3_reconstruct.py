@@ -10,9 +10,7 @@ import torch
 
 import spinmesh
 from spinmesh import report
-from spinmesh.shapes import (
-    shape_errors,
-)
+from spinmesh.shapes import shape_errors
 
 
 def main(folder: str | Path = ".") -> float:

@@ -19,10 +19,7 @@ from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-    point_matrices,
-)
+from spinmesh.shapes import ShapeModel, point_matrices
 from spinmesh.stored import store
 from spinmesh.tissue import Tissue
 

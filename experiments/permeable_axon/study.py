@@ -12,9 +12,7 @@ import spinmesh
 from experiments.permeable_axon.settings import FAMILIES, AxonSettings
 from spinmesh.inversion.posterior import vertex_spread
 from spinmesh.mesh import PARAMETERS
-from spinmesh.shapes import (
-    volume,
-)
+from spinmesh.shapes import volume
 
 OUTER, LENGTH, MEMBRANE = 7.0, 16.0, 3.5  # um, of the template
 KAPPA, FACTOR = 0.05, 0.7  # um/ms a priori, and the spread of its logarithm

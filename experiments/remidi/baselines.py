@@ -18,10 +18,7 @@ from spinmesh.mesh import Substrates, rotation_matrix
 from spinmesh.noise import add_rician
 from spinmesh.progress import progress
 from spinmesh.reduction import project
-from spinmesh.shapes import (
-    ShapeModel,
-    SpectralBasis,
-)
+from spinmesh.shapes import ShapeModel, SpectralBasis
 from spinmesh.tissue import Tissue
 
 # The network: units of its two hidden layers, passes, step; settings were not searched for.

@@ -6,12 +6,7 @@ import torch
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import ShapeTraining
-from spinmesh.shapes import (
-    ShapeModel,
-    SpectralBasis,
-    spectral_basis,
-    train_shape_model,
-)
+from spinmesh.shapes import ShapeModel, SpectralBasis, spectral_basis, train_shape_model
 
 RANGES = {
     "radius": (1.0, 2.0),

@@ -21,9 +21,7 @@ from spinmesh.io.acquisitions import write_fsl
 from spinmesh.io.tables import write_signal_table
 from spinmesh.mesh import Substrates, SweptDisk, deform, swept_disk
 from spinmesh.sequence import Acquisition
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 

@@ -19,9 +19,7 @@ from spinmesh.reduction import project
 from spinmesh.sequence import Acquisition, FreeWaveform
 from spinmesh.settings import ShapeTraining
 from spinmesh.settings.reconstruct import Free
-from spinmesh.shapes import (
-    train_shape_model,
-)
+from spinmesh.shapes import train_shape_model
 from spinmesh.tissue import Tissue
 
 TURN = torch.tensor([0.3, -0.5, 0.8], dtype=torch.float64)

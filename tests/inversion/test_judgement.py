@@ -23,10 +23,7 @@ from spinmesh.inversion import (
 )
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, deform, rotation_matrix, swept_disk
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    Gaussian,
-    ShapeModel,
-)
+from spinmesh.shapes import Gaussian, ShapeModel
 from spinmesh.tissue import Tissue
 
 FINE = SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=10.0)

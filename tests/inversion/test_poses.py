@@ -27,11 +27,7 @@ from spinmesh.mesh import (
 )
 from spinmesh.sequence import Acquisition, FreeWaveform
 from spinmesh.settings import ShapeTraining
-from spinmesh.shapes import (
-    ShapeModel,
-    surface_distance,
-    train_shape_model,
-)
+from spinmesh.shapes import ShapeModel, surface_distance, train_shape_model
 from spinmesh.tissue import Tissue
 from spinmesh.units import b_to_s_per_mm2
 

@@ -17,9 +17,7 @@ from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import SweptDisk, TetMesh, rotation_matrix, swept_disk
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)

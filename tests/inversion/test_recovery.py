@@ -21,12 +21,7 @@ from spinmesh.mesh import (
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import ShapeTraining
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-    modified_chamfer_distance,
-    shape_errors,
-    train_shape_model,
-)
+from spinmesh.shapes import ShapeModel, modified_chamfer_distance, shape_errors, train_shape_model
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)

@@ -14,9 +14,7 @@ from spinmesh.learning import Checkpoint
 from spinmesh.mesh import rotation_matrix
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)

@@ -4,11 +4,7 @@ import torch
 
 from spinmesh.inversion import Fit, Posterior, Reconstruction, Samples, Target
 from spinmesh.io.store import load, save
-from spinmesh.shapes import (
-    Gaussian,
-    ResidualModel,
-    ShapeModel,
-)
+from spinmesh.shapes import Gaussian, ResidualModel, ShapeModel
 
 
 def same_mesh(a, b) -> None:

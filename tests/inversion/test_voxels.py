@@ -9,20 +9,12 @@ import torch
 
 from spinmesh.bloch_torrey import Signals, simulate_mesh
 from spinmesh.errors import SequenceError
-from spinmesh.inversion import (
-    VOXEL_NUMBERS,
-    Grid,
-    ShapeMaps,
-    VoxelTargets,
-    reconstruct_voxels,
-)
+from spinmesh.inversion import VOXEL_NUMBERS, Grid, ShapeMaps, VoxelTargets, reconstruct_voxels
 from spinmesh.io import gather
 from spinmesh.io.targets import read_voxels
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 RADII = {(0, 0, 0): 1.2, (0, 1, 0): 1.8, (1, 1, 0): 1.5}

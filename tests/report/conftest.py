@@ -21,11 +21,7 @@ from spinmesh.inversion import (
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import ShapeTraining
-from spinmesh.shapes import (
-    Gaussian,
-    ShapeModel,
-    train_shape_model,
-)
+from spinmesh.shapes import Gaussian, ShapeModel, train_shape_model
 from spinmesh.synthesis import Features, ScoreModel, ScoreSpec
 from spinmesh.tissue import Tissue
 

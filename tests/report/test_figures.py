@@ -16,11 +16,7 @@ from spinmesh.report.reconstruction import aligned, plot_reconstruction, radius_
 from spinmesh.report.signals import plot_signals
 from spinmesh.report.style import picture
 from spinmesh.report.synthesis import plot_synthesis
-from spinmesh.shapes import (
-    Gaussian,
-    profile,
-    shape_errors,
-)
+from spinmesh.shapes import Gaussian, profile, shape_errors
 
 
 @pytest.fixture

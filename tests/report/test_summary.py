@@ -8,9 +8,7 @@ import torch
 from spinmesh.inversion import Fit, Target
 from spinmesh.report.quality import tet_quality
 from spinmesh.report.summary import stage_times, summary_text
-from spinmesh.shapes import (
-    shape_errors,
-)
+from spinmesh.shapes import shape_errors
 
 
 def test_times_add_up_per_stage(tmp_path) -> None:

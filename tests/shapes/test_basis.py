@@ -6,11 +6,7 @@ import torch
 
 from spinmesh.errors import MeshError, ReductionError
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, swept_disk
-from spinmesh.shapes import (
-    SpectralBasis,
-    point_matrices,
-    spectral_basis,
-)
+from spinmesh.shapes import SpectralBasis, point_matrices, spectral_basis
 
 
 def test_modes_are_mass_orthonormal_ascending_eigenfunctions(basis: SpectralBasis):

@@ -8,11 +8,7 @@ import torch
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import Substrates
 from spinmesh.settings import ShapeTraining
-from spinmesh.shapes import (
-    LinearModel,
-    ResidualModel,
-    train_shape_model,
-)
+from spinmesh.shapes import LinearModel, ResidualModel, train_shape_model
 
 
 @pytest.mark.parametrize("kind", [ResidualModel, LinearModel])

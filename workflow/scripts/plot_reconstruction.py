@@ -5,9 +5,7 @@ from spinmesh.io import load, load_optional
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.report.reconstruction import plot_reconstruction
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

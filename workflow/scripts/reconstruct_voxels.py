@@ -8,9 +8,7 @@ from spinmesh.io.targets import read_voxels
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

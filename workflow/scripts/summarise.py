@@ -7,9 +7,7 @@ from spinmesh.io import load, load_optional, write_text
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.report.summary import stage_times, summary_text
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

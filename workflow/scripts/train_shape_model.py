@@ -5,9 +5,7 @@ from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import ShapeTraining
-from spinmesh.shapes import (
-    train_shape_model,
-)
+from spinmesh.shapes import train_shape_model
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

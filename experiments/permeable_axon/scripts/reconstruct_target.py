@@ -5,9 +5,7 @@ from experiments.permeable_axon.study import reconstruct_target
 from spinmesh.io import load
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -9,9 +9,7 @@ from spinmesh.mesh import Substrates, swept_disk
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Mesh, Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

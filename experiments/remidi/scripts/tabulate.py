@@ -5,9 +5,7 @@ from experiments.remidi.tables import write_scores
 from spinmesh.io import load
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -21,9 +21,7 @@ from spinmesh.io import save, write_text
 from spinmesh.io.meshes import write_mesh
 from spinmesh.provenance import Provenance, package_version
 from spinmesh.report.reconstruction import plot_reconstruction
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 
 def write_results(

@@ -18,9 +18,7 @@ from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.mesh import jacobian_determinants
 from spinmesh.noise import MagnitudeNoise
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 # A damping this large means that even a tiny step is refused.

@@ -11,12 +11,7 @@ from scipy.special import chdtr, chdtrc
 from spinmesh.errors import ReductionError
 from spinmesh.inversion.result import Reconstruction
 from spinmesh.mesh import Substrates, TetMesh
-from spinmesh.shapes import (
-    TRIM,
-    ShapeModel,
-    profile,
-    volume,
-)
+from spinmesh.shapes import TRIM, ShapeModel, profile, volume
 
 # Numbers of `describe` with their units.
 DESCRIPTION = {"volume": "um^3", "length": "um", "mean_radius": "um", "bend": "um"}

@@ -28,9 +28,7 @@ from spinmesh.inversion.result import Posterior, Samples
 from spinmesh.inversion.unknowns import Point, Unknowns, opposite_points
 from spinmesh.mesh import TetMesh
 from spinmesh.progress import progress
-from spinmesh.shapes import (
-    Gaussian,
-)
+from spinmesh.shapes import Gaussian
 
 # Draws from the Gaussians that may fold before the rest is given up.
 ATTEMPTS = 100

@@ -11,10 +11,7 @@ from torch import Tensor
 
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import TetMesh
-from spinmesh.shapes import (
-    Gaussian,
-    ShapeModel,
-)
+from spinmesh.shapes import Gaussian, ShapeModel
 from spinmesh.stored import quantity, store
 
 # Columns of a history: chi2 with the final noise floor, |y|^2 of the whitened unknowns, length of

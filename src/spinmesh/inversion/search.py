@@ -20,9 +20,7 @@ from spinmesh.inversion.unknowns import Point, reflected_latent
 from spinmesh.learning import Checkpoint, fingerprint
 from spinmesh.progress import progress
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 # Measurements that all but the last steps look at: enough to tell shapes apart, and a step costs

@@ -25,9 +25,7 @@ from spinmesh.inversion.target import Target, refuse_other_protocol
 from spinmesh.inversion.unknowns import Point
 from spinmesh.noise import MagnitudeNoise
 from spinmesh.sequence import Acquisition
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 
 # Poses of one shape among the starts, at most.
 POSES_EACH = 2

@@ -17,9 +17,7 @@ from spinmesh.errors import ConfigError
 from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.reduction import ReducedModel, Span, project, push_forward
 from spinmesh.settings.reconstruct import Free
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 # A turn is known to within half a turn at any rate: the variance of a uniform angle is pi^2/3.

@@ -21,9 +21,7 @@ from spinmesh.inversion.target import Target, refuse_other_protocol
 from spinmesh.progress import LOGGER, progress
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import (
-    ShapeModel,
-)
+from spinmesh.shapes import ShapeModel
 from spinmesh.stored import quantity, store
 from spinmesh.tissue import Tissue
 

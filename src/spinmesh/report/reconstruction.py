@@ -19,13 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from spinmesh.inversion import (
-    HISTORY,
-    Reconstruction,
-    credibility,
-    rician_mean,
-    rician_std,
-)
+from spinmesh.inversion import HISTORY, Reconstruction, credibility, rician_mean, rician_std
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.report.style import (
     BLUE,
@@ -39,11 +33,7 @@ from spinmesh.report.style import (
 )  # fmt: skip
 from spinmesh.report.summary import errors_beside_mean_shape
 from spinmesh.report.surface import Surface, paint, silhouette, surface, view
-from spinmesh.shapes import (
-    Profile,
-    ShapeModel,
-    profile,
-)
+from spinmesh.shapes import Profile, ShapeModel, profile
 
 # Standard deviations on either side that hold 90 % of a normal law.
 NINETY = 1.645

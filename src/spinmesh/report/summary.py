@@ -9,10 +9,7 @@ from spinmesh.images import Synthesis
 from spinmesh.inversion import Reconstruction
 from spinmesh.mesh import Substrates
 from spinmesh.report.quality import tet_quality
-from spinmesh.shapes import (
-    ShapeModel,
-    shape_errors,
-)
+from spinmesh.shapes import ShapeModel, shape_errors
 
 WIDTH = 100
 STAGES = ("mesh", "simulate", "reconstruct", "synthesise")
