@@ -1,6 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh import Signals, Tissue
+from spinmesh import ShapeModel, Signals, Tissue
 from spinmesh.inversion import reconstruct_voxels
 from spinmesh.io import load, load_optional, save
 from spinmesh.io.acquisitions import read_acquisition
@@ -8,7 +8,6 @@ from spinmesh.io.targets import read_voxels
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Reconstruct
-from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

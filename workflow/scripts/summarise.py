@@ -1,13 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.bloch_torrey import Signals
+from spinmesh import ShapeModel, Signals
 from spinmesh.images import Synthesis
 from spinmesh.inversion import Reconstruction
 from spinmesh.io import load, load_optional, write_text
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.report.summary import stage_times, summary_text
-from spinmesh.shapes import ShapeModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
