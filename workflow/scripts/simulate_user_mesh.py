@@ -1,14 +1,12 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh import TetMesh, Tissue, simulate_mesh
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.tables import write_signal_table
-from spinmesh.mesh import TetMesh
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.settings import Simulate
-from spinmesh.tissue import Tissue
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -89,6 +89,8 @@ class TissueSettings(Setting):
 class AcquisitionFiles(Setting):
     """FSL or MRtrix tables with delta and Delta, or a scheme; paths from the working directory."""
 
+    FILE_KEYS = ("bvals", "bvecs", "delta_ms", "Delta_ms", "TE_ms", "scheme", "sidecar", "image")
+
     bvals: str | None = None
     """FSL b-values, s/mm^2."""
     bvecs: str | None = None
@@ -128,11 +130,6 @@ class AcquisitionFiles(Setting):
         """The same with an image, if FSL's directions have none yet."""
         needed = image is not None and self.image is None and self.bvecs is not None
         return self.replace(image=image) if needed else self
-
-    def files(self) -> dict[str, str]:
-        """The files it names, keyed by where it names them."""
-        values = {key: getattr(self, key) for key in type(self).model_fields}
-        return {key: value for key, value in values.items() if isinstance(value, str)}
 
 
 class Basis(Setting):

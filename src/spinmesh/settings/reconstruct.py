@@ -45,6 +45,8 @@ class ShapeTraining(Setting):
 class SignalSection(Setting):
     """A measured signal: a csv table, or one voxel, a region or every voxel of a NIfTI image."""
 
+    FILE_KEYS = ("csv", "nifti", "roi", "mask")
+
     csv: str | None = None
     """One row per measurement with a column `signal` or `attenuation`."""
     nifti: str | None = None
@@ -81,14 +83,6 @@ class SignalSection(Setting):
     def scattered(self) -> dict[str, Any] | None:
         """What `spinmesh.io.targets.read_voxels` asks for; None without a mask."""
         return None if self.mask is None else self.model_dump(include={"nifti", "mask", "snr"})
-
-    def files(self) -> dict[str, str]:
-        """The files it names, keyed by where it names them."""
-        own = {name: getattr(self, name) for name in ("csv", "nifti", "roi", "mask")}
-        found = {key: path for key, path in own.items() if path is not None}
-        if self.acquisition is not None:
-            found |= {f"acquisition.{key}": p for key, p in self.acquisition.files().items()}
-        return found
 
 
 class Free(Setting):
