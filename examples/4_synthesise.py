@@ -32,9 +32,9 @@ def main(folder: str | Path = ".") -> float:
 
     # The score: a network that regresses the Malliavin weight of a linear SDE. Then new images,
     # each given the signal of one that training never saw.
-    spec = spinmesh.ScoreSpec(iterations=150, batch=32, width=16)
+    spec = spinmesh.ScoreTraining(iterations=150, batch=32, width=16)
     model = spinmesh.train_score(images, spec, seed=1)
-    how = spinmesh.SampleSpec("dpm_solver_2m", steps=12, count=60)
+    how = spinmesh.Sampling(sampler="dpm_solver_2m", steps=12, count=60)
     synthesis = spinmesh.synthesise(model, images, how, seed=1)
 
     spinmesh.save(synthesis, Path(folder) / "samples.zarr")

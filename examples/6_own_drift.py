@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from spinmesh import synthesis
+from spinmesh import scores
 
 
 def main(folder: str | Path = ".") -> float:
@@ -19,9 +19,9 @@ def main(folder: str | Path = ".") -> float:
     one point and the law at the horizon is the limit law of the drift.
     """
     # Ten lines: your drift, its chain with weights, and a regression of the weight on X.
-    sde = synthesis.OwnDrift(lambda x: torch.sin(2 * x) - x, sigma=0.8, horizon=8.0)
+    sde = scores.OwnDrift(lambda x: torch.sin(2 * x) - x, sigma=0.8, horizon=8.0)
     x0 = torch.full((40_000,), 0.4, dtype=torch.float64)
-    x, weight = synthesis.simulate_weight(sde, x0, 160, 8.0, torch.Generator().manual_seed(1))
+    x, weight = scores.simulate_weight(sde, x0, 160, 8.0, torch.Generator().manual_seed(1))
     edges = torch.linspace(-1.6, 1.6, 33, dtype=torch.float64)
     cell = torch.bucketize(x, edges)
     score = torch.stack([-weight.delta[cell == k].mean() for k in range(1, 33)])

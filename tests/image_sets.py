@@ -7,9 +7,10 @@ from spinmesh.bloch_torrey import Signals
 from spinmesh.bundles import ImageSet, simulate_bundles
 from spinmesh.images import pack_cross_sections
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
+from spinmesh.scores import ScoreModel, train_score
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import BundleSettings, ImageSettings
-from spinmesh.synthesis import ScoreModel, ScoreSpec, train_score
+from spinmesh.settings.synthesise import ScoreTraining
 
 
 @pytest.fixture(scope="session")
@@ -59,4 +60,4 @@ def bundle_set() -> ImageSet:
 @pytest.fixture(scope="session")
 def bundle_model(bundle_set) -> ScoreModel:
     """Hardly trained: it draws grey specks, which is enough to follow what happens to them."""
-    return train_score(bundle_set, ScoreSpec(width=8, iterations=5, batch=4), seed=1)
+    return train_score(bundle_set, ScoreTraining(width=8, iterations=5, batch=4), seed=1)

@@ -207,15 +207,6 @@ def test_tissue_section_builds_the_tissue() -> None:
     assert tissue.between(7, 1) == 0.1 and tissue.wall_permeability == {7: 0.02}
 
 
-def test_stated_defaults_are_those_of_the_package() -> None:
-    """A run without a key does what a call without that argument does."""
-    from spinmesh.settings.synthesise import Samples, ScoreModelSection
-    from spinmesh.synthesis import SampleSpec, ScoreSpec
-
-    assert ScoreModelSection().spec() == ScoreSpec()
-    assert Samples().spec() == SampleSpec()
-
-
 def test_template_is_refined_in_rings_and_layers_alone() -> None:
     template = validate_config(demo(), ROOT).mesh.template
     fine = template.refined(2)

@@ -14,9 +14,9 @@ from spinmesh.bundles.images import ImageSet
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.images.posterior import LEVELS, UNITS, central_interval, known_protocol
+from spinmesh.scores import ScoreModel, draw_images, quick_sampler
+from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
-from spinmesh.synthesis.model import ScoreModel
-from spinmesh.synthesis.sampling import SampleSpec, draw_images, quick_sampler
 
 MODEL, ABC, PRIOR = "model", "nearest-signal ABC", "prior"
 METHODS = (MODEL, ABC, PRIOR)
@@ -111,7 +111,12 @@ def evaluate_conditional(
     observed = test.observed(seed)
     rows = torch.arange(settings.signals).repeat_interleave(settings.samples)
     shape = (model.pixels, model.pixels)
-    how = SampleSpec(quick_sampler(model.sde), settings.steps, len(rows), settings.guidance)
+    how = Sampling(
+        sampler=quick_sampler(model.sde),
+        steps=settings.steps,
+        count=len(rows),
+        guidance=settings.guidance,
+    )
     drawn = draw_images(model, how, shape, seed, observed[rows])
     statistics = image_statistics(drawn, model.field_of_view)
     drawn = drawn.reshape(settings.signals, settings.samples, *shape)

@@ -15,9 +15,9 @@ from experiments.scores.measures import mmd, patches, sliced_w2, two_point_error
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError
 from spinmesh.images.statistics import compare, nearest_distance
+from spinmesh.scores import ScoreModel, draw_images
+from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
-from spinmesh.synthesis.model import ScoreModel
-from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
 # What is no trained model: train images at random (the floor, and the prior's own draws), the train
 # image of the nearest signal (approximate Bayesian computation), and white noise (the control).
@@ -47,14 +47,14 @@ class Drawn:
 
 
 def draw_model(
-    name: str, model: ScoreModel, images: ImageSet, spec: SampleSpec, seed: int
+    name: str, model: ScoreModel, images: ImageSet, sampling: Sampling, seed: int
 ) -> Drawn:
     """Images given the signals of `signal_sources(images)`, one after the other."""
     signals = signal_sources(images).condition
-    rows = torch.arange(spec.count) % len(signals)
+    rows = torch.arange(sampling.count) % len(signals)
     shape = (images.images.shape[1], images.images.shape[2])
     start = time.process_time()
-    samples = draw_images(model, spec, shape, seed, signals[rows])
+    samples = draw_images(model, sampling, shape, seed, signals[rows])
     return Drawn(name, seed, samples, model.seconds, time.process_time() - start)
 
 

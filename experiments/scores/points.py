@@ -23,16 +23,16 @@ from experiments.scores.measures import sliced_w2
 from experiments.scores.models import Row
 from experiments.scores.settings import PointEvaluation
 from spinmesh.learning import Batch, fit
+from spinmesh.scores import VE, VP, DoubleWell
+from spinmesh.scores.denoiser import Denoiser, MeanWeight
+from spinmesh.scores.equations import ChainEquation, LinearEquation, noise_levels
+from spinmesh.scores.network import fourier
+from spinmesh.scores.samplers import heun, splitting, tweedie
+from spinmesh.scores.targets import WeightRegression, problem, recipe
 from spinmesh.stored import quantity, store
-from spinmesh.synthesis.network import fourier
-from spinmesh.synthesis.nonlinear import DoubleWell
-from spinmesh.synthesis.sampling import heun, splitting
-from spinmesh.synthesis.scalings import Denoiser, MeanWeight
-from spinmesh.synthesis.sde import VE, VP, ChainSDE, LinearSDE, noise_levels
-from spinmesh.synthesis.targets import WeightRegression, problem, recipe
 
 Points = Float[Tensor, "_ 2"]
-MODELS: dict[str, tuple[ChainSDE, str]] = {
+MODELS: dict[str, tuple[ChainEquation, str]] = {
     "edm": (VE(0.002, 20.0), "denoiser"),
     "vp": (VP(beta_max=12.0), "dsm"),  # The highest noise level is that of VE.
     "double-well": (DoubleWell(1.0, 0.7, 3.0), "malliavin-a"),
@@ -193,7 +193,9 @@ def _distance(points: Points, tests: Sequence[Points], seed: int) -> float:
     return mean(squares) ** 0.5
 
 
-def _drawn(sde: ChainSDE, target: str, train: Points, plane: PointEvaluation, seed: int) -> Points:
+def _drawn(
+    sde: ChainEquation, target: str, train: Points, plane: PointEvaluation, seed: int
+) -> Points:
     """Points of one model, trained for this."""
     generator = _generator(seed, 2)
     network = Perceptron(plane.width, 2, generator)
@@ -207,7 +209,7 @@ def _drawn(sde: ChainSDE, target: str, train: Points, plane: PointEvaluation, se
     network.load_state_dict(fit(network, task, budget, generator, "training on points").state)
     start = torch.randn(plane.draws, 2, generator=generator)
     with torch.no_grad():
-        if isinstance(sde, LinearSDE):
+        if isinstance(sde, LinearEquation):
             denoiser = Denoiser(network, *moments)
             levels = noise_levels(sde, plane.evaluations // 2, LOWEST).float()
             x = moments[0] + levels[0] * start
@@ -217,7 +219,7 @@ def _drawn(sde: ChainSDE, target: str, train: Points, plane: PointEvaluation, se
 
 
 def _reversed(
-    sde: ChainSDE,
+    sde: ChainEquation,
     task: WeightRegression,
     network: Perceptron,
     data: Points,
@@ -233,8 +235,7 @@ def _reversed(
     *_, (x, _) = task.chain(data, generator)
     times = sde.grid(plane.evaluations).flip(0)[:-1].float()
     x = splitting(sde, score, x, times, generator)
-    last = times[-1]
-    return x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))
+    return tweedie(sde, score, x, times[-1])
 
 
 def _generator(seed: int, use: int) -> torch.Generator:

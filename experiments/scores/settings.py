@@ -8,10 +8,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import (
-    Equation,
+    EquationName,
     Sampler,
-    Samples,
-    ScoreModelSection,
+    Sampling,
+    ScoreTraining,
+    Target,
     check_sampler,
 )
 
@@ -19,13 +20,11 @@ from spinmesh.settings.synthesise import (
 class Contestant(Setting):
     """A model that is compared: all but this is as in `synthesise.score_model` and `samples`."""
 
-    sde: Equation = "ve"
+    sde: EquationName = "ve"
     """Equation that turns images into noise."""
     sde_parameters: dict[str, float] = Field(default_factory=dict)
     """Overrides of its constants."""
-    target: Literal["denoiser", "dsm", "malliavin-a", "malliavin-c", "local-dsm", "ito"] = (
-        "denoiser"
-    )
+    target: Target = "denoiser"
     """What is regressed."""
     sampler: Sampler = "auto"
     """How it draws."""
@@ -103,7 +102,10 @@ class Evaluation(Setting):
                     f"model `{name}`: no model `{other}` is trained; there are {trained}"
                 )
             owner = self.models[other or name]
-            check_sampler(owner.sde, model.sampler, f"model `{name}`")
+            try:
+                check_sampler(owner.sde, model.sampler)
+            except ValueError as error:
+                raise ValueError(f"model `{name}`: {error}") from None
         return self
 
     @property
@@ -115,13 +117,13 @@ class Evaluation(Setting):
         """The model whose network `name` draws with."""
         return self.models[name].weights_of or name
 
-    def score_model(self, name: str, common: ScoreModelSection) -> dict[str, Any]:
-        """How to train a model, as plain values of a `ScoreModelSection`."""
+    def score_model(self, name: str, common: ScoreTraining) -> dict[str, Any]:
+        """How to train a model, as plain values of a `ScoreTraining`."""
         overrides = self.models[name].model_dump(include={"sde", "sde_parameters", "target"})
         return common.model_dump() | overrides
 
-    def samples(self, name: str, common: Samples) -> dict[str, Any]:
-        """How to draw from a model, as plain values of `Samples`."""
+    def samples(self, name: str, common: Sampling) -> dict[str, Any]:
+        """How to draw from a model, as plain values of `Sampling`."""
         model = self.models[name]
         return common.model_dump() | {
             "sampler": model.sampler,

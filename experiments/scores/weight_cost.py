@@ -17,7 +17,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from spinmesh.synthesis import DoubleWell, WeightRegression, seeded_unet
+from spinmesh.scores import DoubleWell
+from spinmesh.scores.network import seeded_unet
+from spinmesh.scores.targets import WeightRegression
 
 
 def weight_cost() -> float:

@@ -49,12 +49,11 @@ HOME = {
         "simulate_target",
     ),
     "spinmesh.bundles": ("ImageSet",),
-    "spinmesh.settings.synthesise": ("ImageSettings",),
+    "spinmesh.settings.synthesise": ("ImageSettings", "Sampling", "ScoreTraining"),
     "spinmesh.images": ("Synthesis", "pack_cross_sections", "synthesise"),
-    "spinmesh.synthesis": (
-        "SampleSpec",
+    "spinmesh.scores": (
         "ScoreModel",
-        "ScoreSpec",
+        "draw_images",
         "train_score",
     ),
     "spinmesh.io": ("load", "save"),

@@ -10,7 +10,8 @@ from spinmesh import cli
 from spinmesh.images import Draws
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import write_fsl
-from spinmesh.synthesis import Features, ScoreModel
+from spinmesh.scores import ScoreModel
+from spinmesh.scores.features import Features
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.images import Draws, draw_posterior
 from spinmesh.images.posterior import central_interval
 from spinmesh.io import load, save
+from spinmesh.scores import ScoreModel
 from spinmesh.settings import BundleSettings
-from spinmesh.synthesis import SampleSpec, ScoreModel
+from spinmesh.settings.synthesise import Sampling
 
 
 def test_central_intervals_hold_their_share_of_further_draws():
@@ -25,7 +26,7 @@ def test_central_intervals_hold_their_share_of_further_draws():
 
 def test_draws_tell_what_they_hold_and_survive_their_store(bundle_set, bundle_model, tmp_path):
     measured = bundle_set.select("test").observed(3)[0].double().exp()
-    spec = SampleSpec("dpm_solver_2m", 4, 5)
+    spec = Sampling(sampler="dpm_solver_2m", steps=4, count=5)
     drawn = draw_posterior(bundle_model, spec, 7, measured, 2)
     assert drawn.images.abs().max() <= 1 and drawn.simulated.shape == (2, 3)
     save(drawn, tmp_path / "drawn.zarr")

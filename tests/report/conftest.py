@@ -19,10 +19,12 @@ from spinmesh.inversion import (
     rician_std,
 )
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
+from spinmesh.scores import ScoreModel
+from spinmesh.scores.features import Features
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import ShapeTraining
+from spinmesh.settings.synthesise import ScoreTraining
 from spinmesh.shapes import Gaussian, ShapeModel, train_shape_model
-from spinmesh.synthesis import Features, ScoreModel, ScoreSpec
 from spinmesh.tissue import Tissue
 
 FAMILIES = {"straight": 1, "bend_twist": 2, "beading": 2, "combined": 2}
@@ -114,7 +116,7 @@ def images() -> ImageSet:
 def score_model() -> ScoreModel:
     loss = 0.3 + torch.linspace(0.7, 0.0, 40, dtype=torch.float64)
     features = Features(torch.zeros(1), torch.ones(1, 1))
-    return ScoreModel(ScoreSpec(), {}, loss, features, 20.0, 16, 0.0, 1.0)
+    return ScoreModel(ScoreTraining(), {}, loss, features, 20.0, 16, 0.0, 1.0)
 
 
 @pytest.fixture(scope="session")

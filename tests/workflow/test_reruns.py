@@ -184,7 +184,7 @@ def test_changed_statement_of_stage_three_reruns_stage_three_alone(run: Run) -> 
 
 
 def test_changed_statement_of_stage_four_reruns_stage_four_alone(run: Run) -> None:
-    source = run.workspace.root / "src/spinmesh/synthesis/sampling.py"
+    source = run.workspace.root / "src/spinmesh/scores/samplers.py"
     with edited(source, "0.5 * (slope", "0.4 * (slope"):
         assert run.workspace.plan() == SYNTHESISE | {"summarise"}
 

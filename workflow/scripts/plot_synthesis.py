@@ -5,7 +5,7 @@ from spinmesh.images import Synthesis
 from spinmesh.io import load
 from spinmesh.progress import log_to
 from spinmesh.report.synthesis import plot_synthesis
-from spinmesh.synthesis import ScoreModel
+from spinmesh.scores import ScoreModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

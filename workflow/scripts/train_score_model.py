@@ -5,14 +5,14 @@ from spinmesh.io import load, save
 from spinmesh.learning import Runtime
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.settings.synthesise import ScoreModelSection
-from spinmesh.synthesis import train_score
+from spinmesh.scores import train_score
+from spinmesh.settings.synthesise import ScoreTraining
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
 model = train_score(
     load(ImageSet, snakemake.input.images),
-    ScoreModelSection(**snakemake.params.score_model).spec(),
+    ScoreTraining(**snakemake.params.score_model),
     snakemake.params.seed,
     Runtime(checkpoint=snakemake.params.checkpoint, restart=True),
 )

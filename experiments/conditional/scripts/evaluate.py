@@ -7,7 +7,7 @@ from spinmesh.io import load, save
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
-from spinmesh.synthesis import ScoreModel
+from spinmesh.scores import ScoreModel
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -47,10 +47,14 @@ def synthesise(
     from spinmesh.images import draw_posterior, known_protocol
     from spinmesh.io import load
     from spinmesh.io.acquisitions import read_acquisition
-    from spinmesh.synthesis import SampleSpec, ScoreModel, quick_sampler
+    from spinmesh.scores.model import ScoreModel
+    from spinmesh.scores.samplers import quick_sampler
+    from spinmesh.settings.synthesise import Sampling
 
     trained = load(ScoreModel, model)
-    spec = SampleSpec(quick_sampler(trained.sde), steps, count, guidance)
+    sampling = Sampling(
+        sampler=quick_sampler(trained.sde), steps=steps, count=count, guidance=guidance
+    )
     target, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)
@@ -62,7 +66,11 @@ def synthesise(
     elif files or any(given is not None for given in (snr, voxel, roi)):
         raise ConfigError("an acquisition, --snr, --voxel and --roi go with --signal. Give it too.")
     drawn = draw_posterior(
-        trained, spec, seed, None if target is None else target.attenuation, min(simulated, count)
+        trained,
+        sampling,
+        seed,
+        None if target is None else target.attenuation,
+        min(simulated, count),
     )
     summary = {"signal": None if signal is None else str(signal), "seed": seed, "doubt": doubt}
     _write(drawn, out, seed, summary | drawn.summary())

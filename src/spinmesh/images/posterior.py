@@ -12,9 +12,10 @@ from torch import Tensor
 
 from spinmesh.bundles import STATISTICS, Protocol, image_statistics, misfit, resimulate
 from spinmesh.errors import ConfigError
+from spinmesh.scores.model import ScoreModel
+from spinmesh.scores.samplers import draw_images
+from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
-from spinmesh.synthesis.model import ScoreModel
-from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
 # One unit for each statistic.
 UNITS = ", ".join(f"{name}: {unit}" for name, unit in STATISTICS.items())
@@ -92,22 +93,22 @@ def central_interval(
 
 def draw_posterior(
     model: ScoreModel,
-    spec: SampleSpec,
+    sampling: Sampling,
     seed: int,
     measured: Float[Tensor, " measurement"] | None = None,
     simulated_again: int = 0,
 ) -> Draws:
-    """`spec.count` images given measured attenuations, or of the prior without any.
+    """`sampling.count` images given measured attenuations, or of the prior without any.
 
     The first `simulated_again` of them are simulated. Raises ConfigError for a signal if the model
     knows no protocol.
     """
     shape, condition = (model.pixels, model.pixels), None
     if measured is None:
-        spec = replace(spec, guidance=0.0)
+        sampling = sampling.replace(guidance=0.0)
     else:
-        condition = _condition(model, measured).expand(spec.count, -1)
-    images = draw_images(model, spec, shape, seed, condition)
+        condition = _condition(model, measured).expand(sampling.count, -1)
+    images = draw_images(model, sampling, shape, seed, condition)
     statistics = image_statistics(images, model.field_of_view)
     drawn = Draws(images, model.field_of_view, statistics, model.protocol, measured)
     if model.protocol is None or measured is None or simulated_again == 0:

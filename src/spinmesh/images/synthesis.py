@@ -11,9 +11,10 @@ from torch import Tensor
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError
 from spinmesh.images.statistics import Images, compare, radial_spectrum
+from spinmesh.scores.model import ScoreModel
+from spinmesh.scores.samplers import draw_images
+from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
-from spinmesh.synthesis.model import ScoreModel
-from spinmesh.synthesis.sampling import SampleSpec, draw_images
 
 
 @store("spinmesh/synthesis", version=2, stage="synthesise")
@@ -36,7 +37,7 @@ class Synthesis:
     spectra: dict[str, Float[Tensor, " ring"]] = quantity()
 
 
-def synthesise(model: ScoreModel, images: ImageSet, spec: SampleSpec, seed: int) -> Synthesis:
+def synthesise(model: ScoreModel, images: ImageSet, sampling: Sampling, seed: int) -> Synthesis:
     """Draw images, each given the signal of one held-out image, and judge them.
 
     With guidance 0 the signals are ignored. Raises ConfigError if there are too few images to
@@ -48,12 +49,12 @@ def synthesise(model: ScoreModel, images: ImageSet, spec: SampleSpec, seed: int)
             f"synthesise: {len(train)} train and {len(test)} test images; at least 4 and 2 are "
             "needed. Raise the image count."
         )
-    rows = torch.arange(spec.count) % len(test)
+    rows = torch.arange(sampling.count) % len(test)
     shape = (images.images.shape[1], images.images.shape[2])
-    samples = draw_images(model, spec, shape, seed, test.observed(seed)[rows])
+    samples = draw_images(model, sampling, shape, seed, test.observed(seed)[rows])
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=generator)
-    size = min(spec.count, len(train) // 2)
+    size = min(sampling.count, len(train) // 2)
     as_samples, others = train[order[:size]], train[order[size:]]
     white = train.mean() + train.std() * torch.randn(samples.shape, generator=generator)
     control = compare(white, others, test.images)

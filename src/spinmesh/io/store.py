@@ -43,9 +43,7 @@ class Codec:
 GROUP = "zarr.json"
 # The codec of each noun lives in the module that may know that noun; it is imported on demand, so
 # that loading a mesh does not load the networks.
-CODECS = {
-    "ScoreModel": "spinmesh.io.images",
-}
+CODECS: dict[str, str] = {}
 
 
 def codec_of(noun: type) -> Codec:

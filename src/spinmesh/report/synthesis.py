@@ -23,7 +23,7 @@ from spinmesh.report.style import (
     picture,
     scale_bar,
 )  # fmt: skip
-from spinmesh.synthesis import ScoreModel
+from spinmesh.scores import ScoreModel
 
 SIDE = 5  # images along each side of a grid
 MOST = 64  # images of a gallery, at most

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from spinmesh.settings.mesh import Range
 from spinmesh.settings.setting import Setting
-
-if TYPE_CHECKING:
-    from spinmesh.synthesis import SampleSpec, ScoreSpec
 
 
 class ImageSettings(Setting):
@@ -61,32 +58,32 @@ class BundleSettings(Setting):
     """Jobs the images are divided among."""
 
 
-Equation = Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"]
-Sampler = Literal[
-    "auto", "heun", "dpm_solver_2m", "exponential", "fractional", "splitting", "euler_maruyama"
-]
+EquationName = Literal["ve", "vp", "sub-vp", "double-well", "student-t", "rational", "allen-cahn"]
+LINEAR: tuple[EquationName, ...] = ("ve", "vp", "sub-vp")
+Target = Literal["denoiser", "dsm", "malliavin-a", "malliavin-c", "local-dsm", "ito"]
+# Samplers of a linear equation's denoiser, and those of any equation's score.
+DenoiserSampler = Literal["heun", "dpm_solver_2m", "exponential", "fractional"]
+ScoreSampler = Literal["splitting", "euler_maruyama"]
+Sampler = Literal["auto"] | DenoiserSampler | ScoreSampler
 
 
-def check_sampler(sde: Equation, sampler: Sampler, where: str) -> None:
+def check_sampler(sde: EquationName, sampler: Sampler) -> None:
     """ValueError if `sampler` wants the denoiser that only a linear equation has."""
-    anything = ("auto", "splitting", "euler_maruyama")
-    if sde not in ("ve", "vp", "sub-vp") and sampler not in anything:
+    if sde not in LINEAR and sampler in get_args(DenoiserSampler):
         raise ValueError(
-            f"{where}: sampler {sampler} wants a denoiser, which {sde} has none of; choose from "
-            f"{', '.join(anything)}"
+            f"sampler {sampler} wants a denoiser, which {sde} has none of; choose from "
+            f"{', '.join(('auto', *get_args(ScoreSampler)))}"
         )
 
 
-class ScoreModelSection(Setting):
+class ScoreTraining(Setting):
     """The network that learns the score, and the SDE it learns it for."""
 
-    sde: Equation = "ve"
+    sde: EquationName = "ve"
     """Equation that turns images into noise."""
     sde_parameters: dict[str, float] = Field(default_factory=dict)
     """Overrides of that SDE's constants, such as sigma_max or beta_max."""
-    target: Literal["denoiser", "dsm", "malliavin-a", "malliavin-c", "local-dsm", "ito"] = (
-        "denoiser"
-    )
+    target: Target = "denoiser"
     """What is regressed: the closed weight of a linear SDE (denoiser, dsm) or that of a chain."""
     width: int = Field(32, ge=8, multiple_of=8)
     """Channels of the first level; a multiple of 8."""
@@ -101,14 +98,22 @@ class ScoreModelSection(Setting):
     noise: tuple[float, PositiveFloat] = (-0.3, 1.3)
     """Mean and standard deviation of log(sigma) in training."""
 
-    def spec(self) -> ScoreSpec:
-        """What `spinmesh.synthesis.train_score` asks for."""
-        from spinmesh.synthesis import ScoreSpec
+    @model_validator(mode="after")
+    def _target_is_one_of_the_equation(self) -> ScoreTraining:
+        lacking: tuple[Target, ...] = ()
+        if self.sde not in LINEAR:
+            lacking = ("denoiser", "dsm")
+        if self.sde == "allen-cahn":
+            lacking = (*lacking, "malliavin-a", "ito")
+        if self.target in lacking:
+            rest = [name for name in get_args(Target) if name not in lacking]
+            raise ValueError(
+                f"target {self.target} is not for {self.sde}; choose from {', '.join(rest)}"
+            )
+        return self
 
-        return ScoreSpec(**self.model_dump())
 
-
-class Samples(Setting):
+class Sampling(Setting):
     """What is drawn from the trained model."""
 
     sampler: Sampler = "auto"
@@ -123,12 +128,6 @@ class Samples(Setting):
     hurst: float = Field(0.8, gt=0, lt=1)
     """Hurst index of the fractional noise, for the sampler `fractional`."""
 
-    def spec(self) -> SampleSpec:
-        """What `spinmesh.synthesis.draw_images` asks for."""
-        from spinmesh.synthesis import SampleSpec
-
-        return SampleSpec(**self.model_dump())
-
 
 class Synthesise(Setting):
     """Stage 4: images."""
@@ -139,9 +138,9 @@ class Synthesise(Setting):
     """The training and test set."""
     bundles: BundleSettings = BundleSettings()
     """Of `source: bundles`."""
-    score_model: ScoreModelSection = ScoreModelSection()
+    score_model: ScoreTraining = ScoreTraining()
     """The network and its training."""
-    samples: Samples = Samples()
+    samples: Sampling = Sampling()
     """The synthetic images."""
 
     @model_validator(mode="after")
@@ -156,5 +155,8 @@ class Synthesise(Setting):
 
     @model_validator(mode="after")
     def _sampler_serves(self) -> Synthesise:
-        check_sampler(self.score_model.sde, self.samples.sampler, "samples")
+        try:
+            check_sampler(self.score_model.sde, self.samples.sampler)
+        except ValueError as error:
+            raise ValueError(f"samples: {error}") from None
         return self

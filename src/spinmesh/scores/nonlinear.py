@@ -9,23 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 from torch.func import grad, jacfwd, jvp, vmap
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.sde import (
-    BISMUT,
-    FORWARD,
-    ITO,
-    LOCAL,
+from spinmesh.scores.equations import (
     VE,
     VP,
-    ChainSDE,
-    SeparableSDE,
+    ChainEquation,
+    ConstantNoise,
+    SeparableEquation,
     SubVP,
-    cubic_grid,
     normal_like,
     refuse_singular,
 )
@@ -35,44 +30,24 @@ Drift = Callable[[Tensor], Tensor]
 TAIL = 40.0
 
 
-class WellSDE(SeparableSDE):
-    """dX = b(X) dt + sigma dB in each coordinate; the limit law is exp(int 2 b / sigma^2).
-
-    A rate beta(t) in front of drift and squared noise is only another clock, so there is none:
-    the chain's grid takes its place. The step is Euler's, F = x + h b, where none is exact.
-    """
-
-    closed_form = ("prior", "stationary")
-    targets = (FORWARD, BISMUT, LOCAL, ITO)
-    sigma: float
+class EulerWell(ConstantNoise, SeparableEquation):
+    """dX = b(X) dt + sigma dB in each coordinate, by Euler's step F = x + h b."""
 
     @abstractmethod
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+    def drift_slope(self, x: Tensor) -> Tensor:
         """b'(x)."""
 
     @abstractmethod
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+    def drift_curvature(self, x: Tensor) -> Tensor:
         """b''(x)."""
 
     def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
-        J, H = 1 + h * self.drift_slope(x, t), h * self.drift_curvature(x, t)
+        J, H = 1 + h * self.drift_slope(x), h * self.drift_curvature(x)
         return x + h * self.drift(x, t), J, H
-
-    def noise(self, t: Tensor) -> Tensor:
-        return torch.full_like(t, self.sigma)
-
-    def kick(self, t: Tensor, h: float) -> Tensor:
-        return self.noise(t) * h**0.5
-
-    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
-        return 2 / self.sigma**2 * self.drift(x, t)
-
-    def grid(self, steps: int) -> Float[Tensor, " time"]:
-        return cubic_grid(self.horizon, steps)
 
 
 @dataclass(frozen=True)
-class DoubleWell(WellSDE):
+class DoubleWell(ConstantNoise, SeparableEquation):
     """dX = rate (X - X^3) dt + sigma dB: wells at -1 and +1, the values of a two-phase image."""
 
     superlinear = True
@@ -86,12 +61,6 @@ class DoubleWell(WellSDE):
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return self.rate * (x - x**3)
 
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.rate * (1 - 3 * x**2)
-
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
-        return -6 * self.rate * x
-
     def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
         """Exact for the drift alone, so that F is invertible whatever the step."""
         return cubic_flow(x, self.rate * h)
@@ -101,13 +70,14 @@ class DoubleWell(WellSDE):
 
 
 @dataclass(frozen=True)
-class StudentT(WellSDE):
+class StudentT(EulerWell):
     """dX = -sigma^2/2 (nu + 1) Z / (nu s^2 + Z^2) dt + sigma dB with Z = X - centre.
 
     The limit law is Student's t of `freedom` nu and `scale` s about `centre`. Below nu = 2 it has
     no variance: start the reverse from forward-simulated samples there.
     """
 
+    superlinear = False
     freedom: float = 5.0
     scale: float = 1.0
     centre: float = 0.0
@@ -127,11 +97,11 @@ class StudentT(WellSDE):
         (k, w2), z = self._pull, x - self.centre
         return -k * z / (w2 + z**2)
 
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+    def drift_slope(self, x: Tensor) -> Tensor:
         (k, w2), z2 = self._pull, (x - self.centre) ** 2
         return -k * (w2 - z2) / (w2 + z2) ** 2
 
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+    def drift_curvature(self, x: Tensor) -> Tensor:
         (k, w2), z = self._pull, x - self.centre
         return 2 * k * z * (3 * w2 - z**2) / (w2 + z**2) ** 3
 
@@ -157,7 +127,7 @@ def rational_drift(
 
 
 @dataclass(frozen=True, eq=False)
-class OwnDrift(WellSDE):
+class OwnDrift(EulerWell):
     """dX = b(X) dt + sigma dB for an elementwise drift of yours that holds X back.
 
     Derivatives that you do not give are made by forward differentiation. `superlinear` stays True,
@@ -177,10 +147,10 @@ class OwnDrift(WellSDE):
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return self.law(x)
 
-    def drift_slope(self, x: Tensor, t: Tensor) -> Tensor:
+    def drift_slope(self, x: Tensor) -> Tensor:
         return (self.slope or elementwise_derivative(self.law))(x)
 
-    def drift_curvature(self, x: Tensor, t: Tensor) -> Tensor:
+    def drift_curvature(self, x: Tensor) -> Tensor:
         slope = self.slope or elementwise_derivative(self.law)
         return (self.curvature or elementwise_derivative(slope))(x)
 
@@ -189,7 +159,7 @@ class OwnDrift(WellSDE):
 
 
 @dataclass(frozen=True, eq=False)
-class CoupledDrift(ChainSDE):
+class CoupledDrift(ConstantNoise):
     """dX = b(X) dt + sigma dB for any smooth drift of a vector, `law`: (d,) -> (d,), d <= 10.
 
     The dense Jacobian of Euler's step and the gradient of its determinant come from automatic
@@ -197,7 +167,6 @@ class CoupledDrift(ChainSDE):
     from standard normal numbers for four horizons.
     """
 
-    targets = (BISMUT, LOCAL)
     superlinear = True
     law: Drift
     sigma: float = 1.0
@@ -213,12 +182,6 @@ class CoupledDrift(ChainSDE):
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return vmap(self.law)(x)
 
-    def noise(self, t: Tensor) -> Tensor:
-        return torch.full_like(t, self.sigma)
-
-    def kick(self, t: Tensor, h: float) -> Tensor:
-        return self.noise(t) * h**0.5
-
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
         return vmap(self.step(h))(x)
 
@@ -229,18 +192,12 @@ class CoupledDrift(ChainSDE):
         log_det = vmap(grad(lambda y: torch.linalg.slogdet(jacobian(y))[1]))(x)
         return torch.linalg.solve(J.mT, (delta + log_det)[..., None])[..., 0]
 
-    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
-        return 2 / self.sigma**2 * self.drift(x, t)
-
-    def grid(self, steps: int) -> Float[Tensor, " time"]:
-        return cubic_grid(self.horizon, steps)
-
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return _simulated(self, like, generator)
 
 
 @dataclass(frozen=True)
-class AllenCahn(ChainSDE):
+class AllenCahn(ConstantNoise):
     """dX = (kappa Lap X + rate (X - X^3)) dt + sigma dB on periodic images, lengths in pixels.
 
     The step is a splitting of two exact flows: heat by FFT, y = exp(h kappa Lap) x, then the
@@ -248,10 +205,7 @@ class AllenCahn(ChainSDE):
     score is closed; the prior is simulated.
     """
 
-    closed_form = ("stationary",)
-    targets = (BISMUT, LOCAL)
     superlinear = True
-    spectral_gain = True
     kappa: float = 0.5
     rate: float = 1.0
     sigma: float = 0.7
@@ -272,12 +226,6 @@ class AllenCahn(ChainSDE):
         laplacian = -torch.fft.irfft2(bent, s=x.shape[-2:])
         return self.kappa * laplacian + self.rate * (x - x**3)
 
-    def noise(self, t: Tensor) -> Tensor:
-        return torch.full_like(t, self.sigma)
-
-    def kick(self, t: Tensor, h: float) -> Tensor:
-        return self.noise(t) * h**0.5
-
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
         return cubic_flow(self.heat(x, h), self.rate * h)[0]
 
@@ -286,12 +234,6 @@ class AllenCahn(ChainSDE):
         # J^-T (delta + grad log|det J|) = D^-1 (L^-1 delta + R''/R'(y)).
         _, slope, curvature = cubic_flow(self.heat(x, h), self.rate * h)
         return (self.heat(delta, -h) + curvature / slope) / slope
-
-    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
-        return 2 / self.sigma**2 * self.drift(x, t)
-
-    def grid(self, steps: int) -> Float[Tensor, " time"]:
-        return cubic_grid(self.horizon, steps)
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return _simulated(self, like, generator)
@@ -313,7 +255,7 @@ def cubic_flow(y: Tensor, time: float) -> tuple[Tensor, Tensor, Tensor]:
     return growth * y * root, slope, -3 * (growth**2 - 1) * y * square * slope
 
 
-SDES: dict[str, Callable[..., ChainSDE]] = {
+EQUATIONS: dict[str, Callable[..., ChainEquation]] = {
     "ve": VE,
     "vp": VP,
     "sub-vp": SubVP,
@@ -324,12 +266,12 @@ SDES: dict[str, Callable[..., ChainSDE]] = {
 }
 
 
-def make_sde(name: str, parameters: Mapping[str, float] | None = None) -> ChainSDE:
-    """The equation called `name` (a key of SDES); ConfigError if unknown."""
-    if name not in SDES:
-        raise ConfigError(f"sde: {name!r} is unknown. Choose from {', '.join(SDES)}.")
+def equation_named(name: str, parameters: Mapping[str, float] | None = None) -> ChainEquation:
+    """The equation called `name` (a key of EQUATIONS); ConfigError if unknown."""
+    if name not in EQUATIONS:
+        raise ConfigError(f"sde: {name!r} is unknown. Choose from {', '.join(EQUATIONS)}.")
     try:
-        return SDES[name](**(parameters or {}))
+        return EQUATIONS[name](**(parameters or {}))
     except TypeError as error:
         raise ConfigError(f"sde {name}: {error}. Check `sde_parameters`.") from error
 
@@ -368,12 +310,11 @@ def _through(
     return torch.from_numpy(np.asarray(drawn)).to(like)
 
 
-def _simulated(sde: ChainSDE, like: Tensor, generator: torch.Generator) -> Tensor:
+def _simulated(sde: ChainEquation, like: Tensor, generator: torch.Generator) -> Tensor:
     """The chain after four horizons from standard normal numbers, in steps of horizon / 50."""
     x, h = normal_like(like, generator), sde.horizon / 50
     for n in range(200):
-        t = x.new_tensor(n * h)
-        x = sde.move(x, t, h) + sde.kick(t, h) * normal_like(x, generator)
+        x = sde.step(x, n * h, h, generator)
     return x
 
 

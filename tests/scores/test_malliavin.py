@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis import chains, malliavin, nonlinear, sde
+from spinmesh.scores import equations, malliavin, nonlinear
 
 F64 = torch.float64
-LINEAR = [sde.VE(0.05, 5.0), sde.VP(), sde.SubVP()]
+LINEAR = [equations.VE(0.05, 5.0), equations.VP(), equations.SubVP()]
 
 
 def seeded(seed):
@@ -24,7 +24,7 @@ def test_all_weights_of_a_linear_chain_are_the_closed_form(equation):
     J = [equation.flow(one, t, h)[1] for t in times[:-1]]
     a = [equation.kick(t, h) for t in times[:-1]]
     x0 = torch.randn(50, 3, dtype=F64, generator=seeded(1))
-    *_, (x, scalar) = chains.forward_chain(equation, x0, times, seeded(2))
+    *_, (x, scalar) = malliavin.forward_chain(equation, x0, times, seeded(2))
     # The other roads see the same increments.
     Y, gamma, gains, eye = 1.0, 0.0, [], torch.eye(3, dtype=F64)
     matrix, generator = malliavin.MatrixWeight.start(x0), seeded(2)
@@ -34,7 +34,7 @@ def test_all_weights_of_a_linear_chain_are_the_closed_form(equation):
         gains.append(a[n] ** 2 / gamma)
         full = (J[n] * eye).expand(50, 3, 3)
         matrix = matrix.step(full, x0.new_zeros(50, 3, 3, 3), a[n] * eye, xi)
-    *_, (same, running) = chains.bismut_chain(equation, x0, times, seeded(2), gains)
+    *_, (same, running) = malliavin.bismut_chain(equation, x0, times, seeded(2), gains)
     assert torch.equal(x, same)
     closed = (x - Y * x0) / gamma
     # 40 steps of float64 rounding on numbers of order 10.
@@ -54,7 +54,7 @@ def test_matrix_weight_of_a_diagonal_drift_is_the_scalar_one():
     generator = seeded(5)
     for _ in range(30):
         xi = torch.randn(x.shape, dtype=F64, generator=generator)
-        J, H = 1 + h * equation.drift_slope(x, t), h * equation.drift_curvature(x, t)
+        J, H = 1 + h * (1 - 3 * x**2), -6 * h * x
         third = torch.einsum("nj,jp,jq->njpq", H, eye, eye)
         scalar = scalar.step(J, H, torch.tensor(a, dtype=F64), xi)
         matrix = matrix.step(torch.diag_embed(J), third, a * eye, xi)
@@ -80,7 +80,7 @@ def test_gamma_solves_its_differential_equation(equation):
 
 
 def test_linear_weight_is_the_noise_over_its_standard_deviation():
-    equation, t = sde.VP(), torch.tensor(0.4, dtype=F64)
+    equation, t = equations.VP(), torch.tensor(0.4, dtype=F64)
     noise = torch.linspace(-2, 2, 9, dtype=F64)
     _, delta = malliavin.linear_weight(equation, torch.full_like(noise, 0.3), noise, t)
     torch.testing.assert_close(delta * equation.std(t), noise, rtol=1e-12, atol=1e-12)
@@ -124,7 +124,7 @@ def cubic_z_rms(paths, end, steps):
     equation, x0 = nonlinear.DoubleWell(), 0.4
     generator = torch.Generator().manual_seed(7)
     start = torch.full((paths,), x0, dtype=F64)
-    x, weight = chains.simulate_weight(equation, start, steps, end, generator)
+    x, weight = malliavin.simulate_weight(equation, start, steps, end, generator)
     exact = bin_z_scores(x, weight.delta, equation, x0, steps, end)
     ito = bin_z_scores(x, weight.ito, equation, x0, steps, end)
     return float(exact.square().mean().sqrt()), float(ito.square().mean().sqrt())
@@ -187,11 +187,11 @@ def test_coupled_drift_obeys_integration_by_parts():
     # The library's own road: automatic derivatives, pilot gains, the same increments.
     law = nonlinear.CoupledDrift(lambda y: TURN @ y - (y @ y) * y, 0.6, 1.0)
     times = torch.linspace(0, 1, 21, dtype=F64)
-    gains = chains.pilot_gains(law, x0[:2000], times, seeded(9))
-    *_, (own, best) = chains.bismut_chain(law, x0, times, seeded(3), gains)
+    gains = malliavin.pilot_gains(law, x0[:2000], times, seeded(9))
+    *_, (own, best) = malliavin.bismut_chain(law, x0, times, seeded(3), gains)
     torch.testing.assert_close(own, x, rtol=1e-10, atol=1e-10)  # 20 steps of rounding.
     assert z_scores(best) < 4
-    *_, (_, local) = chains.bismut_chain(law, x0, times, seeded(3), chains.local_gains(times))
+    *_, (_, local) = malliavin.bismut_chain(law, x0, times, seeded(3), malliavin.local_gains(times))
     # K = 1 has variance 1 / a^2 = 56. The radius is forgotten within five of the 20 steps, so that
     # no gain can average over more than those.
     assert best.var() < 0.4 * local.var()
@@ -209,8 +209,8 @@ def test_too_many_dimensions_and_unknown_equations_are_refused():
     with pytest.raises(ConfigError, match="dimension 11"):
         malliavin.MatrixWeight.start(torch.zeros(1, 11))
     with pytest.raises(ConfigError, match="unknown"):
-        nonlinear.make_sde("vee")
+        nonlinear.equation_named("vee")
     with pytest.raises(ConfigError, match="sigma_min"):
-        nonlinear.make_sde("ve", {"sigma_min": 0.0})
+        nonlinear.equation_named("ve", {"sigma_min": 0.0})
     with pytest.raises(ConfigError, match="sde_parameters"):
-        nonlinear.make_sde("vp", {"sigma_min": 0.1})
+        nonlinear.equation_named("vp", {"sigma_min": 0.1})

@@ -3,8 +3,8 @@
 import torch
 from torch.nn import functional
 
-from spinmesh.synthesis.network import Wrap, seeded_unet
-from spinmesh.synthesis.scalings import Denoiser
+from spinmesh.scores.denoiser import Denoiser
+from spinmesh.scores.network import Wrap, seeded_unet
 
 
 def trained_looking(seed=0):

@@ -19,7 +19,7 @@ from scipy.special import gammainc
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.sde import SDE, Denoise, normal_like
+from spinmesh.scores.equations import Denoise, Equation, normal_like
 
 Matrix = Float[Tensor, "state state"]
 # Runge-Kutta steps along [0, 1], short near 0: the covariance is then right to some 1e-8.
@@ -27,7 +27,7 @@ RESOLUTION = 400
 
 
 @dataclass(frozen=True)
-class FractionalVP(SDE):
+class FractionalVP(Equation):
     """dX = -beta/2 X dt + sqrt(beta) dB^H, the state being (X, Y^1 ... Y^K) along axis 0.
 
     R = X - eta'Y with eta = Cov(Y)^-1 Cov(Y, X) is independent of Y and normal about c X_0 with
@@ -36,8 +36,7 @@ class FractionalVP(SDE):
     1 / fastest to `fastest`.
     """
 
-    closed_form = ("marginal", "prior")
-    shared_noise = True
+    superlinear = False
     horizon = 1.0
     hurst: float = 0.8
     terms: int = 2
@@ -85,16 +84,22 @@ class FractionalVP(SDE):
         return A
 
     def gain(self, t: Tensor) -> Float[Tensor, " state"]:
-        """G(t)."""
+        """G(t): one Brownian motion drives all rows of the state."""
         ones = torch.ones(self.terms, dtype=torch.float64)
         return torch.cat([(self.beta(t).sqrt() * self.weights.sum()).reshape(1), ones])
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return torch.tensordot(self.matrix(t).to(x), x, 1)
 
-    def noise(self, t: Tensor) -> Tensor:
-        """G(t), one number for each row of the state."""
-        return self.gain(t)
+    def shock(self, x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+        return self._column(t, x) * normal_like(x[:1], generator)
+
+    def diffused(self, vector: Tensor, t: Tensor) -> Tensor:
+        G = self._column(t, vector)
+        return G * (G * vector).sum(0, keepdim=True)
+
+    def _column(self, t: Tensor, like: Tensor) -> Tensor:
+        return self.gain(t).to(like).reshape(-1, *[1] * (like.ndim - 1))
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         covariance = self.covariance(torch.ones((), dtype=torch.float64))

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis import VE, log_likelihood, noise_levels
+from spinmesh.scores import VE
+from spinmesh.scores.denoiser import log_likelihood
+from spinmesh.scores.equations import noise_levels
 
 F64 = torch.float64
 MEAN, SD = 0.3, 0.6

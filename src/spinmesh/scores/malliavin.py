@@ -3,26 +3,34 @@
 `delta` is the Skorokhod integral of the covering field (arXiv 2503.16917; without Malliavin
 derivatives, arXiv 2507.05550). Below it is exact for the discretised chain X' = F(X) + a xi, by
 Gaussian integration by parts on the increments: one forward pass, no stored path, no time step
-error in the identity. J = F', H = F''. `chains.py` carries them along an equation; here they can be
-used on any chain of your own, one step at a time.
+error in the identity. J = F', H = F''. `forward_chain` and `bismut_chain` carry them along an
+equation and yield (X, weight) after each step, so that one pass gives a regression target at every
+time; `ElementwiseWeight` and `bismut_step` serve any chain of your own, one step at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis.sde import LinearSDE
+from spinmesh.scores.equations import ChainEquation, LinearEquation, SeparableEquation, normal_like
+from spinmesh.scores.nonlinear import AllenCahn
+
+Times = Float[Tensor, " time"]
 
 # The matrix form holds d^3 numbers per path: it is a reference, not a tool for images.
 LARGEST_MATRIX_DIMENSION = 10
 
 
-def linear_weight(sde: LinearSDE, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+def linear_weight(
+    sde: LinearEquation, x0: Tensor, noise: Tensor, t: Tensor
+) -> tuple[Tensor, Tensor]:
     """X_t = Y X_0 + sqrt(gamma) noise, and its weight gamma^-1 (X_t - Y X_0).
 
     For a linear drift the Skorokhod integral is an Ito integral and the weight is closed;
@@ -147,3 +155,96 @@ def pilot_gain(pulled: Tensor, local: Tensor) -> Float[Tensor, " ..."]:
     P, L = pulled - pulled.mean(0), local - local.mean(0)
     shared = (P.abs() ** 2).mean(0) - (P * L.conj()).real.mean(0)
     return shared / ((P - L).abs() ** 2).mean(0)
+
+
+def forward_chain(
+    sde: SeparableEquation, x0: Tensor, times: Times, generator: torch.Generator
+) -> Iterator[tuple[Tensor, ElementwiseWeight]]:
+    """The chain from x0 at times[0], with weight (A) after each step.
+
+    `.delta` of a yielded weight regressed on (x, t) gives minus the score of the chain's law, with
+    no time-step error in that identity.
+    """
+    x, weight = x0, ElementwiseWeight.start(x0)
+    for t, h in _steps(times):
+        now = x0.new_tensor(t)
+        a, (F, J, H) = sde.kick(now, h), sde.flow(x, now, h)
+        xi = normal_like(x, generator)
+        x, weight = F + a * xi, weight.step(J, H, a, xi)
+        yield x, weight
+
+
+def simulate_weight(
+    sde: SeparableEquation, x0: Tensor, steps: int, end: float, generator: torch.Generator
+) -> tuple[Tensor, ElementwiseWeight]:
+    """The last pair of `forward_chain` after equal steps to time `end`."""
+    times = torch.linspace(0, end, steps + 1, dtype=torch.float64)
+    *_, last = forward_chain(sde, x0, times, generator)
+    return last
+
+
+def bismut_chain(
+    sde: ChainEquation, x0: Tensor, times: Times, generator: torch.Generator, gains: list[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The chain with weight (C), `gains[n]` after step n; `pilot_gains` or `local_gains`.
+
+    Raises ConfigError where a step cannot be inverted.
+    """
+    x, delta = x0, torch.zeros_like(x0)
+    for (t, h), K in zip(_steps(times), gains, strict=True):
+        x, pulled, xi, a = _advance(sde, x, delta, t, h, generator)
+        delta = _blend(sde, pulled, xi, a, K)
+        yield x, delta
+
+
+def pilot_gains(
+    sde: ChainEquation, x0: Tensor, times: Times, generator: torch.Generator
+) -> list[Tensor]:
+    """Gains of least variance, each found on the pilot paths x0 that were given those before it.
+
+    One number per step or, for an equation of images, one per step and Fourier mode.
+    """
+    x, delta = x0, torch.zeros_like(x0)
+    gains: list[Tensor] = []
+    for t, h in _steps(times):
+        x, pulled, xi, a = _advance(sde, x, delta, t, h, generator)
+        if not gains:
+            K = torch.ones((), dtype=x0.dtype)
+        elif isinstance(sde, AllenCahn):
+            K = pilot_gain(torch.fft.rfft2(pulled), torch.fft.rfft2(xi / a)).clamp(0, 1)
+        else:
+            K = pilot_gain(pulled.flatten(), (xi / a).flatten()).clamp(0, 1)
+        gains.append(K)
+        delta = _blend(sde, pulled, xi, a, K)
+    return gains
+
+
+def local_gains(times: Times) -> list[Tensor]:
+    """K = 1 throughout: local denoising score matching, which forgets all but the last step."""
+    return [torch.ones(()) for _ in range(len(times) - 1)]
+
+
+def _advance(
+    sde: ChainEquation, x: Tensor, delta: Tensor, t: float, h: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """New state, pulled weight, increment and its size."""
+    now = x.new_tensor(t)
+    a = sde.kick(now, h)
+    xi = normal_like(x, generator)
+    pulled = sde.pull(x, delta, now, h)
+    return sde.move(x, now, h) + a * xi, pulled, xi, a
+
+
+def _blend(sde: ChainEquation, pulled: Tensor, xi: Tensor, a: Tensor, K: Tensor) -> Tensor:
+    K = K.to(pulled)
+    if not isinstance(sde, AllenCahn) or K.ndim == 0:
+        return bismut_step(pulled, a, xi, K)
+    modes = bismut_step(torch.fft.rfft2(pulled), a, torch.fft.rfft2(xi), K)
+    return torch.fft.irfft2(modes, s=pulled.shape[-2:])
+
+
+def _steps(times: Times) -> Iterator[tuple[float, float]]:
+    """Start and length of every step."""
+    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() > 0).all()):
+        raise ConfigError("chain: give at least two times, each later than the one before.")
+    return ((now, after - now) for now, after in pairwise(times.tolist()))

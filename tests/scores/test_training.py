@@ -11,32 +11,26 @@ from spinmesh.errors import ConfigError, ReductionError, StoreError
 from spinmesh.images import Synthesis, compare, synthesise
 from spinmesh.io.store import load, save
 from spinmesh.learning import Runtime
-from spinmesh.synthesis import (
-    Denoising,
-    Features,
-    ImageMean,
-    SampleSpec,
-    Scalings,
+from spinmesh.scores import (
     ScoreModel,
-    ScoreSpec,
-    WeightRegression,
     draw_images,
-    make_sde,
+    equation_named,
     train_score,
 )
-from spinmesh.synthesis import (
-    model as model_module,
-)
-from spinmesh.synthesis.features import learn_features
-from spinmesh.synthesis.sampling import SAMPLERS
+from spinmesh.scores import model as model_module
+from spinmesh.scores.denoiser import Scalings
+from spinmesh.scores.features import Features, ImageMean, learn_features
+from spinmesh.scores.samplers import OF_DENOISERS, OF_SCORES
+from spinmesh.scores.targets import Denoising, WeightRegression
+from spinmesh.settings.synthesise import Sampling, ScoreTraining
 
-QUICK = ScoreSpec(iterations=12, batch=8, width=8)
-WEIGHT = replace(QUICK, sde="double-well", target="malliavin-a")
+QUICK = ScoreTraining(iterations=12, batch=8, width=8)
+WEIGHT = QUICK.replace(sde="double-well", target="malliavin-a")
 
 
 @pytest.fixture(scope="module")
 def model(image_set):
-    spec = replace(QUICK, iterations=200, batch=16, width=16, learning_rate=5e-3)
+    spec = QUICK.replace(iterations=200, batch=16, width=16, learning_rate=5e-3)
     return train_score(image_set, spec, seed=2)
 
 
@@ -82,7 +76,7 @@ def test_the_loss_of_an_untrained_network_is_one_at_every_noise_level(image_set,
     told = learn_features(image_set.condition, None, 0)
     supply = model_module.image_supply(image_set.images, image_set.condition, told, 0.1)
     moments = (float(image_set.images.mean()), float(image_set.images.std()))
-    task = Denoising(make_sde(sde), "denoiser", supply, 2000, moments, (0.0, 1.0))
+    task = Denoising(equation_named(sde), "denoiser", supply, 2000, moments, (0.0, 1.0))
     x0, noise, _, *context = task.draw(torch.Generator().manual_seed(1))
     for level in (0.05, 0.5, 5.0):
         sigma = torch.full((2000,), level, dtype=torch.float64)
@@ -110,7 +104,7 @@ def test_training_beats_the_wiener_filter_of_white_data(model):
 
 def test_divergence_is_an_error(image_set):
     with pytest.raises(ReductionError, match="learning_rate"):
-        train_score(image_set, replace(QUICK, learning_rate=1e30), seed=1)
+        train_score(image_set, QUICK.replace(learning_rate=1e30), seed=1)
     broken = replace(image_set, condition=image_set.condition.clone())
     broken.condition[image_set.split.index("train")] = float("nan")
     with pytest.raises(ConfigError, match="train image 0 or its signal is not finite"):
@@ -121,7 +115,7 @@ def test_divergence_is_an_error(image_set):
 
 
 def test_samples_beat_white_noise_and_copies_are_found_out(image_set, model):
-    result = synthesise(model, image_set, SampleSpec("heun", 12, 24), seed=1)
+    result = synthesise(model, image_set, Sampling(sampler="heun", steps=12, count=24), seed=1)
     # 200 iterations do not make axons, but contrast and correlations are there.
     for name in ("spectrum_log_error", "pixel_w1"):
         assert result.metrics[name] < 0.6 * result.control[name], name
@@ -144,18 +138,19 @@ def test_a_set_is_at_distance_zero_from_itself(image_set):
 
 
 def test_guidance_zero_ignores_the_signal(image_set, model):
-    spec = SampleSpec(count=2, steps=3, guidance=0.0)
+    spec = Sampling(count=2, steps=3, guidance=0.0)
     first = draw_images(model, spec, (16, 16), 1, image_set.condition[:2])
     assert torch.equal(first, draw_images(model, spec, (16, 16), 1))
-    other = draw_images(model, replace(spec, guidance=1.5), (16, 16), 1, image_set.condition[:2])
+    other = draw_images(model, spec.replace(guidance=1.5), (16, 16), 1, image_set.condition[:2])
     assert not torch.equal(first, other)
 
 
 @pytest.mark.slow
 def test_all_samplers_agree_on_the_mean(image_set, model):
-    spec = SampleSpec(count=32, steps=40)
+    spec = Sampling(count=32, steps=40)
     means = [
-        draw_images(model, replace(spec, sampler=name), (16, 16), 1).mean() for name in SAMPLERS
+        draw_images(model, spec.replace(sampler=name), (16, 16), 1).mean()
+        for name in ("auto", *OF_DENOISERS, "fractional", *OF_SCORES)
     ]
     # 32 images whose means scatter by about 0.15: 0.027 each, four of them and a half.
     for mean in means[1:]:
@@ -163,8 +158,8 @@ def test_all_samplers_agree_on_the_mean(image_set, model):
 
 
 def test_every_noun_survives_its_store(image_set, model, tmp_path):
-    synthesis = synthesise(model, image_set, SampleSpec(count=4, steps=2), seed=1)
-    weighted = train_score(image_set, replace(WEIGHT, iterations=1), seed=1)
+    synthesis = synthesise(model, image_set, Sampling(count=4, steps=2), seed=1)
+    weighted = train_score(image_set, WEIGHT.replace(iterations=1), seed=1)
     nouns = (ImageSet, ScoreModel, ScoreModel, Synthesis)
     for value, noun in zip((image_set, model, weighted, synthesis), nouns, strict=True):
         save(value, tmp_path / "store.zarr")
@@ -194,11 +189,11 @@ def equal(a, b):
 @pytest.mark.slow
 def test_nonlinear_scores_draw_images_of_the_right_contrast(image_set, target):
     """Forty iterations: the pilot regression and the wells do it."""
-    spec = replace(WEIGHT, target=target, iterations=40, batch=16)
+    spec = WEIGHT.replace(target=target, iterations=40, batch=16)
     trained = train_score(image_set, spec, seed=2)
     assert 0.5 < trained.loss_history[0] < 2  # Scaled by the pilot run.
     for sampler in ("auto", "euler_maruyama"):
-        how = SampleSpec(sampler=sampler, count=4, steps=40)
+        how = Sampling(sampler=sampler, count=4, steps=40)
         samples = draw_images(trained, how, (16, 16), 1, image_set.condition[:4])
         assert samples.abs().max() <= 1
         # Two phases have 0.8 of the largest contrast, white noise between the wells the same.
@@ -210,17 +205,17 @@ def test_nonlinear_scores_draw_images_of_the_right_contrast(image_set, target):
 
 
 def test_allen_cahn_trains_with_gains_for_each_mode(image_set):
-    spec = replace(QUICK, sde="allen-cahn", target="malliavin-c", iterations=4)
+    spec = QUICK.replace(sde="allen-cahn", target="malliavin-c", iterations=4)
     trained = train_score(image_set, spec, seed=2)
     assert bool(torch.isfinite(trained.loss_history).all())
-    how = SampleSpec(sampler="euler_maruyama", count=2, steps=30)
+    how = Sampling(sampler="euler_maruyama", count=2, steps=30)
     assert draw_images(trained, how, (16, 16), 1).std() > 0.3
 
 
 def test_a_linear_chain_gives_the_denoiser_too(image_set):
     """VP trained on weight (A) and on its closed form: one score, two roads."""
     roads = [
-        train_score(image_set, replace(QUICK, sde="vp", target=t, iterations=1), seed=1)
+        train_score(image_set, QUICK.replace(sde="vp", target=t, iterations=1), seed=1)
         for t in ("malliavin-a", "denoiser")
     ]
     x = image_set.images[:8].double()
@@ -238,7 +233,7 @@ def test_a_linear_chain_gives_the_denoiser_too(image_set):
 def test_targets_that_an_equation_lacks_are_refused():
     for sde, target in (("double-well", "denoiser"), ("allen-cahn", "malliavin-a"), ("ve", "x")):
         with pytest.raises(ConfigError, match="is not for"):
-            ScoreSpec(sde=sde, target=target)
+            ScoreTraining(sde=sde, target=target)
 
 
 @pytest.mark.gpu
@@ -246,6 +241,6 @@ def test_targets_that_an_equation_lacks_are_refused():
 @pytest.mark.parametrize("spec", [QUICK, WEIGHT], ids=lambda s: s.target)
 def test_a_gpu_trains_in_bfloat16_with_a_compiled_network(image_set, spec):
     runtime = Runtime(device="cuda", bf16=True, compile_network=True)
-    trained = train_score(image_set, replace(spec, iterations=30), 1, runtime)
+    trained = train_score(image_set, spec.replace(iterations=30), 1, runtime)
     assert trained.loss_history[-5:].mean() < trained.loss_history[:5].mean()
     assert all(value.device.type == "cpu" for value in trained.state.values())

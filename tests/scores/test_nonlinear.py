@@ -8,8 +8,10 @@ from scipy import stats
 from torch.func import grad, jacrev, jvp, vmap
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis import SDES, chains, make_sde, nonlinear, sampling
-from spinmesh.synthesis.sde import ChainSDE, SeparableSDE, normal_like
+from spinmesh.scores import equation_named, malliavin, nonlinear, samplers
+from spinmesh.scores.equations import ChainEquation, SeparableEquation, normal_like
+from spinmesh.scores.nonlinear import EQUATIONS
+from spinmesh.scores.targets import targets_of
 
 F64 = torch.float64
 ZERO = torch.zeros((), dtype=F64)
@@ -26,14 +28,15 @@ def seeded(seed):
 
 
 @pytest.mark.parametrize("well", WELLS, ids=lambda e: type(e).__name__)
-def test_slope_and_curvature_are_the_derivatives_of_the_drift(well):
+def test_a_step_comes_with_its_first_two_derivatives(well):
     x = torch.linspace(-2, 2, 21, dtype=F64)
     one = torch.ones_like(x)
-    _, slope = jvp(lambda y: well.drift(y, ZERO), (x,), (one,))
-    _, curvature = jvp(lambda y: well.drift_slope(y, ZERO), (x,), (one,))
+    _, J, H = well.flow(x, ZERO, 0.1)
+    _, slope = jvp(lambda y: well.flow(y, ZERO, 0.1)[0], (x,), (one,))
+    _, curvature = jvp(lambda y: well.flow(y, ZERO, 0.1)[1], (x,), (one,))
     # Two roads through the same few operations of float64.
-    torch.testing.assert_close(well.drift_slope(x, ZERO), slope, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(well.drift_curvature(x, ZERO), curvature, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(J, slope, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(H, curvature, rtol=1e-11, atol=1e-11)
 
 
 def test_the_rational_drift_is_that_of_the_paper():
@@ -49,7 +52,7 @@ def test_the_prior_is_the_law_that_the_chain_reaches(well):
     """From the prior, and from 0 after a long time: two samples of one law."""
     # The slowest of the four forgets with a rate of about 0.3: exp(-6) of the start is left.
     x0 = torch.zeros(4000, dtype=F64)
-    x, _ = chains.simulate_weight(well, x0, 800, 20.0, seeded(1))
+    x, _ = malliavin.simulate_weight(well, x0, 800, 20.0, seeded(1))
     drawn = well.prior(x0, seeded(2))
     # Euler's law is off by about h / 4 = 0.006, a third of what 2 x 4000 numbers can tell.
     assert stats.ks_2samp(x.numpy(), drawn.numpy()).pvalue > 1e-3
@@ -96,15 +99,17 @@ def test_allen_cahn_weight_obeys_integration_by_parts_with_little_variance():
     field, times = nonlinear.AllenCahn(), torch.linspace(0, 0.5, 11, dtype=F64)
     start = torch.where(torch.rand(8, 8, generator=seeded(1)) > 0.5, 1.0, -1.0).to(F64)
     x0 = start.expand(20_000, 8, 8)
-    gains = chains.pilot_gains(field, x0[:2000], times, seeded(2))
+    gains = malliavin.pilot_gains(field, x0[:2000], times, seeded(2))
     assert gains[5].shape == (8, 5)  # One per Fourier mode.
-    *_, (x, delta) = chains.bismut_chain(field, x0, times, seeded(3), gains)
+    *_, (x, delta) = malliavin.bismut_chain(field, x0, times, seeded(3), gains)
     for f, df in ((x**3, 3 * x**2), (x * x.roll(1, 1) ** 2, x.roll(1, 1) ** 2)):
         error = delta * f - df
         z = error.mean(0) / (error.std(0) / 20_000**0.5)
         # 64 correlated z-scores: their mean square is 1 +- 0.18 or a little more.
         assert z.square().mean() < 1.8
-    *_, (_, local) = chains.bismut_chain(field, x0, times, seeded(3), chains.local_gains(times))
+    *_, (_, local) = malliavin.bismut_chain(
+        field, x0, times, seeded(3), malliavin.local_gains(times)
+    )
     assert delta.var(0).mean() < 0.5 * local.var(0).mean()
 
 
@@ -114,7 +119,9 @@ def test_a_step_that_cannot_be_inverted_is_refused():
     coupled = nonlinear.CoupledDrift(lambda x: x - x**3, 0.7)
     for equation in (nonlinear.OwnDrift(lambda x: x - x**3, 0.7), coupled):
         with pytest.raises(ConfigError, match=r"0\.8 is not invertible"):
-            list(chains.bismut_chain(equation, x0, times, seeded(0), chains.local_gains(times)))
+            list(
+                malliavin.bismut_chain(equation, x0, times, seeded(0), malliavin.local_gains(times))
+            )
 
 
 def test_the_cubic_flow_is_a_flow_with_its_derivatives():
@@ -136,8 +143,8 @@ def test_a_settled_prior_is_the_limit_of_the_chain_not_of_the_equation():
     """At the horizon steps are long; the variance of the chain's own limit is several % larger."""
     well = nonlinear.DoubleWell(1.0, 1.2, 6.0)
     x = well.prior(torch.zeros(20_000, dtype=F64), seeded(1))
-    settled = sampling.settled(well, x, seeded(2))
-    again = sampling.settled(well, settled, seeded(3))
+    settled = samplers.settled(well, x, seeded(2))
+    again = samplers.settled(well, settled, seeded(3))
     # Variances of 20,000 numbers: 0.8 % each.
     assert abs(float(again.var() / settled.var()) - 1) < 0.04
     assert float(settled.var() / x.var()) > 1.05
@@ -148,14 +155,14 @@ def test_reverse_steps_of_a_cubic_drift_stay_bounded():
     well = nonlinear.DoubleWell()
     times = torch.linspace(2, 0.1, 20, dtype=F64)
     x = torch.tensor([30.0, -8.0, 1.0], dtype=F64)
-    out = sampling.euler_maruyama(well, well.base_score, x, times, seeded(0))
+    out = samplers.euler_maruyama(well, well.base_score, x, times, seeded(0))
     # Each of 19 steps goes no farther than 1 towards the wells, plus noise of 0.2.
     assert out.abs().max() < 30 and out[1].abs() < 3
-    flow = sampling.probability_flow(well, lambda x, t: 0 * x, x, times)
+    flow = samplers.probability_flow(well, lambda x, t: 0 * x, x, times)
     assert bool(torch.isfinite(flow).all())
     wild = nonlinear.DoubleWell()
     object.__setattr__(wild, "superlinear", False)
-    burst = sampling.euler_maruyama(wild, wild.base_score, x, times, seeded(0))
+    burst = samplers.euler_maruyama(wild, wild.base_score, x, times, seeded(0))
     assert not bool(torch.isfinite(burst).all())
 
 
@@ -164,37 +171,49 @@ def test_splitting_holds_where_explicit_steps_are_thrown_out():
     well = nonlinear.DoubleWell(1.0, 0.7, 3.0)
     times = torch.tensor([3.0, 2.75, 2.5], dtype=F64)  # h |b'| is 2.75 at x = 2.
     x = torch.linspace(-30, 30, 7, dtype=F64)
-    back = sampling.splitting(well, well.base_score, x, times, seeded(4))
+    back = samplers.splitting(well, well.base_score, x, times, seeded(4))
     chain, noise = x, seeded(4)
     for t in times[1:]:
         chain = well.move(chain, t, 0.25) + well.kick(t, 0.25) * normal_like(chain, noise)
     torch.testing.assert_close(back, chain, rtol=0, atol=1e-10)  # 2b/g^2 is subtracted from itself
     assert back.abs().max() < 3
     # A constant excess of c for the time h adds g^2 c h, tamed.
-    off = sampling.splitting(well, lambda x, t: well.base_score(x, t) + t, x, times[:2], seeded(4))
-    one = sampling.splitting(well, well.base_score, x, times[:2], seeded(4))
+    off = samplers.splitting(well, lambda x, t: well.base_score(x, t) + t, x, times[:2], seeded(4))
+    one = samplers.splitting(well, well.base_score, x, times[:2], seeded(4))
     pushed = 0.7**2 * 3.0 * 0.25
     torch.testing.assert_close(off - one, torch.full_like(x, pushed / (1 + pushed**2) ** 0.5))
 
 
 def test_every_equation_states_what_it_is():
-    """What is said in closed form can be called; all say how they can be trained."""
+    """It can be called by name, has a grid and a prior, and says how it can be trained."""
     like = torch.zeros(2, 8, 8, dtype=F64)
-    for name in SDES:
-        equation = make_sde(name)
-        assert isinstance(equation, ChainSDE) and equation.targets
-        assert ("malliavin-a" in equation.targets) == isinstance(equation, SeparableSDE)
-        assert ("marginal" in equation.closed_form) == hasattr(equation, "gamma")
-        assert ("stationary" in equation.closed_form) == hasattr(equation, "sigma")
-        times = equation.grid(10)
+    for name in EQUATIONS:
+        sde = equation_named(name)
+        assert isinstance(sde, ChainEquation)
+        assert ("malliavin-a" in targets_of(sde)) == isinstance(sde, SeparableEquation)
+        assert ("denoiser" in targets_of(sde)) == hasattr(sde, "gamma")
+        times = sde.grid(10)
         assert len(times) == 11 and times[0] == 0 and bool((times.diff() > 0).all())
-        assert math.isclose(float(times[-1]), equation.horizon, rel_tol=1e-9)
-        assert equation.prior(like, seeded(0)).shape == like.shape
+        assert math.isclose(float(times[-1]), sde.horizon, rel_tol=1e-9)
+        assert sde.prior(like, seeded(0)).shape == like.shape
+
+
+def test_an_equation_overrides_nothing_that_is_not_abstract():
+    """House rule 2: what a final class says is the whole of what it says."""
+    for sde in (*(equation_named(name) for name in EQUATIONS), WELLS[3]):
+        for base in type(sde).__mro__[1:-1]:
+            concrete = set(vars(base)) - base.__abstractmethods__ if isabstract(base) else set()
+            overridden = {
+                name
+                for name in concrete & set(vars(type(sde)))
+                if not name.startswith("_") and name != "horizon"
+            }
+            assert not overridden, f"{type(sde).__name__}: {overridden} of {base.__name__}"
 
 
 def test_bad_numbers_are_refused():
     for name, parameters in (("double-well", {"sigma": 0.0}), ("allen-cahn", {"kappa": -1.0})):
         with pytest.raises(ConfigError, match="positive"):
-            make_sde(name, parameters)
+            equation_named(name, parameters)
     with pytest.raises(ConfigError, match="each later"):
-        list(chains.bismut_chain(WELLS[0], torch.zeros(2), torch.zeros(3), seeded(0), []))
+        list(malliavin.bismut_chain(WELLS[0], torch.zeros(2), torch.zeros(3), seeded(0), []))

@@ -12,10 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from spinmesh.errors import ConfigError
 from spinmesh.learning import Batch, Problem, Recipe
-from spinmesh.synthesis.chains import bismut_chain, forward_chain, local_gains, pilot_gains
-from spinmesh.synthesis.image_mean import ImageMean
-from spinmesh.synthesis.malliavin import linear_weight
-from spinmesh.synthesis.scalings import (
+from spinmesh.scores.denoiser import (
     Denoiser,
     MeanWeight,
     Network,
@@ -23,20 +20,25 @@ from spinmesh.synthesis.scalings import (
     per_row,
     pilot_scalings,
 )
-from spinmesh.synthesis.sde import (
-    BISMUT,
-    CLOSED,
-    DENOISER,
-    ITO,
-    LOCAL,
+from spinmesh.scores.equations import (
     LOWEST_NOISE,
-    SDE,
-    ChainSDE,
-    LinearSDE,
-    SeparableSDE,
+    ChainEquation,
+    LinearEquation,
+    SeparableEquation,
     normal_like,
 )
+from spinmesh.scores.features import ImageMean
+from spinmesh.scores.malliavin import (
+    bismut_chain,
+    forward_chain,
+    linear_weight,
+    local_gains,
+    pilot_gains,
+)
 
+# Targets: the closed weight of a linear equation, and Malliavin weights of a simulated chain.
+DENOISER, DSM = CLOSED = ("denoiser", "dsm")
+FORWARD, BISMUT, LOCAL, ITO = "malliavin-a", "malliavin-c", "local-dsm", "ito"
 # n, generator -> n clean data and what the network is told about each of them.
 Supply = Callable[[int, torch.Generator], tuple[Tensor, Batch]]
 # Steps of a chain; one path gives PICKS training pairs, at random times, to as many batches.
@@ -51,12 +53,20 @@ EMA_HALF_LIFE = 0.02
 WARM_UP = 0.03
 
 
-def check_target(sde: SDE, target: str) -> None:
+def targets_of(sde: ChainEquation) -> tuple[str, ...]:
+    """What can be regressed for an equation: weights of its chain, and closed ones if linear."""
+    of_chain = (
+        (FORWARD, BISMUT, LOCAL, ITO) if isinstance(sde, SeparableEquation) else (BISMUT, LOCAL)
+    )
+    return (*CLOSED, *of_chain) if isinstance(sde, LinearEquation) else of_chain
+
+
+def check_target(sde: ChainEquation, target: str) -> None:
     """ConfigError if `target` cannot be regressed for this equation."""
-    if target not in sde.targets:
+    if target not in targets_of(sde):
         raise ConfigError(
             f"target: {target!r} is not for {type(sde).__name__}. Choose from "
-            f"{', '.join(sde.targets)}."
+            f"{', '.join(targets_of(sde))}."
         )
 
 
@@ -87,7 +97,7 @@ class Denoising(Problem):
 
     def __init__(
         self,
-        sde: LinearSDE,
+        sde: LinearEquation,
         target: str,
         supply: Supply,
         batch: int,
@@ -149,7 +159,7 @@ class WeightRegression(Problem):
 
     def __init__(
         self,
-        sde: ChainSDE,
+        sde: ChainEquation,
         target: str,
         supply: Supply,
         batch: int,
@@ -175,7 +185,7 @@ class WeightRegression(Problem):
         if self.gains:
             yield from bismut_chain(self.sde, x0, self.times, generator, self.gains)
             return
-        assert isinstance(self.sde, SeparableSDE)
+        assert isinstance(self.sde, SeparableEquation)
         for x, weight in forward_chain(self.sde, x0, self.times, generator):
             yield x, weight.ito if self.target == ITO else weight.delta
 
@@ -225,7 +235,7 @@ def evenly(n: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
 
 
 def problem(
-    sde: ChainSDE,
+    sde: ChainEquation,
     target: str,
     supply: Supply,
     batch: int,
@@ -240,6 +250,6 @@ def problem(
     """
     check_target(sde, target)
     if target in CLOSED:
-        assert isinstance(sde, LinearSDE)
+        assert isinstance(sde, LinearEquation)
         return Denoising(sde, target, supply, batch, moments, noise, image_mean)
     return WeightRegression(sde, target, supply, batch, generator)

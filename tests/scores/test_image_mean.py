@@ -2,8 +2,8 @@
 
 import torch
 
-from spinmesh.synthesis.image_mean import LEAST_SPREAD, learn_image_mean
-from spinmesh.synthesis.scalings import Denoiser, per_row, row_mean, within_range
+from spinmesh.scores.denoiser import Denoiser, per_row, row_mean, within_range
+from spinmesh.scores.features import LEAST_SPREAD, learn_image_mean
 
 SIDE = 16
 LEFT = 0.05  # deviation of the mean that features do not tell

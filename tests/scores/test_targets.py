@@ -2,9 +2,10 @@
 
 import torch
 
-from spinmesh.synthesis import DoubleWell, MeanWeight, forward_chain
-from spinmesh.synthesis.scalings import pilot_scalings
-from spinmesh.synthesis.targets import evenly
+from spinmesh.scores import DoubleWell
+from spinmesh.scores.denoiser import MeanWeight, pilot_scalings
+from spinmesh.scores.malliavin import forward_chain
+from spinmesh.scores.targets import evenly
 
 
 def seeded(seed):

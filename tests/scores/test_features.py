@@ -9,10 +9,11 @@ import torch
 from spinmesh.bundles import Protocol
 from spinmesh.errors import StoreError
 from spinmesh.learning import Runtime
+from spinmesh.scores import train_score
+from spinmesh.scores.features import learn_features
+from spinmesh.scores.model import Symmetry, image_supply
 from spinmesh.settings import BundleSettings
-from spinmesh.synthesis import ScoreSpec, train_score
-from spinmesh.synthesis.features import learn_features
-from spinmesh.synthesis.model import Symmetry, image_supply
+from spinmesh.settings.synthesise import ScoreTraining
 
 
 def test_features_find_what_the_tissue_changes_and_leave_the_noise():
@@ -53,7 +54,7 @@ def test_training_draws_new_noise_each_time_and_turns_signals_with_images(bundle
 
 
 def test_a_checkpoint_of_another_noise_is_refused(bundle_set, tmp_path):
-    spec = ScoreSpec(width=8, iterations=1, batch=1)
+    spec = ScoreTraining(width=8, iterations=1, batch=1)
     runtime = Runtime(checkpoint=tmp_path / "checkpoint", save_every=1)
     train_score(bundle_set, spec, 1, runtime)
     protocol = replace(bundle_set.protocol, snr=20.0)

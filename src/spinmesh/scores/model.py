@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -15,55 +14,21 @@ from spinmesh.bundles.images import ImageSet
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.learning import Batch, Runtime, fingerprint, fit
-from spinmesh.synthesis.features import Features, learn_features
-from spinmesh.synthesis.image_mean import ImageMean, learn_image_mean
-from spinmesh.synthesis.network import UNet, seeded_unet
-from spinmesh.synthesis.nonlinear import make_sde
-from spinmesh.synthesis.scalings import Denoiser, MeanWeight, Scalings, within_range
-from spinmesh.synthesis.sde import CLOSED, DENOISER, ChainSDE, LinearSDE
-from spinmesh.synthesis.targets import (
-    Supply,
-    WeightRegression,
-    check_target,
-    problem,
-    recipe,
-)
+from spinmesh.scores.denoiser import Denoiser, MeanWeight, Scalings, within_range
+from spinmesh.scores.equations import ChainEquation, LinearEquation
+from spinmesh.scores.features import Features, ImageMean, learn_features, learn_image_mean
+from spinmesh.scores.network import UNet, seeded_unet
+from spinmesh.scores.nonlinear import equation_named
+from spinmesh.scores.targets import CLOSED, Supply, WeightRegression, problem, recipe
+from spinmesh.settings.synthesise import ScoreTraining
+from spinmesh.stored import quantity, store
 
 # Networks are float32; every cast into and out of them uses this name.
 NETWORK_DTYPE = torch.float32
 Pictures = Float[Tensor, "batch pixel_y pixel_x"]
 
 
-@dataclass(frozen=True)
-class ScoreSpec:
-    """How to train. `noise`: mean and deviation of log(sigma), for the target `denoiser`."""
-
-    sde: str = "ve"  # a key of nonlinear.SDES
-    sde_parameters: Mapping[str, float] = field(default_factory=dict)
-    target: str = DENOISER  # one of the equation's `targets`
-    iterations: int = 1200
-    batch: int = 32
-    learning_rate: float = 2e-3
-    width: int = 32
-    condition_dropout: float = 0.1
-    noise: tuple[float, float] = (-0.3, 1.3)
-
-    def __post_init__(self) -> None:
-        check_target(make_sde(self.sde, self.sde_parameters), self.target)
-        if min(self.iterations, self.batch) < 1 or not self.learning_rate > 0:
-            raise ConfigError(
-                f"score: iterations {self.iterations}, batch {self.batch}, learning_rate "
-                f"{self.learning_rate}; all must be positive."
-            )
-        if self.width < 8 or self.width % 8:
-            raise ConfigError(f"score: width is {self.width}; give a multiple of 8.")
-        if not 0 <= self.condition_dropout <= 1 or not self.noise[1] > 0:
-            raise ConfigError(
-                f"score: condition_dropout {self.condition_dropout}, noise {self.noise}; give a "
-                "fraction, and a positive standard deviation."
-            )
-
-
+@store("spinmesh/score_model", version=6, stage="synthesise")
 @dataclass(frozen=True, eq=False)
 class ScoreModel:
     """A trained score: averaged weights and the scalings they were trained with.
@@ -73,17 +38,17 @@ class ScoreModel:
     `image_mean` if not; `seconds` is the CPU time of its training.
     """
 
-    spec: ScoreSpec
+    training: ScoreTraining
     state: dict[str, Tensor]
     loss_history: Float[Tensor, " iteration"]
     features: Features
-    field_of_view: float
+    field_of_view: float = quantity("um")
     pixels: int
     pixel_mean: float
     pixel_std: float
     scalings: Scalings | None = None
     image_mean: ImageMean | None = None
-    seconds: float = 0.0
+    seconds: float = quantity("s", default=0.0)
 
     @property
     def protocol(self) -> Protocol | None:
@@ -91,17 +56,17 @@ class ScoreModel:
         return self.features.protocol
 
     @cached_property
-    def sde(self) -> ChainSDE:
+    def sde(self) -> ChainEquation:
         """The forward equation whose score this is."""
-        return make_sde(self.spec.sde, self.spec.sde_parameters)
+        return equation_named(self.training.sde, self.training.sde_parameters)
 
     @property
-    def linear(self) -> LinearSDE:
+    def linear(self) -> LinearEquation:
         """The forward equation, if it is linear; ConfigError if not."""
-        if not isinstance(self.sde, LinearSDE):
+        if not isinstance(self.sde, LinearEquation):
             raise ConfigError(
-                f"score: {self.spec.sde} is nonlinear, so its score is no denoiser. Use `score`, "
-                "and the sampler `splitting` or `euler_maruyama`."
+                f"score: {self.training.sde} is nonlinear, so its score is no denoiser. Use "
+                "`score`, and the sampler `splitting` or `euler_maruyama`."
             )
         return self.sde
 
@@ -109,7 +74,7 @@ class ScoreModel:
     def network(self) -> UNet:
         """The network with the averaged weights."""
         with torch.device("meta"):
-            network = UNet(self.spec.width, self.features.count)
+            network = UNet(self.training.width, self.features.count)
         network.load_state_dict(self.state, assign=True)
         return network
 
@@ -161,9 +126,9 @@ class ScoreModel:
 
 
 def train_score(
-    images: ImageSet, spec: ScoreSpec, seed: int, runtime: Runtime | None = None
+    images: ImageSet, training: ScoreTraining, seed: int, runtime: Runtime | None = None
 ) -> ScoreModel:
-    """Train on the train images; the result depends on images, spec and seed alone.
+    """Train on the train images; the result depends on images, settings and seed alone.
 
     Of images with a protocol each draw of a condition has new noise.
     `runtime` says where, and where to keep a checkpoint: see `learning.fit` for what is raised.
@@ -183,29 +148,33 @@ def train_score(
         )
     features = learn_features(condition, train.protocol, seed)
     generator = torch.Generator(runtime.device).manual_seed(seed)
-    network = seeded_unet(spec.width, features.count, generator)
+    network = seeded_unet(training.width, features.count, generator)
     supply = image_supply(
         pixels.to(runtime.device),
         condition.to(runtime.device),
         features,
-        spec.condition_dropout,
+        training.condition_dropout,
     )
-    sde = make_sde(spec.sde, spec.sde_parameters)
+    sde = equation_named(training.sde, training.sde_parameters)
     moments = (mean, std)
-    own = learn_image_mean(supply, len(pixels), generator) if spec.target in CLOSED else None
-    task = problem(sde, spec.target, supply, spec.batch, moments, spec.noise, generator, own)
+    image_mean = None
+    if training.target in CLOSED:
+        image_mean = learn_image_mean(supply, len(pixels), generator)
+    task = problem(
+        sde, training.target, supply, training.batch, moments, training.noise, generator, image_mean
+    )
     fitted = fit(
         network,
         task,
-        recipe(spec.iterations, spec.learning_rate),
+        recipe(training.iterations, training.learning_rate),
         generator,
         "training the score",
         runtime=runtime,
-        identity=fingerprint(pixels, condition, features, spec, seed),
+        identity=fingerprint(pixels, condition, features, training, seed),
     )
     scalings = task.scalings if isinstance(task, WeightRegression) else None
     return ScoreModel(
-        spec,
+        training,
         fitted.state,
         fitted.losses,
         features,
@@ -214,7 +183,7 @@ def train_score(
         mean,
         std,
         scalings,
-        own,
+        image_mean,
         fitted.seconds,
     )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -12,59 +12,31 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.progress import progress
-from spinmesh.synthesis.fractional import FractionalVP, reverse_fractional
-from spinmesh.synthesis.model import ScoreModel
-from spinmesh.synthesis.scalings import within_range
-from spinmesh.synthesis.sde import (
+from spinmesh.scores.denoiser import within_range
+from spinmesh.scores.equations import (
     LOWEST_NOISE,
-    SDE,
-    ChainSDE,
+    ChainEquation,
     Denoise,
-    LinearSDE,
+    Equation,
+    LinearEquation,
     Score,
     noise_levels,
     normal_like,
 )
-from spinmesh.synthesis.targets import CHAIN_STEPS
+from spinmesh.scores.fractional import FractionalVP, reverse_fractional
+from spinmesh.scores.model import ScoreModel
+from spinmesh.scores.targets import CHAIN_STEPS
+from spinmesh.settings.synthesise import Sampling, check_sampler
 
 Levels = Float[Tensor, " level"]
 Times = Float[Tensor, " time"]
-DENOISER_SAMPLERS = ("heun", "dpm_solver_2m", "exponential", "fractional")
-SCORE_SAMPLERS = ("splitting", "euler_maruyama")
-SAMPLERS = ("auto", *DENOISER_SAMPLERS, *SCORE_SAMPLERS)
 # Images denoised at once.
 BATCH = 64
 
 
-@dataclass(frozen=True)
-class SampleSpec:
-    """How to sample. `guidance` 0 ignores the signal, 1 is the posterior, more exaggerates it.
-
-    `sampler` auto is exponential for linear equations and splitting for the others: both reverse
-    SDEs, whose fresh noise lets the network mend what it did at higher levels. `hurst` is that of
-    the fractional noise, for the sampler `fractional`.
-    """
-
-    sampler: str = "auto"
-    steps: int = 96
-    count: int = 256
-    guidance: float = 1.0
-    hurst: float = 0.8
-
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise ConfigError(
-                f"sampler: {self.sampler!r} is unknown. Choose from {', '.join(SAMPLERS)}."
-            )
-        if min(self.steps, self.count) < 2 or self.guidance < 0:
-            raise ConfigError(
-                f"sampler: steps {self.steps}, count {self.count}, guidance {self.guidance}; give "
-                "at least 2, 2 and 0."
-            )
-        FractionalVP(self.hurst)
-
-
-def heun(denoise: Denoise, x: Tensor, levels: Levels) -> Tensor:
+def heun(
+    denoise: Denoise, x: Tensor, levels: Levels, generator: torch.Generator | None = None
+) -> Tensor:
     """Probability-flow ODE dx/dsigma = (x - D(x, sigma)) / sigma by Heun's method.
 
     `x` carries noise levels[0]; the levels fall, and the last may be 0 (Karras et al. 2022,
@@ -80,7 +52,9 @@ def heun(denoise: Denoise, x: Tensor, levels: Levels) -> Tensor:
     return x
 
 
-def dpm_solver_2m(denoise: Denoise, x: Tensor, levels: Levels) -> Tensor:
+def dpm_solver_2m(
+    denoise: Denoise, x: Tensor, levels: Levels, generator: torch.Generator | None = None
+) -> Tensor:
     """The same flow by DPM-Solver++(2M) (Lu et al. 2022): one denoising a step, second order.
 
     In lambda = -log sigma the flow is linear but for D, which is extrapolated from two steps.
@@ -111,22 +85,31 @@ def exponential(denoise: Denoise, x: Tensor, levels: Levels, generator: torch.Ge
     return x
 
 
+def reverse_drift(sde: Equation, score: Score, x: Tensor, t: Tensor, churn: float = 1.0) -> Tensor:
+    """b - (1 + churn^2)/2 g g' s, the drift of the equation that undoes `sde` (Anderson 1982).
+
+    To be integrated from the horizon down to 0, with dt < 0, and noise churn g dB. `churn` 1 gives
+    the reverse SDE, 0 the probability-flow ODE; all values between have the same marginals.
+    """
+    return sde.drift(x, t) - 0.5 * (1 + churn**2) * sde.diffused(score(x, t), t)
+
+
 def euler_maruyama(
-    sde: SDE, score: Score, x: Tensor, times: Times, generator: torch.Generator
+    sde: Equation, score: Score, x: Tensor, times: Times, generator: torch.Generator
 ) -> Tensor:
     """The reverse SDE from times[0] down to times[-1]; `x` has the law of the first.
 
     The drift's increment is tamed if the drift outgrows x: see `tamed`.
     """
     for now, after in pairwise(times):
-        drift, g = sde.reverse(score, x, now)
-        noise = normal_like(x[:1] if sde.shared_noise else x, generator)
-        x = x + tamed(sde, (after - now) * drift) + g * (now - after).sqrt() * noise
+        drift = reverse_drift(sde, score, x, now)
+        noise = (now - after).sqrt() * sde.shock(x, now, generator)
+        x = x + tamed(sde, (after - now) * drift) + noise
     return x
 
 
 def splitting(
-    sde: ChainSDE, score: Score, x: Tensor, times: Times, generator: torch.Generator
+    sde: ChainEquation, score: Score, x: Tensor, times: Times, generator: torch.Generator
 ) -> Tensor:
     """The reverse SDE with its stiff part by the chain's own step; arguments of `euler_maruyama`.
 
@@ -143,17 +126,17 @@ def splitting(
     return x
 
 
-def probability_flow(sde: SDE, score: Score, x: Tensor, times: Times) -> Tensor:
+def probability_flow(sde: Equation, score: Score, x: Tensor, times: Times) -> Tensor:
     """The probability-flow ODE of any equation by Heun's method, tamed like the reverse SDE."""
     for now, after in pairwise(times):
-        slope, _ = sde.reverse(score, x, now, churn=0.0)
+        slope = reverse_drift(sde, score, x, now, churn=0.0)
         there = x + tamed(sde, (after - now) * slope)
-        second, _ = sde.reverse(score, there, after, churn=0.0)
+        second = reverse_drift(sde, score, there, after, churn=0.0)
         x = x + tamed(sde, 0.5 * (after - now) * (slope + second))
     return x
 
 
-def tamed(sde: SDE, increment: Tensor) -> Tensor:
+def tamed(sde: Equation, increment: Tensor) -> Tensor:
     """The increment d, or d / sqrt(1 + d^2) if the drift is super-linear.
 
     An explicit step of a super-linear drift explodes once x is far out, whatever its length
@@ -182,115 +165,111 @@ def guided(
     return mixed
 
 
+# The one place where the configuration's words become samplers. The first take a denoiser and noise
+# levels, the others an equation, its score and times; all but the flows draw noise on the way.
+OF_DENOISERS: dict[str, Callable[..., Tensor]] = {
+    "heun": heun,
+    "dpm_solver_2m": dpm_solver_2m,
+    "exponential": exponential,
+}
+OF_SCORES: dict[str, Callable[..., Tensor]] = {
+    "splitting": splitting,
+    "euler_maruyama": euler_maruyama,
+}
+
+
+def quick_sampler(sde: ChainEquation) -> Literal["dpm_solver_2m", "splitting"]:
+    """The best sampler that asks the network once a step."""
+    return "dpm_solver_2m" if isinstance(sde, LinearEquation) else "splitting"
+
+
 def draw_images(
     model: ScoreModel,
-    spec: SampleSpec,
+    sampling: Sampling,
     shape: tuple[int, int],
     seed: int,
     condition: Float[Tensor, "image feature"] | None = None,
 ) -> Float[Tensor, "image pixel_y pixel_x"]:
-    """`spec.count` images of `shape` pixels, one for each row of `condition` if there is one."""
-    if condition is not None and len(condition) != spec.count:
-        raise ConfigError(f"sampler: {len(condition)} conditions for {spec.count} images.")
-    check_sampler(model.sde, spec.sampler)
+    """`sampling.count` images of `shape` pixels, one for each row of `condition` if there is one.
+
+    Raises ConfigError for a sampler that wants a denoiser if the equation has none.
+    """
+    if condition is not None and len(condition) != sampling.count:
+        raise ConfigError(f"sampler: {len(condition)} conditions for {sampling.count} images.")
+    try:
+        check_sampler(model.training.sde, sampling.sampler)
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from None
     generator = torch.Generator().manual_seed(seed)
-    batches = torch.arange(spec.count).split(BATCH)
+    draw = _draw_linear if isinstance(model.sde, LinearEquation) else _draw_nonlinear
     images = []
-    for rows in progress(batches, "sampling images"):
+    for rows in progress(torch.arange(sampling.count).split(BATCH), "sampling images"):
         given = None if condition is None else condition[rows]
-        size = (len(rows), *shape)
-        if isinstance(model.sde, LinearSDE):
-            images.append(_draw_linear(model, model.sde, spec, size, generator, given))
-        else:
-            images.append(_draw_nonlinear(model, spec, size, generator, given))
+        images.append(draw(model, sampling, (len(rows), *shape), generator, given))
     return torch.cat(images).float()
 
 
 def _draw_linear(
     model: ScoreModel,
-    sde: LinearSDE,
-    spec: SampleSpec,
+    sampling: Sampling,
     shape: tuple[int, ...],
     generator: torch.Generator,
     condition: Tensor | None,
 ) -> Tensor:
-    mixed = guided(model.denoise, condition, spec.guidance)
+    sde, mixed = model.linear, guided(model.denoise, condition, sampling.guidance)
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
         # Guidance extrapolates; no mean of images lies beyond [-1, 1].
         return within_range(mixed(x, level))
 
-    levels = noise_levels(sde, spec.steps, LOWEST_NOISE)
-    sampler = "exponential" if spec.sampler == "auto" else spec.sampler
-    if sampler == "fractional":
-        return _draw_fractional(denoise, spec, shape, generator)
-    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-    if sampler in DENOISER_SAMPLERS:
-        x = model.pixel_mean + levels[0] * noise
-        if sampler == "exponential":
-            return exponential(denoise, x, levels, generator)
-        return {"heun": heun, "dpm_solver_2m": dpm_solver_2m}[sampler](denoise, x, levels)
-    times = sde.time_of(levels[:-1])
-
     def score(x: Tensor, t: Tensor) -> Tensor:
         Y = sde.mean_factor(t)
         return (Y * denoise(x / Y, sde.noise_level(t)) - x) / sde.gamma(t)
 
+    name = "exponential" if sampling.sampler == "auto" else sampling.sampler
+    if name == "fractional":
+        rough = FractionalVP(sampling.hurst)
+        z = rough.prior(torch.zeros(rough.terms + 1, *shape, dtype=torch.float64), generator)
+        times = rough.times(sampling.steps, LOWEST_NOISE)
+        return reverse_fractional(rough, denoise, z, times, generator)
+    levels = noise_levels(sde, sampling.steps, LOWEST_NOISE)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    if name in OF_DENOISERS:
+        x = model.pixel_mean + levels[0] * noise
+        return OF_DENOISERS[name](denoise, x, levels, generator)
+    times = sde.time_of(levels[:-1])
     x = sde.mean_factor(times[0]) * model.pixel_mean + sde.std(times[0]) * noise
-    x = _reverse(sampler)(sde, score, x, times, generator)
+    x = OF_SCORES[name](sde, score, x, times, generator)
     return denoise(x / sde.mean_factor(times[-1]), levels[-2])
-
-
-def _draw_fractional(
-    denoise: Denoise, spec: SampleSpec, shape: tuple[int, ...], generator: torch.Generator
-) -> Tensor:
-    sde = FractionalVP(spec.hurst)
-    z = sde.prior(torch.zeros(sde.terms + 1, *shape, dtype=torch.float64), generator)
-    return reverse_fractional(sde, denoise, z, sde.times(spec.steps, LOWEST_NOISE), generator)
 
 
 def _draw_nonlinear(
     model: ScoreModel,
-    spec: SampleSpec,
+    sampling: Sampling,
     shape: tuple[int, ...],
     generator: torch.Generator,
     condition: Tensor | None,
 ) -> Tensor:
     """From the chain's limit back to the first step, and its noise removed by Tweedie's formula."""
-    sde, score = model.sde, guided(model.score, condition, spec.guidance)
-    times = sde.grid(spec.steps).flip(0)[:-1]
+    sde, score = model.sde, guided(model.score, condition, sampling.guidance)
+    times = sde.grid(sampling.steps).flip(0)[:-1]
     x = settled(sde, sde.prior(torch.zeros(shape, dtype=torch.float64), generator), generator)
-    x = _reverse(spec.sampler)(sde, score, x, times, generator)
-    last = times[-1]
-    clean = x - last * (sde.drift(x, last) - sde.noise(last) ** 2 * score(x, last))
-    return within_range(clean)
+    name = "splitting" if sampling.sampler == "auto" else sampling.sampler
+    x = OF_SCORES[name](sde, score, x, times, generator)
+    return within_range(tweedie(sde, score, x, times[-1]))
 
 
-def quick_sampler(sde: ChainSDE) -> str:
-    """The best sampler that asks the network once a step."""
-    return "dpm_solver_2m" if isinstance(sde, LinearSDE) else "splitting"
+def tweedie(sde: ChainEquation, score: Score, x: Tensor, t: Tensor) -> Tensor:
+    """The data behind x at a small time t: x - t (b - g^2 s), to first order."""
+    return x - t * (sde.drift(x, t) - sde.noise(t) ** 2 * score(x, t))
 
 
-def check_sampler(sde: ChainSDE, sampler: str) -> None:
-    """ConfigError if `sampler` wants a denoiser and the score of this equation is none."""
-    if sampler in DENOISER_SAMPLERS and not isinstance(sde, LinearSDE):
-        raise ConfigError(
-            f"sampler: {sampler} wants a denoiser, and the score of {type(sde).__name__} is none. "
-            f"Use {' or '.join(SCORE_SAMPLERS)}."
-        )
-
-
-def _reverse(sampler: str) -> Callable[..., Tensor]:
-    return euler_maruyama if sampler == "euler_maruyama" else splitting
-
-
-def settled(sde: ChainSDE, x: Tensor, generator: torch.Generator) -> Tensor:
+def settled(sde: ChainEquation, x: Tensor, generator: torch.Generator) -> Tensor:
     """Draws of the limit law after another run of the chain that a score is trained on.
 
     Its steps are long at the horizon, where its own limit law differs from the equation's by as
     much as some ten per cent of the variance.
     """
     for now, after in pairwise(sde.grid(CHAIN_STEPS).tolist()):
-        t = x.new_tensor(now)
-        x = sde.move(x, t, after - now) + sde.kick(t, after - now) * normal_like(x, generator)
+        x = sde.step(x, now, after - now, generator)
     return x

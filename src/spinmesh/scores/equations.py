@@ -1,9 +1,15 @@
 """Forward noising equations dX = b(t, X) dt + g(t) dB, from data at t = 0 to noise at `horizon`.
 
-Every equation says in `closed_form` what is known without simulation and in `targets` what a score
-network can be trained to regress for it. The linear ones are those of Song et al. 2021; for them
-the Malliavin covariance gamma(t) has a closed form (arXiv 2503.16917) and equals the variance of
-X_t given X_0. The others are in `nonlinear.py` and `fractional.py`.
+The linear ones are those of Song et al. 2021; for them the Malliavin covariance gamma(t) has a
+closed form (arXiv 2503.16917) and equals the variance of X_t given X_0. The others are in
+`nonlinear.py` and `fractional.py`. Inheritance says what is known of an equation without
+simulation:
+
+    Equation                  a drift, a noise, and the law at the horizon
+      ChainEquation           a discrete step F(X) + a xi that can be inverted: weight (C)
+        SeparableEquation     the step acts elementwise: weight (A) as well
+          LinearEquation      the weight itself: a denoiser
+        ConstantNoise         g does not depend on t; the score of the limit law
 """
 
 from __future__ import annotations
@@ -22,27 +28,17 @@ from spinmesh.errors import ConfigError
 
 Score = Callable[[Tensor, Tensor], Tensor]  # (x, t) -> grad log p_t(x)
 Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> E[data | data + sigma noise = x]
-# Targets that regress a Malliavin weight of the simulated chain, and those of the closed marginal.
-FORWARD, BISMUT, LOCAL, ITO = "malliavin-a", "malliavin-c", "local-dsm", "ito"
-DENOISER, DSM = "denoiser", "dsm"
-CLOSED = (DENOISER, DSM)
 # Noise left before the last denoising: invisible beside a grey step of 1/16.
 LOWEST_NOISE = 0.01
 
 
-class SDE(ABC):
-    """An equation that turns data into noise, and what is known about it.
+class Equation(ABC):
+    """An equation that turns data into noise.
 
-    `closed_form`: of marginal (law of X_t given X_0), weight (delta), prior (law at the horizon)
-    and stationary (score of the limit law), those that need no simulation. `targets`: what can be
-    regressed. `superlinear`: the drift outgrows x, so that an explicit reverse step must be tamed.
-    `shared_noise`: one Brownian motion drives all rows of axis 0, and g(t) has one number for each.
+    `superlinear`: the drift outgrows x, so that an explicit reverse step must be tamed.
     """
 
-    closed_form: ClassVar[tuple[str, ...]] = ()
-    targets: ClassVar[tuple[str, ...]] = ()
-    superlinear: ClassVar[bool] = False
-    shared_noise: ClassVar[bool] = False
+    superlinear: ClassVar[bool]
     horizon: float
 
     @abstractmethod
@@ -50,33 +46,24 @@ class SDE(ABC):
         """b(t, x)."""
 
     @abstractmethod
-    def noise(self, t: Tensor) -> Tensor:
-        """g(t)."""
+    def shock(self, x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+        """g(t) xi, shaped like x: the noise of a unit of time."""
+
+    @abstractmethod
+    def diffused(self, vector: Tensor, t: Tensor) -> Tensor:
+        """g(t) g(t)' v."""
 
     @abstractmethod
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draws shaped like `like` of the law from which the reverse equation starts."""
 
-    def reverse(self, score: Score, x: Tensor, t: Tensor, churn: float = 1.0) -> tuple:
-        """Drift and noise of the equation that undoes this one (Anderson 1982).
 
-        To be integrated from the horizon down to 0, with dt < 0. `churn` 1 gives the reverse SDE,
-        0 the probability-flow ODE; all values between have the same marginals.
-        """
-        g, s = self.noise(t), score(x, t)
-        if self.shared_noise:
-            g = g.reshape(-1, *[1] * (x.ndim - 1))
-        diffused = g * (g * s).sum(0, keepdim=True) if self.shared_noise else g**2 * s
-        return self.drift(x, t) - 0.5 * (1 + churn**2) * diffused, churn * g
+class ChainEquation(Equation):
+    """An equation with a discrete step X' = F(X) + a xi whose weight (C) can be carried along."""
 
-
-class ChainSDE(SDE):
-    """An equation with a discrete step X' = F(X) + a xi whose weight (C) can be carried along.
-
-    `spectral_gain`: the gain of (C) is chosen per Fourier mode of the image, not one for all.
-    """
-
-    spectral_gain: ClassVar[bool] = False
+    @abstractmethod
+    def noise(self, t: Tensor) -> Tensor:
+        """g(t), one number for all coordinates."""
 
     @abstractmethod
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
@@ -98,9 +85,20 @@ class ChainSDE(SDE):
     def grid(self, steps: int) -> Float[Tensor, " time"]:
         """Times 0 = t_0 < ... < t_steps = horizon of a chain that is fine near the data."""
 
+    def shock(self, x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+        return self.noise(t) * normal_like(x, generator)
 
-class SeparableSDE(ChainSDE):
-    """An equation whose step acts elementwise, which is all that the O(d) weight needs."""
+    def diffused(self, vector: Tensor, t: Tensor) -> Tensor:
+        return self.noise(t) ** 2 * vector
+
+    def step(self, x: Tensor, t: float, h: float, generator: torch.Generator) -> Tensor:
+        """X' from X, with its noise."""
+        now = x.new_tensor(t)
+        return self.move(x, now, h) + self.kick(now, h) * normal_like(x, generator)
+
+
+class SeparableEquation(ChainEquation):
+    """An equation whose step acts elementwise, which is all that the O(d) weight (A) needs."""
 
     @abstractmethod
     def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,27 +113,33 @@ class SeparableSDE(ChainSDE):
         return (delta + H / J) / J
 
 
-def refuse_singular(determinant: Tensor, x: Tensor, h: float) -> None:
-    """ConfigError unless every determinant of a step's Jacobian is positive."""
-    worst = determinant.min()
-    if not bool(worst > 0):
-        where = x.reshape(*determinant.shape, -1)[determinant == worst].reshape(-1)[:3].tolist()
-        raise ConfigError(
-            f"weight (C): a step of length {h:.3g} is not invertible, det J = {worst.item():.3g} "
-            f"near x = {where}. Take more steps, or an exact or splitting flow."
-        )
+class ConstantNoise(ChainEquation):
+    """dX = b(X) dt + sigma dB; if b = -grad V the limit law is exp(-2 V / sigma^2).
+
+    A rate beta(t) in front of drift and squared noise is only another clock, so there is none:
+    the chain's grid takes its place. Its times are horizon (n / steps)^3, since the noise level, a
+    root of t, is mostly below its mid-range.
+    """
+
+    sigma: float
+
+    def noise(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.sigma)
+
+    def kick(self, t: Tensor, h: float) -> Tensor:
+        return self.noise(t) * h**0.5
+
+    def base_score(self, x: Tensor, t: Tensor) -> Tensor:
+        return 2 / self.sigma**2 * self.drift(x, t)
+
+    def grid(self, steps: int) -> Float[Tensor, " time"]:
+        return self.horizon * torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 3
 
 
-def cubic_grid(horizon: float, steps: int) -> Float[Tensor, " time"]:
-    """Times horizon (n / steps)^3: the noise level, a root of t, is below its mid-range mostly."""
-    return horizon * torch.linspace(0, 1, steps + 1, dtype=torch.float64) ** 3
-
-
-class LinearSDE(SeparableSDE):
+class LinearEquation(SeparableEquation):
     """b = -beta(t) x / 2, so that X_t = Y_t X_0 + sqrt(gamma(t)) times a standard normal."""
 
-    closed_form = ("marginal", "weight", "prior")
-    targets = (DENOISER, DSM, FORWARD, BISMUT, LOCAL, ITO)
+    superlinear = False
     horizon = 1.0
 
     @abstractmethod
@@ -192,7 +196,7 @@ class LinearSDE(SeparableSDE):
 
 
 @dataclass(frozen=True)
-class VE(LinearSDE):
+class VE(LinearEquation):
     """Variance exploding: sigma(t) = sigma_min (sigma_max / sigma_min)^t, no drift.
 
     gamma = sigma(t)^2 - sigma(0)^2.
@@ -229,8 +233,8 @@ class VE(LinearSDE):
 
 
 @dataclass(frozen=True)
-class VP(LinearSDE):
-    """Variance preserving: beta(t) grows linearly, g^2 = beta, gamma = 1 - exp(-int beta)."""
+class GrowingRate(LinearEquation):
+    """beta(t) grows linearly."""
 
     beta_min: float = 0.1
     beta_max: float = 20.0
@@ -249,17 +253,8 @@ class VP(LinearSDE):
         """B(t) = int_0^t beta."""
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
 
-    def noise(self, t: Tensor) -> Tensor:
-        return self.beta(t).sqrt()
-
     def mean_factor(self, t: Tensor) -> Tensor:
         return torch.exp(-0.5 * self.integral(t))
-
-    def gamma(self, t: Tensor) -> Tensor:
-        return -torch.expm1(-self.integral(t))
-
-    def time_of(self, noise_level: Tensor) -> Tensor:
-        return self._time_of_integral(torch.log1p(noise_level**2))
 
     def _time_of_integral(self, B: Tensor) -> Tensor:
         # The root of slope/2 t^2 + beta_min t = B in the form that does not cancel near t = 0.
@@ -267,7 +262,20 @@ class VP(LinearSDE):
         return 2 * B / (self.beta_min + (self.beta_min**2 + 2 * slope * B).sqrt())
 
 
-class SubVP(VP):
+class VP(GrowingRate):
+    """Variance preserving: g^2 = beta, gamma = 1 - exp(-B)."""
+
+    def noise(self, t: Tensor) -> Tensor:
+        return self.beta(t).sqrt()
+
+    def gamma(self, t: Tensor) -> Tensor:
+        return -torch.expm1(-self.integral(t))
+
+    def time_of(self, noise_level: Tensor) -> Tensor:
+        return self._time_of_integral(torch.log1p(noise_level**2))
+
+
+class SubVP(GrowingRate):
     """Sub-variance preserving: g^2 = beta (1 - exp(-2 B)), gamma = (1 - exp(-B))^2."""
 
     def noise(self, t: Tensor) -> Tensor:
@@ -281,12 +289,23 @@ class SubVP(VP):
         return self._time_of_integral(2 * torch.asinh(noise_level / 2))
 
 
+def refuse_singular(determinant: Tensor, x: Tensor, h: float) -> None:
+    """ConfigError unless every determinant of a step's Jacobian is positive."""
+    worst = determinant.min()
+    if not bool(worst > 0):
+        where = x.reshape(*determinant.shape, -1)[determinant == worst].reshape(-1)[:3].tolist()
+        raise ConfigError(
+            f"weight (C): a step of length {h:.3g} is not invertible, det J = {worst.item():.3g} "
+            f"near x = {where}. Take more steps, or an exact or splitting flow."
+        )
+
+
 def normal_like(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal numbers shaped like `like`."""
     return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
-def noise_levels(sde: LinearSDE, steps: int, lowest: float) -> Float[Tensor, " level"]:
+def noise_levels(sde: LinearEquation, steps: int, lowest: float) -> Float[Tensor, " level"]:
     """`steps` falling noise levels, then 0 (spacing of Karras et al. 2022, eq. 5, rho = 7)."""
     rho = 7.0
     highest = float(sde.noise_level(torch.ones((), dtype=torch.float64)))

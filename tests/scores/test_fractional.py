@@ -7,7 +7,9 @@ import torch
 from scipy.stats import kstest, norm
 
 from spinmesh.errors import ConfigError
-from spinmesh.synthesis import FractionalVP, euler_maruyama, reverse_fractional
+from spinmesh.scores import FractionalVP
+from spinmesh.scores.fractional import reverse_fractional
+from spinmesh.scores.samplers import euler_maruyama
 
 F64 = torch.float64
 
@@ -38,7 +40,7 @@ def test_the_covariance_equation_agrees_with_simulation():
     for k in range(steps):
         t = torch.tensor((k + 0.5) / steps, dtype=F64)  # Midpoint coefficients.
         noise = torch.randn(n, generator=generator, dtype=F64) / steps**0.5
-        z = z + sde.drift(z, t) / steps + sde.noise(t)[:, None] * noise
+        z = z + sde.drift(z, t) / steps + sde.gain(t)[:, None] * noise
     exact = sde.covariance(torch.ones((), dtype=F64))
     scale = exact.diag().sqrt()
     gap = (torch.cov(z) - exact) / (scale[:, None] * scale)
