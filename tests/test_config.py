@@ -134,7 +134,10 @@ def test_every_key_is_described() -> None:
         ("reconstruct.signal", {"nifti": "b"}, ["`voxel: [i, j, k]`"]),
         (
             "synthesise",
-            {"score_model": {"sde": "double-well"}, "samples": {"sampler": "heun"}},
+            {
+                "score_model": {"sde": "double-well", "target": "ito"},
+                "samples": {"sampler": "heun"},
+            },
             ["samples: sampler heun wants a denoiser", "choose from auto, splitting"],
         ),
         ("synthesise.images.pixels", 20, ["`synthesise.images.pixels` is 20", "multiple of 8"]),

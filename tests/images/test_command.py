@@ -76,7 +76,7 @@ def deaf_model(folder: Path) -> None:
     [
         (other_delta, [*SIGNAL, *TIMES, *FEW], "another protocol than the model: Delta"),
         (None, ["--signal", "short.csv", *SIGNAL[2:], *TIMES, *FEW], "1 measurements"),
-        (None, [*SIGNAL, *TIMES, *FEW, "--guidance", "-1"], "guidance -1"),
+        (None, [*SIGNAL, *TIMES, *FEW, "--guidance", "-1"], "`guidance` is -1"),
         (None, [*SIGNAL[2:], *TIMES, *FEW], "go with --signal"),
         (None, [*FEW, "--out", "model.zarr"], "not empty"),
         (None, [*FEW, "--model", "s.csv"], "no Zarr store"),

@@ -1,6 +1,7 @@
 """Nonlinear equations: derivatives, limit laws, invertible steps, bounded reverse steps."""
 
 import math
+from inspect import isabstract
 
 import pytest
 import torch

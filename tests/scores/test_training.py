@@ -20,8 +20,9 @@ from spinmesh.scores import (
 from spinmesh.scores import model as model_module
 from spinmesh.scores.denoiser import Scalings
 from spinmesh.scores.features import Features, ImageMean, learn_features
+from spinmesh.scores.nonlinear import EQUATIONS
 from spinmesh.scores.samplers import OF_DENOISERS, OF_SCORES
-from spinmesh.scores.targets import Denoising, WeightRegression
+from spinmesh.scores.targets import Denoising, WeightRegression, check_target, targets_of
 from spinmesh.settings.synthesise import Sampling, ScoreTraining
 
 QUICK = ScoreTraining(iterations=12, batch=8, width=8)
@@ -231,9 +232,20 @@ def test_a_linear_chain_gives_the_denoiser_too(image_set):
 
 
 def test_targets_that_an_equation_lacks_are_refused():
-    for sde, target in (("double-well", "denoiser"), ("allen-cahn", "malliavin-a"), ("ve", "x")):
-        with pytest.raises(ConfigError, match="is not for"):
+    """By their words before any job, and of an equation of the user's own when it is trained."""
+    for sde, target in (("double-well", "denoiser"), ("allen-cahn", "malliavin-a")):
+        with pytest.raises(ConfigError, match=f"target {target} is not for {sde}"):
             ScoreTraining(sde=sde, target=target)
+        with pytest.raises(ConfigError, match="is not for"):
+            check_target(equation_named(sde), target)
+    for sde in EQUATIONS:
+        for target in ("denoiser", "dsm", "malliavin-a", "malliavin-c", "local-dsm", "ito"):
+            try:
+                ScoreTraining(sde=sde, target=target)
+                by_words = True
+            except ConfigError:
+                by_words = False
+            assert by_words == (target in targets_of(equation_named(sde))), (sde, target)
 
 
 @pytest.mark.gpu

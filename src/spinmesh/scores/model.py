@@ -43,9 +43,9 @@ class ScoreModel:
     loss_history: Float[Tensor, " iteration"]
     features: Features
     field_of_view: float = quantity("um")
-    pixels: int
-    pixel_mean: float
-    pixel_std: float
+    pixels: int = quantity()
+    pixel_mean: float = quantity()
+    pixel_std: float = quantity()
     scalings: Scalings | None = None
     image_mean: ImageMean | None = None
     seconds: float = quantity("s", default=0.0)

@@ -175,7 +175,7 @@ class CoupledDrift(ConstantNoise):
     def __post_init__(self) -> None:
         _positive("CoupledDrift", sigma=self.sigma, horizon=self.horizon)
 
-    def step(self, h: float) -> Drift:
+    def euler(self, h: float) -> Drift:
         """F of one path, x + h b(x)."""
         return lambda x: x + h * self.law(x)
 
@@ -183,10 +183,10 @@ class CoupledDrift(ConstantNoise):
         return vmap(self.law)(x)
 
     def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
-        return vmap(self.step(h))(x)
+        return vmap(self.euler(h))(x)
 
     def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
-        jacobian = jacfwd(self.step(h))
+        jacobian = jacfwd(self.euler(h))
         J = vmap(jacobian)(x)
         refuse_singular(torch.linalg.det(J), x, h)
         log_det = vmap(grad(lambda y: torch.linalg.slogdet(jacobian(y))[1]))(x)
