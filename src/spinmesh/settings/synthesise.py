@@ -64,7 +64,7 @@ Target = Literal["denoiser", "dsm", "malliavin-a", "malliavin-c", "local-dsm", "
 # Samplers of a linear equation's denoiser, and those of any equation's score.
 DenoiserSampler = Literal["heun", "dpm_solver_2m", "exponential", "fractional"]
 ScoreSampler = Literal["splitting", "euler_maruyama"]
-Sampler = Literal["auto"] | DenoiserSampler | ScoreSampler
+Sampler = Literal["auto", DenoiserSampler, ScoreSampler]
 
 
 def check_sampler(sde: EquationName, sampler: Sampler) -> None:
