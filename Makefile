@@ -87,7 +87,7 @@ check: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup -m "not slow and not gpu"
 
 schema: $(STAMP)
-	$(BIN)/python -m spinmesh.settings workflow/schemas/config.schema.json docs/configuration.md
+	$(BIN)/python docs/make_configuration.py
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,8 +1,7 @@
 """What a run may ask for: every option with its unit, default and meaning, checked before any job.
 
-`python -m spinmesh.settings` prints the JSON schema that the workflow validates against. The
-scientific packages are imported only by the methods that build their nouns, so that a workflow
-starts without loading them.
+Nothing of the science is imported here, so that a workflow starts without loading torch. The JSON
+schema and docs/configuration.md are written from these classes by `make schema`.
 """
 
 from spinmesh.settings.loading import (

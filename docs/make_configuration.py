@@ -1,18 +1,25 @@
-"""The tables of docs/configuration.md: every key with its unit, values, default and meaning."""
+"""Write the JSON schema and the tables of docs/configuration.md: `make schema`.
+
+Every key with its unit, values, default and meaning, from src/spinmesh/settings/.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from spinmesh.settings.loading import Config
+from spinmesh.settings.loading import Config, schema_text
 from spinmesh.settings.mesh import SHAPE_PARAMETERS
 from spinmesh.settings.presets import PRESETS
 from spinmesh.settings.setting import Setting
 
+ROOT = Path(__file__).parents[1]
+SCHEMA = ROOT / "workflow/schemas/config.schema.json"
+PAGE = ROOT / "docs/configuration.md"
 MARK = "<!-- Below: written by `make schema` from src/spinmesh/settings/. -->\n"
 # Endings of keys, and the units they stand for.
 UNITS = {
@@ -122,3 +129,8 @@ def _values(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     words = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
     bounds = [f"{sign} {node[word]:g}" for word, sign in words.items() if word in node]
     return " ".join([node.get("type", "").replace("string", "text"), *bounds])
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(schema_text())
+    PAGE.write_text(renewed(PAGE.read_text()))
