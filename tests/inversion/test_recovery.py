@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from experiments.remidi.metric import modified_chamfer_distance
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh, simulate_substrates
 from spinmesh.errors import ReductionError, SequenceError
 from spinmesh.inversion import HISTORY, Target, nearest_training_shapes, reconstruct
@@ -21,7 +22,7 @@ from spinmesh.mesh import (
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import ShapeTraining
 from spinmesh.settings.reconstruct import Reconstruct
-from spinmesh.shapes import ShapeModel, modified_chamfer_distance, shape_errors, train_shape_model
+from spinmesh.shapes import ShapeModel, shape_errors, train_shape_model
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)
