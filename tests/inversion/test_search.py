@@ -89,7 +89,7 @@ def test_checkpoint_of_another_search_is_refused(target, model, tmp_path, monkey
             reconstruct(measured, model, tissue, settings, seed, checkpoint=file)
     assert file.read_bytes() == before
     file.write_bytes(b"torn")
-    with pytest.raises(StoreError, match="not a checkpoint"):
+    with pytest.raises(StoreError, match="cannot be read as checkpoint"):
         reconstruct(target, model, TISSUE, SETTINGS, seed=3, checkpoint=file)
 
 
