@@ -148,14 +148,24 @@ def test_guidance_zero_ignores_the_signal(image_set, model):
 
 @pytest.mark.slow
 def test_all_samplers_agree_on_the_mean(image_set, model):
-    spec = Sampling(count=32, steps=40)
-    means = [
-        draw_images(model, spec.replace(sampler=name), (16, 16), 1).mean()
+    """It is that of the train images; the two flows, from the same noise, agree far better."""
+    spec = Sampling(count=128, steps=20)
+    means = {
+        name: float(draw_images(model, spec.replace(sampler=name), (16, 16), 1).mean())
         for name in ("auto", *OF_DENOISERS, "fractional", *OF_SCORES)
-    ]
-    # 32 images whose means scatter by about 0.15: 0.027 each, four of them and a half.
-    for mean in means[1:]:
-        torch.testing.assert_close(means[0], mean, rtol=0, atol=0.12)
+    }
+    # 128 images whose means scatter by 0.12: 0.011, four of them and a half. In volume fraction
+    # that is 0.025.
+    for mean in means.values():
+        assert mean == pytest.approx(float(image_set.select("train").images.mean()), abs=0.05)
+    # Both are of second order; measured 2e-5.
+    assert means["heun"] == pytest.approx(means["dpm_solver_2m"], abs=1e-3)
+
+
+def neighbours(images):
+    """Correlation of pixels side by side; of n pixels of white noise it is 0 +- n^-1/2."""
+    centred = images - images.mean((1, 2), keepdim=True)
+    return float((centred * centred.roll(1, 1)).sum() / centred.square().sum())
 
 
 def test_every_noun_survives_its_store(image_set, model, tmp_path):
@@ -189,18 +199,20 @@ def equal(a, b):
 @pytest.mark.parametrize("target", ["malliavin-a", "malliavin-c", "ito"])
 @pytest.mark.slow
 def test_nonlinear_scores_draw_images_of_the_right_contrast(image_set, target):
-    """Forty iterations: the pilot regression and the wells do it."""
+    """The pilot regression and the wells give contrast, forty iterations the first neighbours."""
     spec = WEIGHT.replace(target=target, iterations=40, batch=16)
     trained = train_score(image_set, spec, seed=2)
     assert 0.5 < trained.loss_history[0] < 2  # Scaled by the pilot run.
     for sampler in ("auto", "euler_maruyama"):
-        how = Sampling(sampler=sampler, count=4, steps=40)
-        samples = draw_images(trained, how, (16, 16), 1, image_set.condition[:4])
+        how = Sampling(sampler=sampler, count=16, steps=40)
+        samples = draw_images(trained, how, (16, 16), 1, image_set.condition[:16])
         assert samples.abs().max() <= 1
-        # Two phases have 0.8 of the largest contrast, white noise between the wells the same.
+        # Two phases have 0.8 of the largest contrast; so has white noise between the wells, but its
+        # neighbours correlate by 0 +- 0.016. Measured 0.09.
         assert 0.4 < samples.std() < 1
+        assert neighbours(samples) > 0.05
     with pytest.raises(ConfigError, match="splitting"):
-        draw_images(trained, replace(how, sampler="exponential"), (16, 16), 1)
+        draw_images(trained, how.replace(sampler="exponential"), (16, 16), 1)
     with pytest.raises(ConfigError, match="nonlinear"):
         trained.denoise(image_set.images[:1], 0.5)
 
@@ -208,9 +220,10 @@ def test_nonlinear_scores_draw_images_of_the_right_contrast(image_set, target):
 def test_allen_cahn_trains_with_gains_for_each_mode(image_set):
     spec = QUICK.replace(sde="allen-cahn", target="malliavin-c", iterations=4)
     trained = train_score(image_set, spec, seed=2)
-    assert bool(torch.isfinite(trained.loss_history).all())
-    how = Sampling(sampler="euler_maruyama", count=2, steps=30)
-    assert draw_images(trained, how, (16, 16), 1).std() > 0.3
+    how = Sampling(sampler="euler_maruyama", count=4, steps=30)
+    samples = draw_images(trained, how, (16, 16), 1)
+    # Measured 0.83 and 0.75, of images 0.67 and 0.82; white noise: 0 +- 0.03.
+    assert neighbours(samples) > 0.5 and 0.4 < samples.std() < 1
 
 
 def test_a_linear_chain_gives_the_denoiser_too(image_set):
