@@ -324,8 +324,8 @@ def _with_pulses(
 
     Columns are delta, Delta, ramp, TE (0: the pulses' end). No signal depends on these pulses.
     """
-    idle = (strength == 0) & ~(rows[:, :2] > 0).all(1)
-    active = rows[~idle]
+    pulses = (rows[:, :2] > 0).all(1)
+    idle, active = (strength == 0) & ~pulses, rows[pulses]
     rows = rows.clone()
     for number in idle.nonzero()[:, 0].tolist():
         TE = float(rows[number, 3])
