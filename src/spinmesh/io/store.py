@@ -116,9 +116,9 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
             f"{codec.version} is needed. Rerun stage `{codec.stage}`."
         )
     _check_manifest(path, metadata, codec)
-    with reading(path, "Zarr store", f"Delete it and rerun stage `{codec.stage}`."):
-        with xr.open_zarr(path, chunks=None) as dataset:
-            value: Noun = codec.decode(dataset.load())
+    remedy = f"Delete it and rerun stage `{codec.stage}`."
+    with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
+        value: Noun = codec.decode(dataset.load())
     return value
 
 

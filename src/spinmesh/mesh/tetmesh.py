@@ -168,7 +168,7 @@ def check_quality(mesh: TetMesh, remedy: str = RESHAPE) -> TetMesh:
     determinant = jacobian_determinants(mesh.points, mesh.tets).amin(-1)
     corner = mesh.points[mesh.tets[:, :4]]
     longest = torch.cdist(corner, corner).amax((-1, -2))
-    inverted = determinant <= 0
+    inverted = determinant < 0
     flat = determinant < 6 * DEGENERATE * longest**3
     for wrong, word in ((inverted, "inverted"), (flat, "degenerate (flat)")):
         count = int(wrong.sum())
