@@ -21,10 +21,10 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run paper phantom conditional synthesis unlock report test check schema clean
+.PHONY: help setup run paper phantom conditional synthesis unlock report test check fuzz schema clean
 
 help:
-	@echo "make run | paper | phantom | conditional | synthesis | unlock | report | test | check | schema | setup | clean"
+	@echo "make run | paper | phantom | conditional | synthesis | unlock | report | test | check | fuzz | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -85,6 +85,9 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup -m "not slow and not gpu"
+
+fuzz: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/inputs/fuzz.py docs/results/inputs_fuzz.md
 
 schema: $(STAMP)
 	$(BIN)/python docs/make_configuration.py

@@ -89,13 +89,15 @@ def read_mesh(
     used, renumbered = np.unique(tets, return_inverse=True)
     points, tets = points[used] * (scale_to_um or 1.0), renumbered.reshape(tets.shape)
     points, tets = _welded(path, points, tets, labels)
-    tensors = (torch.from_numpy(array) for array in (points, tets, labels))
+    cells, compartment = torch.from_numpy(tets), torch.from_numpy(labels)
     remedy = "Re-mesh the surface with better-shaped tets, or remove slivers."
     with warnings.catch_warnings():
         if scale_to_um is None:
             warnings.simplefilter("error", ScaleWarning)
         try:
-            checked = check_quality(oriented(TetMesh(*tensors, str(path))), remedy)
+            checked = check_quality(
+                oriented(TetMesh(torch.from_numpy(points), cells, compartment, str(path))), remedy
+            )
         except ScaleWarning as doubt:
             raise MeshError(f"{doubt} If it is in um, say so: scale_to_um 1.") from doubt
     return checked.with_points(checked.points, name or path.stem)
@@ -181,8 +183,9 @@ def _cell_sets(mesh: meshio.Mesh, blocks: list[int], count: int) -> list[_CellAr
         again = any((inside == other.values).all() for other in sets)
         if inside.any() and ":" not in name and not again:
             sets.append(_CellArray(name, inside))
-    if sets and (sum(each.values for each in sets) == 1).all():
-        return [_CellArray(SETS, sum(n * each.values for n, each in enumerate(sets, 1)))]
+    members_of = np.array([each.values for each in sets])
+    if sets and (members_of.sum(0) == 1).all():
+        return [_CellArray(SETS, 1 + members_of.argmax(0))]
     return sets
 
 

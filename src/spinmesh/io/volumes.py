@@ -17,6 +17,8 @@ from spinmesh.errors import ConfigError, SequenceError, StoreError
 from spinmesh.inversion.voxels import Grid
 from spinmesh.reading import reading
 
+# What it finds wrong with a header and mends is of no use to a user.
+nib.imageglobals.logger.setLevel("CRITICAL")
 # Images of one space agree to this (mm) in every entry of their affine.
 SAME_SPACE = 1e-3
 # Deflate cannot shrink data by more than this.
