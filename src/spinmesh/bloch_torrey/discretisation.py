@@ -43,6 +43,8 @@ FEW = 8
 SAMPLE = 400
 # Degree of the quadrature by nodes: twice that of the gradients, with positive weights.
 DEGREE = {4: 2, 10: 5}
+# Polynomials of degree 2 in space.
+QUADRATICS = 10
 # Part of the largest rate added to keep the constant's zero rate invertible.
 REGULAR = 1e-12
 # Angles (rad) beyond this are edges of the body, such as a cylinder's rim or a cube's edges; a
@@ -58,8 +60,12 @@ def discretisation_error(
     """Estimated error of the attenuations that the elements' size and the wall's facets cause.
 
     Largest over a few measurements; `reduced` are the operators on `span`. Infinite if the wall is
-    too rough for an estimate. Membranes' facets are not in it. Not differentiable.
+    too rough for an estimate, or if the mesh has no more nodes than there are quadratics: averaged
+    gradients are then those of the functions themselves. Membranes' facets are not in it. Not
+    differentiable.
     """
+    if len(span.mesh.points) <= QUADRATICS:
+        return float("inf")
     with torch.no_grad():
         defect = torch.from_numpy(recovered_defect(span, tissue)).to(reduced.laplacian)
         rates = reduced.laplacian

@@ -59,6 +59,7 @@ def _summary(
         "measurements": len(result.fit.chi2),
         "snr": 1 / result.target.sigma if result.target.sigma > 0 else None,
         "warnings": list(trust.warnings),
+        "of_the_signal": trust.of_the_signal,
         "fit": {
             "chi2": trust.chi2,
             "chi2_per_measurement": trust.chi2 / len(result.fit.chi2),
@@ -90,6 +91,8 @@ def _lines(summary: Mapping[str, Any], folder: Path) -> list[str]:
         f"{name.rpartition('_')[2]}"
         for name, v in summary["shape"].items()
     ]
+    if not summary["of_the_signal"]:
+        words = ["no number of the shape is printed, for it is not known from the signal"]
     words += [f"{name} {v['mean']:.3g} +- {v['sd']:.2g}" for name, v in summary["free"].items()]
     return [
         f"{folder}: {', '.join(words)}",

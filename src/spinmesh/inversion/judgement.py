@@ -75,6 +75,7 @@ class Credibility:
     so small a one. `distance` is |y|^2 of the latents whitened by the prior, and `family_distance`
     the largest one among the training shapes. The training latents are no Gaussian (a bead count
     is uniform), so that a chi-square law of |y|^2 would doubt one family member in twenty.
+    `determined` of the `latent` directions are known better from the data than from the prior.
     """
 
     chi2: float
@@ -84,11 +85,24 @@ class Credibility:
     distance: float
     family_distance: float
     noise_free: bool
+    determined: int
+    latent: int
+
+    @property
+    def of_the_signal(self) -> bool:
+        """Whether the shape explains the signal and is more than the prior's: worth its numbers."""
+        return self.determined > 0 and self.misfit_probability >= IMPLAUSIBLE
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence per doubt; empty if there is none."""
         doubts = []
+        if self.determined == 0:
+            doubts.append(
+                f"the data determine none of the shape's {self.latent} directions: the shape and "
+                "its numbers are those of the prior, whatever was measured. Measure at more or "
+                "stronger b, or at a higher SNR."
+            )
         if self.misfit_probability < IMPLAUSIBLE:
             doubts.append(
                 f"the signal is not explained: chi2 {self.chi2:.4g} with {self.degrees} degrees of "
@@ -131,4 +145,6 @@ def credibility(reconstruction: Reconstruction, model: ShapeModel) -> Credibilit
         float(distances[0]),
         float(distances[1:].max()),
         reconstruction.target.sigma == 0,
+        fit.determined,
+        len(here),
     )

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.errors import ReductionError
+from spinmesh.errors import ReductionError, SequenceError
 from spinmesh.inversion.judgement import (
     DESCRIPTION,
     credibility,
@@ -33,6 +33,7 @@ VOXEL_NUMBERS = {
     "misfit_probability": "1",
     "outside_family": "1",
     "data_determined": "1",
+    "of_the_signal": "1",
 }
 
 
@@ -68,7 +69,7 @@ class VoxelTargets:
         return VoxelTargets(self.grid, self.voxel[every], self.acquisition, *rows)
 
 
-@store("spinmesh/shape_maps", version=2, stage="reconstruct")
+@store("spinmesh/shape_maps", version=3, stage="reconstruct")
 @dataclass(frozen=True, eq=False)
 class ShapeMaps:
     """`VOXEL_NUMBERS` of each voxel by name, and its latents; NaN where no shape was found."""
@@ -91,17 +92,17 @@ def reconstruct_voxels(
     seed: int,
     training_signals: Signals | None = None,
 ) -> ShapeMaps:
-    """`reconstruct` for every voxel; one without any valid start is logged and left NaN."""
+    """`reconstruct` for every voxel; one without signal or valid start is logged and left NaN."""
     if training_signals is not None:
         refuse_other_protocol(training_signals, targets.acquisition)
     numbers = torch.full((len(targets), len(VOXEL_NUMBERS)), torch.nan, dtype=torch.float64)
     latents = torch.full((len(targets), model.latents.shape[1]), torch.nan, dtype=torch.float64)
     for index in progress(range(len(targets)), "voxels"):
-        target = targets.target(index)
         try:
+            target = targets.target(index)
             result = reconstruct(target, model, tissue, settings, seed, training_signals)
             shapes = posterior_shapes(result, model)
-        except ReductionError as error:
+        except (ReductionError, SequenceError) as error:
             LOGGER.warning("voxel %s: no shape. %s", targets.voxel[index].tolist(), error)
             continue
         trust = credibility(result, model)
@@ -111,6 +112,7 @@ def reconstruct_voxels(
             trust.misfit_probability,
             float(trust.distance > trust.family_distance),
             float(result.fit.determined),
+            float(trust.of_the_signal),
         )
         numbers[index] = torch.tensor([*mean, *spread, *fit], dtype=torch.float64)
         latents[index] = result.posterior.latent.mean

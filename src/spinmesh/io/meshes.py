@@ -38,6 +38,7 @@ IGNORED_CELLS = ("vertex", "line", "line3", "triangle", "triangle6")
 # Nodes nearer than this fraction of the mesh, or of its shortest edge, are one: six digits.
 WELD = (1e-5, 1e-2)
 REMEDY = "Export it again (.msh, .vtu); in gmsh give every volume a physical group, or none."
+HUGE = 1e12  # um
 MANY = 2**53  # Whole numbers up to here are exact in double precision.
 
 
@@ -79,7 +80,8 @@ def read_mesh(
         tets = np.concatenate([mesh.cells[i].data for i in blocks]).astype(np.int64)
         points = np.asarray(mesh.points, dtype=np.float64)
     low, high = int(tets.min(initial=0)), int(tets.max(initial=-1))
-    if low < 0 or high >= len(points) or points.shape[1:] != (3,):
+    shapes = tets.shape[1:] == (VOLUME_CELLS[kinds.pop()],) and points.shape[1:] == (3,)
+    if low < 0 or high >= len(points) or not shapes:
         raise MeshError(
             f"{path}: tets point at nodes {low}..{high} of {len(points)} with "
             f"{points.shape[-1]} coordinates. The file is damaged; write it again."
@@ -224,8 +226,8 @@ def _question_inner_surfaces(path: Path, mesh: meshio.Mesh, tets: ndarray, label
 
 def _welded(path: Path, points: ndarray, tets: ndarray, labels: ndarray) -> tuple[ndarray, ndarray]:
     """Nodes at one place made one: two would be a wall that no spin crosses."""
-    if not np.isfinite(points).all():
-        return points, tets
+    if not np.abs(points).max() < HUGE:
+        return points, tets  # Refused by its size, or as not finite.
     corners = points[tets[:, :4]]
     edges = np.linalg.norm(corners[:, :, None] - corners[:, None], axis=-1)
     shortest = edges[:, *np.triu_indices(4, 1)].min()

@@ -101,6 +101,8 @@ def _reconstruct(
         )
     if not lines:
         lines.append("no truth to compare with: judge by chi2 and by the residuals in the figure")
+    if reconstruction.fit.determined == 0:
+        lines.append("WARNING: the data determine nothing: the shape is the prior's.")
     chi2, count = reconstruction.fit.chi2_per_measurement, len(reconstruction.fit.chi2)
     lines.append(f"chi2 per measurement {chi2:.2f} over {count} measurements (1: as the noise)")
     excess = (chi2 - 1) / (2 / count) ** 0.5

@@ -39,7 +39,7 @@ class Compartment(Setting):
 
     diffusivity_um2_per_ms: Diffusivity = 2.0
     """A number, or a symmetric positive definite 3x3 tensor."""
-    t2_ms: PositiveFloat = math.inf
+    t2_ms: float = Field(math.inf, ge=0.1)
     """Transverse relaxation time; the default .inf is none."""
     density: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Spin density relative to the other compartments."""
