@@ -7,6 +7,11 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 
+# Programs of the environment name its folder in their first line, where a blank ends the name.
+ifneq ($(words $(CURDIR)),1)
+$(error the folder "$(CURDIR)" has blanks in its name: move the clone to one without)
+endif
+
 CONFIG ?= config/config.yaml
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 REPORT ?= report.html
@@ -21,7 +26,7 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run paper phantom conditional synthesis unlock report test check fuzz schema clean
+.PHONY: help setup run free paper phantom conditional synthesis unlock report test check fuzz schema clean
 
 help:
 	@echo "make run | paper | phantom | conditional | synthesis | unlock | report | test | check | fuzz | schema | setup | clean"
@@ -46,8 +51,13 @@ $(STAMP): pyproject.toml constraints.txt
 	    || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-run: $(STAMP)
+run: $(STAMP) free
 	@$(SNAKEMAKE)
+
+# Said before Snakemake says it in its own words.
+free:
+	@test -z "$$(ls .snakemake/locks 2>/dev/null)" || { echo "another run is at work in this folder, \
+	or one was killed here: then  make unlock run"; exit 1; }
 
 phantom: $(STAMP)
 	@$(SNAKEMAKE) phantom

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -65,9 +66,18 @@ class _Log(io.StringIO):
 
 
 def log_to(path: str | Path) -> None:
-    """Write the log lines of this process to a file; its folder is made if need be."""
+    """Write the log lines of this process to a file; its folder is made if need be.
+
+    An error that ends the process goes there with its traceback, and to the console as one line.
+    """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _listen(logging.FileHandler(path, mode="w"))
+
+    def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        LOGGER.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
+        print(f"{kind.__name__}: {error} (log: {path})", file=sys.stderr)
+
+    sys.excepthook = told
 
 
 def _listen(handler: logging.Handler) -> None:

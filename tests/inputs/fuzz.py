@@ -247,7 +247,7 @@ def fuzz(reader: Reader, folder: Path, count: int, seconds: float) -> dict[str, 
     return {key: outcome[key] for key in keys} | {"slowest": slowest, "reasons": dict(reasons)}
 
 
-def main(out: str, count: int = 2000, seconds: float = 30.0) -> None:
+def main(out: str, count: int = 2000, seconds: float = 60.0) -> None:
     """The table of docs/results."""
     import warnings
 

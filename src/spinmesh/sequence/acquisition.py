@@ -334,7 +334,7 @@ def _with_pulses(
             rows[number] = alike[0]
         elif TE > 0:
             rows[number] = torch.tensor([TE / 2, TE / 2, 0.0, TE])
-        else:
+        elif len(active):
             raise SequenceError(
                 f"acquisition: measurement {number} has neither pulses nor an echo time, and the "
                 "others have none or several. Give its echo time."
