@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import spinmesh
-from spinmesh import report
+from spinmesh.report.meshes import plot_meshes
 
 
 def main(folder: str | Path = ".") -> float:
@@ -29,7 +29,7 @@ def main(folder: str | Path = ".") -> float:
         seed=1,
     )
     spinmesh.save(table, Path(folder) / "substrates.zarr")
-    report.plot_meshes(table, bent, spinmesh.ball(5.0, 2), Path(folder) / "1_mesh.png")
+    plot_meshes(table, bent, spinmesh.ball(5.0, 2), Path(folder) / "1_mesh.png")
 
     # The entries of the mass matrix add up to the volume, curved elements included. A bend slides
     # cross-sections sideways, so the volume stays that of the straight cylinder.

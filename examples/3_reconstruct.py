@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import spinmesh
-from spinmesh import report
+from spinmesh.report.reconstruction import plot_reconstruction
 from spinmesh.shapes import shape_errors
 
 
@@ -43,7 +43,7 @@ def main(folder: str | Path = ".") -> float:
     how = spinmesh.Reconstruct(iterations=8, starts=1)
     result = spinmesh.reconstruct(target, model, water, how, seed=1)
     spinmesh.save(result, Path(folder) / "reconstruction.zarr")
-    report.plot_reconstruction(result, Path(folder) / "3_reconstruct.png", model, truth)
+    plot_reconstruction(result, Path(folder) / "3_reconstruct.png", model, truth)
 
     # Judge it by the truth, which the reconstruction never sees.
     mean = template.with_points(model.mean_points)

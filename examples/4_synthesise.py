@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 import spinmesh
-from spinmesh import report
+from spinmesh.report.synthesis import plot_synthesis
 
 
 def main(folder: str | Path = ".") -> float:
@@ -38,7 +38,7 @@ def main(folder: str | Path = ".") -> float:
     synthesis = spinmesh.synthesise(model, images, how, seed=1)
 
     spinmesh.save(synthesis, Path(folder) / "samples.zarr")
-    report.plot_synthesis(images, model, synthesis, Path(folder) / "4_synthesise.png")
+    plot_synthesis(images, model, synthesis, Path(folder) / "4_synthesise.png")
     # Power spectra beside those of held-out images; the control is noise of the right contrast.
     error, control = (m["spectrum_log_error"] for m in (synthesis.metrics, synthesis.control))
     return error / control
