@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from operator import length_hint
 from pathlib import Path
@@ -68,7 +69,8 @@ class _Log(io.StringIO):
 def log_to(path: str | Path) -> None:
     """Write the log lines of this process to a file; its folder is made if need be.
 
-    An error that ends the process goes there with its traceback, and to the console as one line.
+    An error that ends the process goes there with its traceback, and to the console as one line;
+    warnings go there alone.
     """
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _listen(logging.FileHandler(path, mode="w"))
@@ -78,6 +80,9 @@ def log_to(path: str | Path) -> None:
         print(f"{kind.__name__}: {error} (log: {path})", file=sys.stderr)
 
     sys.excepthook = told
+    warnings.showwarning = lambda message, category, *_: LOGGER.warning(
+        "%s: %s", category.__name__, message
+    )
 
 
 def _listen(handler: logging.Handler) -> None:

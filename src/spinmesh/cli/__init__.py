@@ -11,7 +11,7 @@ import typer
 from spinmesh.cli import measured
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
-from spinmesh.errors import ConfigError, SpinmeshError
+from spinmesh.errors import ConfigError, MeshWarning, ResolutionWarning, ScaleWarning, SpinmeshError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(reconstruct)
@@ -99,6 +99,10 @@ def simulate(
 
 def run() -> None:
     """Entry point: an error of ours is one message and exit code 1, not a traceback."""
+    # Of warnings, those of ours are for the user; what libraries say to programmers is not.
+    warnings.simplefilter("ignore")
+    for category in (MeshWarning, ResolutionWarning, ScaleWarning):
+        warnings.simplefilter("default", category)
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     try:
         app()

@@ -38,6 +38,14 @@ class Codec:
     encode: Callable[[Any], xr.Dataset]
     decode: Callable[[xr.Dataset], Any]
 
+    @property
+    def target(self) -> str:
+        """What to type to have a stage of the main workflow run, in brackets."""
+        target = {"phantom": "phantom"} | dict.fromkeys(
+            ("mesh", "simulate", "reconstruct", "synthesise"), "run"
+        )
+        return f" (make {target[self.stage]})" if self.stage in target else ""
+
 
 # The group's own file, which names all others.
 GROUP = "zarr.json"
@@ -105,7 +113,9 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
     codec = codec_of(noun)
     path = Path(path)
     if not (path / GROUP).is_file():
-        raise StoreError(f"{path}: no Zarr store here. Run stage `{codec.stage}` first.")
+        raise StoreError(
+            f"{path}: no Zarr store here. Run stage `{codec.stage}` first{codec.target}."
+        )
     with reading(path / GROUP, "Zarr store", f"Delete the store and rerun stage `{codec.stage}`."):
         metadata = json.loads((path / GROUP).read_text())
         attributes = dict(metadata["attributes"])
@@ -113,10 +123,10 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
     if found != (codec.schema, codec.version):
         raise StoreError(
             f"{path}: holds {found[0]} version {found[1]}, but {codec.schema} version "
-            f"{codec.version} is needed. Rerun stage `{codec.stage}`."
+            f"{codec.version} is needed. Rerun stage `{codec.stage}`{codec.target}."
         )
     _check_manifest(path, metadata, codec)
-    remedy = f"Delete it and rerun stage `{codec.stage}`."
+    remedy = f"Delete it and rerun stage `{codec.stage}`{codec.target}."
     with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
         value: Noun = codec.decode(dataset.load())
     return value
@@ -180,7 +190,7 @@ def _check_manifest(path: Path, metadata: dict[str, Any], codec: Codec) -> None:
     if "manifest" not in attributes or attributes.get("digest") != _digest(metadata):
         raise StoreError(
             f"{path}: {GROUP} has changed since the store was written. Delete the store and rerun "
-            f"stage `{codec.stage}`."
+            f"stage `{codec.stage}`{codec.target}."
         )
     for name, digest in attributes["manifest"].items():
         file = path / name
@@ -188,7 +198,7 @@ def _check_manifest(path: Path, metadata: dict[str, Any], codec: Codec) -> None:
             what = "is missing" if not file.is_file() else "has changed"
             raise StoreError(
                 f"{path}: {name} {what} since the store was written. Delete the store and rerun "
-                f"stage `{codec.stage}`."
+                f"stage `{codec.stage}`{codec.target}."
             )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
 from spinmesh.errors import ConfigError, StoreError
 from spinmesh.reading import reading
@@ -33,7 +33,7 @@ class Config(Setting):
 
     run: str = Field("demo", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the run; its results go to results/<run>/."""
-    seed: NonNegativeInt = 1
+    seed: int = Field(1, ge=0, lt=2**63)
     """Every random number follows from it."""
     preset: Literal["demo", "quick", "careful"] = "demo"
     """Values of the keys left out; quick: to see whether it works; careful: hours, to publish."""
