@@ -110,7 +110,7 @@ def _home(module: str, name: str, sources: Path) -> Path | None:
 
 def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
     """What a package imports at its top or lists in HOME: (module, name there) by its name."""
-    homes = {}
+    homes: dict[str, tuple[str, str]] = {}
     for node in _statements(package.read_text()).body:
         if isinstance(node, ast.ImportFrom):
             homes |= {

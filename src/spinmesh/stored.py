@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from spinmesh.errors import StoreError
+
 Noun = TypeVar("Noun")
 
 
@@ -32,9 +34,12 @@ def store(name: str, version: int, stage: str) -> Callable[[type[Noun]], type[No
     return mark
 
 
-def schema_of(noun: type) -> Schema | None:
-    """What `store` declared for a class or a class it inherits from; None without."""
-    return getattr(noun, "__store__", None)
+def schema_of(noun: type) -> Schema:
+    """What `store` declared for a class or one it inherits from; StoreError without."""
+    schema: Schema | None = getattr(noun, "__store__", None)
+    if schema is None:
+        raise StoreError(f"{noun.__name__} has no store of its own.")
+    return schema
 
 
 def quantity(

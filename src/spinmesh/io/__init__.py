@@ -2,7 +2,6 @@
 
 from spinmesh.io.codec import gather
 from spinmesh.io.store import (
-    Codec,
     load,
     load_optional,
     load_shards,
@@ -12,7 +11,6 @@ from spinmesh.io.store import (
 )
 
 __all__ = [
-    "Codec",
     "gather",
     "load",
     "load_optional",

@@ -5,71 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import xarray as xr
 
 from spinmesh.errors import StoreError
-from spinmesh.io import codec as generic
+from spinmesh.io import codec
 from spinmesh.provenance import Provenance, package_version
 from spinmesh.reading import reading
-from spinmesh.stored import schema_of
+from spinmesh.stored import Schema, schema_of
 from spinmesh.writing import complete_or_absent
 
 Noun = TypeVar("Noun")
 
 
-@dataclass(frozen=True)
-class Codec:
-    """How one noun becomes a dataset and back.
-
-    `stage` is the Snakemake target group to rerun when the schema has moved on. Every variable
-    that `encode` returns must carry a `units` attribute ("1" if it has none).
-    """
-
-    noun: type
-    schema: str
-    version: int
-    stage: str
-    encode: Callable[[Any], xr.Dataset]
-    decode: Callable[[xr.Dataset], Any]
-
-    @property
-    def target(self) -> str:
-        """What to type to have a stage of the main workflow run, in brackets."""
-        target = {"phantom": "phantom"} | dict.fromkeys(
-            ("mesh", "simulate", "reconstruct", "synthesise"), "run"
-        )
-        return f" (make {target[self.stage]})" if self.stage in target else ""
-
-
 # The group's own file, which names all others.
 GROUP = "zarr.json"
-# The codec of each noun lives in the module that may know that noun; it is imported on demand, so
-# that loading a mesh does not load the networks.
-CODECS: dict[str, str] = {}
-
-
-def codec_of(noun: type) -> Codec:
-    """The codec of a type, derived from its declaration; StoreError if it has none."""
-    schema = schema_of(noun)
-    if schema is not None:
-        return Codec(
-            noun,
-            schema.name,
-            schema.version,
-            schema.stage,
-            generic.encode,
-            lambda dataset: generic.decode(noun, dataset),
-        )
-    if noun.__name__ not in CODECS:
-        raise StoreError(f"{noun.__name__} has no store. Storable: {', '.join(sorted(CODECS))}.")
-    codecs: tuple[Codec, ...] = import_module(CODECS[noun.__name__]).CODECS
-    return next(codec for codec in codecs if codec.noun is noun)
 
 
 def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> None:
@@ -79,16 +32,13 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
     schema_version, seed, package_version, config_digest, manifest (SHA-256 of every file), digest
     (of all these). Raises StoreError if something else than a spinmesh store is there.
     """
-    codec = codec_of(type(value))
+    schema = schema_of(type(value))
     refuse_foreign(path)
     dataset = codec.encode(value)
-    for name, variable in dataset.variables.items():
-        if "units" not in variable.attrs:
-            raise StoreError(f"{codec.schema}: array {name} has no `units` attribute.")
     provenance = provenance or Provenance()
     attributes = {
-        "schema": codec.schema,
-        "schema_version": codec.version,
+        "schema": schema.name,
+        "schema_version": schema.version,
         "seed": provenance.seed,
         "package_version": package_version(),
         "config_digest": provenance.config_digest,
@@ -110,31 +60,31 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
     Raises StoreError if the store is missing, damaged, or of another schema or version; the
     message names the stage to rerun.
     """
-    codec = codec_of(noun)
+    schema = schema_of(noun)
     path = Path(path)
     if not (path / GROUP).is_file():
         raise StoreError(
-            f"{path}: no Zarr store here. Run stage `{codec.stage}` first{codec.target}."
+            f"{path}: no Zarr store here. Run stage `{schema.stage}` first{schema.stage}."
         )
-    with reading(path / GROUP, "Zarr store", f"Delete the store and rerun stage `{codec.stage}`."):
+    with reading(path / GROUP, "Zarr store", f"Delete the store and rerun stage `{schema.stage}`."):
         metadata = json.loads((path / GROUP).read_text())
         attributes = dict(metadata["attributes"])
     found = (attributes.get("schema"), attributes.get("schema_version"))
-    if found != (codec.schema, codec.version):
+    if found != (schema.name, schema.version):
         raise StoreError(
-            f"{path}: holds {found[0]} version {found[1]}, but {codec.schema} version "
-            f"{codec.version} is needed. Rerun stage `{codec.stage}`{codec.target}."
+            f"{path}: holds {found[0]} version {found[1]}, but {schema.name} version "
+            f"{schema.version} is needed. Rerun stage `{schema.stage}`{schema.stage}."
         )
-    _check_manifest(path, metadata, codec)
-    remedy = f"Delete it and rerun stage `{codec.stage}`{codec.target}."
+    _check_manifest(path, metadata, schema)
+    remedy = f"Delete it and rerun stage `{schema.stage}`{schema.stage}."
     with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
-        value: Noun = codec.decode(dataset.load())
+        value: Noun = codec.decode(noun, dataset.load())
     return value
 
 
 def load_shards(noun: type[Noun], paths: Sequence[str | Path], axis: str) -> Noun:
     """Read all shards of a noun and put their members in order along an axis."""
-    return generic.gather([load(noun, path) for path in paths], axis)
+    return codec.gather([load(noun, path) for path in paths], axis)
 
 
 def provenance_of(path: str | Path) -> Provenance:
@@ -185,12 +135,12 @@ def _digest(metadata: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _check_manifest(path: Path, metadata: dict[str, Any], codec: Codec) -> None:
+def _check_manifest(path: Path, metadata: dict[str, Any], schema: Schema) -> None:
     attributes = metadata["attributes"]
     if "manifest" not in attributes or attributes.get("digest") != _digest(metadata):
         raise StoreError(
             f"{path}: {GROUP} has changed since the store was written. Delete the store and rerun "
-            f"stage `{codec.stage}`{codec.target}."
+            f"stage `{schema.stage}`{schema.stage}."
         )
     for name, digest in attributes["manifest"].items():
         file = path / name
@@ -198,7 +148,7 @@ def _check_manifest(path: Path, metadata: dict[str, Any], codec: Codec) -> None:
             what = "is missing" if not file.is_file() else "has changed"
             raise StoreError(
                 f"{path}: {name} {what} since the store was written. Delete the store and rerun "
-                f"stage `{codec.stage}`{codec.target}."
+                f"stage `{schema.stage}`{schema.stage}."
             )
 
 
