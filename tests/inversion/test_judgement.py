@@ -84,7 +84,7 @@ def test_no_training_shape_lies_outside_the_family(model: ShapeModel, acquisitio
 
 
 def cylinder(radius: float) -> TetMesh:
-    return swept_disk(replace(FINE, radius=radius))
+    return swept_disk(FINE.replace(radius_um=radius))
 
 
 OUTSIDE = {
