@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from experiments.remidi.surface import surface_distance
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh, simulate_substrates
 from spinmesh.errors import SequenceError
 from spinmesh.inversion import Target, nearest_poses
@@ -27,7 +28,7 @@ from spinmesh.mesh import (
 )
 from spinmesh.sequence import Acquisition, FreeWaveform
 from spinmesh.settings import ShapeTraining
-from spinmesh.shapes import ShapeModel, surface_distance, train_shape_model
+from spinmesh.shapes import ShapeModel, train_shape_model
 from spinmesh.tissue import Tissue
 from spinmesh.units import b_to_s_per_mm2
 

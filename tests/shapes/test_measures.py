@@ -11,13 +11,7 @@ from spinmesh.mesh import (
     rotation_matrix,
     swept_disk,
 )
-from spinmesh.shapes import (
-    ShapeModel,
-    chamfer_distance,
-    compare_with_mean_shape,
-    profile,
-    shape_errors,
-)
+from spinmesh.shapes import chamfer_distance, profile, shape_errors
 
 TEMPLATE = swept_disk(SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=12.0))
 
@@ -71,11 +65,3 @@ def test_shape_errors_ignore_pose_and_point_reflection():
         # The samples inside mirrored tets are elsewhere, so slices differ by a lattice step.
         assert errors[name] < 0.02, name
     assert shape_errors(shape(bend=0.15, radius=1.8), bent)["radius"] > 0.2
-
-
-def test_comparison_with_the_mean_shape_counts_gains(model: ShapeModel):
-    truth = model.basis.template.with_points(model.decode(model.latents[0]))
-    same = compare_with_mean_shape(truth, truth, model)
-    assert same["radius_error"] < 1e-9 < same["radius_error_mean_shape"]
-    mean = model.basis.template.with_points(model.mean_points)
-    assert compare_with_mean_shape(mean, truth, model)["radius_gain"] == pytest.approx(1.0)

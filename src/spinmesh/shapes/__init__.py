@@ -1,13 +1,13 @@
 """Latent spaces of shapes on one template, and how far two shapes are apart."""
 
-from spinmesh.shapes.align import Motion, laid_on, motion_onto
-from spinmesh.shapes.basis import SpectralBasis, point_matrices, spectral_basis, volume
-from spinmesh.shapes.distances import (
+from spinmesh.shapes.align import (
+    Motion,
     aligned_chamfer_distance,
     chamfer_distance,
-    surface_distance,
+    motion_onto,
 )
-from spinmesh.shapes.measures import TRIM, Profile, compare_with_mean_shape, profile, shape_errors
+from spinmesh.shapes.basis import SpectralBasis, point_matrices, spectral_basis, volume
+from spinmesh.shapes.measures import TRIM, Profile, profile, shape_errors
 from spinmesh.shapes.models import (
     Components,
     Gaussian,
@@ -31,14 +31,11 @@ __all__ = [
     "VariationalModel",
     "aligned_chamfer_distance",
     "chamfer_distance",
-    "compare_with_mean_shape",
-    "laid_on",
     "motion_onto",
     "point_matrices",
     "profile",
     "shape_errors",
     "spectral_basis",
-    "surface_distance",
     "train_shape_model",
     "volume",
 ]

@@ -1,9 +1,10 @@
-"""One cloud of points laid on another: Kabsch's motion, and iterated closest points."""
+"""One cloud of points laid on another (Kabsch, iterated closest points), and how far apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -11,7 +12,9 @@ from jaxtyping import Float
 from numpy import ndarray
 from scipy.linalg import orthogonal_procrustes
 from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from spinmesh.mesh import TetMesh
 
 # Iterations from every start, and from the best of them, as many.
 SHORT, LONG, BEST = 8, 60, 3
@@ -46,89 +49,93 @@ def motion_onto(moving: Float[ndarray, "point 3"], fixed: Float[ndarray, "point 
     return Motion(turn, goal - turn @ centre)
 
 
-def laid_on(
-    moving: Float[ndarray, "point 3"],
-    fixed: Float[ndarray, "other 3"],
-    starts: Sequence[Motion],
-    apart: Callable[[Motion], float],
-    normals: Float[ndarray, "other 3"] | None = None,
-) -> Motion:
-    """The motion or reflection with the least distance `apart` that is found.
-
-    Iterated closest points (Besl & McKay 1992), SHORT iterations from every start and LONG ones
-    from the BEST of them. With `normals` of a surface that `fixed` are samples of, steps go point
-    to plane (Chen & Medioni 1992), so that samples may slide on it.
-    """
-    pair = _Pair(moving, fixed, cKDTree(moving), cKDTree(fixed), normals)
-    short = sorted((pair.descend(start, SHORT, apart) for start in starts), key=_first)
-    return min((pair.descend(m, LONG, apart) for _, m in short[:BEST]), key=_first)[1]
-
-
-def _first(pair: tuple[float, Motion]) -> float:
-    return pair[0]
-
-
-def usual_starts(
-    moving: Float[ndarray, "point 3"], fixed: Float[ndarray, "other 3"]
-) -> list[Motion]:
-    """As the clouds lie, reflected, as points correspond (if they do), and axes on axes.
-
-    Principal axes lie either way, the shorter two exchanged as well.
-    """
-    middle, goal = ((x.max(0) + x.min(0)) / 2 for x in (moving, fixed))
-    starts = [Motion(np.eye(3), goal - middle), Motion(-np.eye(3), goal + middle)]
-    if len(moving) == len(fixed):
-        starts.append(motion_onto(moving, fixed))
-    axes = [np.linalg.svd(np.cov(x.T))[0] for x in (moving, fixed)]
-    for order in ([0, 1, 2], [0, 2, 1]):
-        for signs in product((1.0, -1.0), repeat=3):
-            turn = axes[1] @ np.diag(signs) @ axes[0][:, order].T
-            starts.append(Motion(turn, fixed.mean(0) - turn @ moving.mean(0)))
-    return starts
-
-
 @dataclass(frozen=True, eq=False)
-class _Pair:
-    moving: ndarray
-    fixed: ndarray
-    moving_tree: cKDTree
-    fixed_tree: cKDTree
-    normals: ndarray | None
+class Clouds:
+    """Two clouds of points (um), of which the first is moved."""
 
-    def descend(
-        self, motion: Motion, most: int, apart: Callable[[Motion], float]
-    ) -> tuple[float, Motion]:
-        """The least distance met in at most so many steps, and the motion there."""
-        least, best, rise = apart(motion), motion, 0
+    moving: Float[ndarray, "n 3"]
+    fixed: Float[ndarray, "m 3"]
+
+    @classmethod
+    def of(cls, moving: TetMesh, fixed: TetMesh) -> Clouds:
+        """The vertices of two meshes."""
+        return cls(*(mesh.points[mesh.vertices].numpy() for mesh in (moving, fixed)))
+
+    @cached_property
+    def trees(self) -> tuple[cKDTree, cKDTree]:
+        """For nearest neighbours in either cloud."""
+        return cKDTree(self.moving), cKDTree(self.fixed)
+
+    def chamfer(self, motion: Motion) -> float:
+        """Chamfer distance after the motion (um)."""
+        there = self.trees[1].query(motion(self.moving))[0]
+        back = self.trees[0].query(motion.back(self.fixed))[0]
+        return float(there.mean() + back.mean()) / 2
+
+    def nearer(self, motion: Motion) -> Motion:
+        """The motion that brings the neighbours after `motion` together (Besl & McKay 1992)."""
+        points = motion(self.moving)
+        nearest = self.trees[1].query(points)[1]
+        back = self.trees[0].query(motion.back(self.fixed))[1]
+        moved = np.concatenate([points, points[back]])
+        goal = np.concatenate([self.fixed[nearest], self.fixed])
+        return motion_onto(moved, goal).after(motion)
+
+    def starts(self) -> list[Motion]:
+        """As the clouds lie, reflected, as points correspond (if they do), and axes on axes.
+
+        Principal axes lie either way, the shorter two exchanged as well.
+        """
+        moving, fixed = self.moving, self.fixed
+        middle, goal = ((x.max(0) + x.min(0)) / 2 for x in (moving, fixed))
+        starts = [Motion(np.eye(3), goal - middle), Motion(-np.eye(3), goal + middle)]
+        if len(moving) == len(fixed):
+            starts.append(motion_onto(moving, fixed))
+        axes = [np.linalg.svd(np.cov(x.T))[0] for x in (moving, fixed)]
+        for order in ([0, 1, 2], [0, 2, 1]):
+            for signs in product((1.0, -1.0), repeat=3):
+                turn = axes[1] @ np.diag(signs) @ axes[0][:, order].T
+                starts.append(Motion(turn, fixed.mean(0) - turn @ moving.mean(0)))
+        return starts
+
+
+def laid_on(
+    starts: Iterable[Motion],
+    step: Callable[[Motion], Motion],
+    apart: Callable[[Motion], float],
+) -> Motion:
+    """The motion with the least distance `apart` met by SHORT steps, LONG ones from the BEST."""
+
+    def descend(motion: Motion, most: int) -> tuple[float, Motion]:
+        least, best, stalled = apart(motion), motion, 0
         for _ in range(most):
-            motion = self.step(motion).after(motion)
+            motion = step(motion)
             distance = apart(motion)
-            if distance < (1 - STALLED) * least:
-                rise = 0
-            else:
-                rise += 1
+            stalled = 0 if distance < (1 - STALLED) * least else stalled + 1
             if distance < least:
                 least, best = distance, motion
-            if rise == PATIENCE:
+            if stalled == PATIENCE:
                 break
         return least, best
 
-    def step(self, motion: Motion) -> Motion:
-        """The motion that brings neighbours together."""
-        points = motion(self.moving)
-        nearest = self.fixed_tree.query(points)[1]
-        if self.normals is not None:
-            return _slide(points, points - self.fixed[nearest], self.normals[nearest])
-        other = self.moving_tree.query(motion.back(self.fixed))[1]
-        ours = np.concatenate([points, points[other]])
-        return motion_onto(ours, np.concatenate([self.fixed[nearest], self.fixed]))
+    def distance(end: tuple[float, Motion]) -> float:
+        return end[0]
+
+    short = sorted((descend(start, SHORT) for start in starts), key=distance)
+    return min((descend(motion, LONG) for _, motion in short[:BEST]), key=distance)[1]
 
 
-def _slide(points: ndarray, apart: ndarray, normals: ndarray) -> Motion:
-    """The small motion that takes the points nearest to the planes, linearised."""
-    centre = points.mean(0)
-    design = np.concatenate([np.cross(points - centre, normals), normals], 1)
-    # Directions in which a round tube slides on itself are left alone.
-    step = np.linalg.lstsq(design, -(apart * normals).sum(1), rcond=1e-3)[0]
-    turn = Rotation.from_rotvec(step[:3]).as_matrix()
-    return Motion(turn, step[3:] + centre - turn @ centre)
+def chamfer_distance(a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"]) -> float:
+    """Mean of the two mean nearest-neighbour distances (um), 1/(2n) sum + 1/(2m) sum."""
+    return Clouds(a.numpy(), b.numpy()).chamfer(Motion(np.eye(3), np.zeros(3)))
+
+
+def aligned_chamfer_distance(a: TetMesh, b: TetMesh, starts: Iterable[Motion] = ()) -> float:
+    """Chamfer distance of vertices (um), least over rotations, reflections and translations.
+
+    As far as they are found, from `starts` and the usual ones. Meshes of different resolution stay
+    about half an edge apart, so compare deformations of one template.
+    """
+    clouds = Clouds.of(a, b)
+    motion = laid_on([*starts, *clouds.starts()], clouds.nearer, clouds.chamfer)
+    return clouds.chamfer(motion)

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.polynomial import legendre
+from scipy.integrate import cumulative_trapezoid
 from torch import Tensor
 
 from spinmesh.mesh import TetMesh, shape_gradients
-from spinmesh.shapes.align import motion_onto
+from spinmesh.shapes.align import aligned_chamfer_distance, motion_onto
 from spinmesh.shapes.basis import spectral_basis, volume
-from spinmesh.shapes.distances import aligned_chamfer_distance
-from spinmesh.shapes.models import ShapeModel
 
 STATIONS = 24
 # Barycentric lattice 1/n inside each tet where the longitudinal coordinate is sampled.
@@ -65,7 +64,7 @@ def profile(mesh: TetMesh) -> Profile:
     line = np.linalg.solve(normal, values.T @ (weight[:, None] * position))
     fine = np.linspace(2 * TRIM - 1, 1 - 2 * TRIM, 40 * STATIONS + 1)
     speed = np.linalg.norm(legendre.legval(fine, legendre.legder(line)), axis=0)  # ds per 2 dv
-    arc = np.concatenate([[0.0], np.cumsum((speed[1:] + speed[:-1]) / 2 * np.diff(fine))])
+    arc = cumulative_trapezoid(speed, fine, initial=0)
     station = np.interp((np.arange(STATIONS) + 0.5) / STATIONS * arc[-1], arc, fine)
     area = total / (2 * np.interp(station, fine, speed))
     return Profile(
@@ -123,22 +122,3 @@ def _aligned_rms(a: Float[Tensor, "station 3"], b: Float[Tensor, "station 3"]) -
     """RMS distance of corresponding points after the best motion or reflection."""
     moved = motion_onto(a.numpy(), b.numpy())(a.numpy())
     return float(np.sqrt(np.square(moved - b.numpy()).sum(1).mean()))
-
-
-def compare_with_mean_shape(shape: TetMesh, truth: TetMesh, model: ShapeModel) -> dict[str, float]:
-    """`shape_errors` of the shape, the mean training shape and the template, and the gains.
-
-    Keys: `radius_error`, `radius_error_mean_shape`, `radius_error_template`, and `radius_gain`, the
-    factor by which the shape beats the mean training shape; likewise for the other errors.
-    """
-    template = model.basis.template
-    errors = shape_errors(shape, truth)
-    mean = shape_errors(template.with_points(model.mean_points), truth)
-    undeformed = shape_errors(template, truth)
-    result = {}
-    for name, error in errors.items():
-        result[f"{name}_error"] = error
-        result[f"{name}_error_mean_shape"] = mean[name]
-        result[f"{name}_error_template"] = undeformed[name]
-        result[f"{name}_gain"] = mean[name] / max(error, 1e-12)
-    return result

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from experiments.remidi.surface import surface_distance
 from spinmesh.mesh import SweptDisk, ball, rotation_matrix, swept_disk
-from spinmesh.shapes import aligned_chamfer_distance, surface_distance
+from spinmesh.shapes import aligned_chamfer_distance
 
 
 def test_concentric_balls_are_their_difference_in_radius_apart():

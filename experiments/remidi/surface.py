@@ -1,8 +1,7 @@
-"""Distances of two shapes, wherever they lie: of their vertices, and of their surfaces."""
+"""The distance of two surfaces, wherever they lie and wherever a mesh puts its vertices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,11 +10,12 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from spinmesh.fem import face_shapes, function_space
 from spinmesh.mesh import TetMesh
-from spinmesh.shapes.align import Motion, laid_on, usual_starts
+from spinmesh.shapes.align import Clouds, Motion, laid_on
 
 # A face's samples: the centres of SUBDIVISION^2 triangles of equal reference area.
 SUBDIVISION = 4
@@ -23,33 +23,6 @@ SUBDIVISION = 4
 DRAWN = 800
 # A neighbour further off along the surface than this many sample spacings is no foot point.
 REACH = 3.0
-
-
-def chamfer_distance(a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"]) -> float:
-    """Mean of the two mean nearest-neighbour distances (um), 1/(2n) sum + 1/(2m) sum."""
-    return _chamfer(a.numpy(), b.numpy())(Motion(np.eye(3), np.zeros(3)))
-
-
-def aligned_chamfer_distance(a: TetMesh, b: TetMesh, starts: Iterable[Motion] = ()) -> float:
-    """Chamfer distance of vertices (um), least over rotations, reflections and translations.
-
-    As far as they are found, from `starts` and the usual ones. Meshes of different resolution stay
-    about half an edge apart, so compare deformations of one template.
-    """
-    moving, fixed = (mesh.points[mesh.vertices].numpy() for mesh in (a, b))
-    apart = _chamfer(moving, fixed)
-    return apart(laid_on(moving, fixed, [*starts, *usual_starts(moving, fixed)], apart))
-
-
-def _chamfer(a: Float[ndarray, "n 3"], b: Float[ndarray, "m 3"]) -> Callable[[Motion], float]:
-    """The Chamfer distance after a motion of `a`."""
-    trees = cKDTree(a), cKDTree(b)
-
-    def apart(motion: Motion) -> float:
-        there, back = trees[1].query(motion(a))[0], trees[0].query(motion.back(b))[0]
-        return float(there.mean() + back.mean()) / 2
-
-    return apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +77,28 @@ def surface_distance(a: TetMesh, b: TetMesh) -> float:
     """
     moving, fixed = _Surface.of(a), _Surface.of(b)
     ours, theirs = moving.drawn(0), fixed.drawn(1)
-    starts = usual_starts(*(mesh.points[mesh.vertices].numpy() for mesh in (a, b)))
 
     def apart(motion: Motion) -> float:
         return (fixed.distance(motion(ours)) + moving.distance(motion.back(theirs))) / 2
 
-    return apart(laid_on(ours, fixed.points, starts, apart, fixed.normals))
+    def slide(motion: Motion) -> Motion:
+        """A step point to plane (Chen & Medioni 1992), so that samples may slide."""
+        points = motion(ours)
+        nearest = fixed.tree.query(points)[1]
+        normals = fixed.normals[nearest]
+        return _slide(points, points - fixed.points[nearest], normals).after(motion)
+
+    return apart(laid_on(Clouds.of(a, b).starts(), slide, apart))
+
+
+def _slide(points: ndarray, apart: ndarray, normals: ndarray) -> Motion:
+    """The small motion that takes the points nearest to the planes, linearised."""
+    centre = points.mean(0)
+    design = np.concatenate([np.cross(points - centre, normals), normals], 1)
+    # Directions in which a round tube slides on itself are left alone.
+    step = np.linalg.lstsq(design, -(apart * normals).sum(1), rcond=1e-3)[0]
+    turn = Rotation.from_rotvec(step[:3]).as_matrix()
+    return Motion(turn, step[3:] + centre - turn @ centre)
 
 
 def _reference_points(n: int) -> Float[Tensor, "part 2"]:
