@@ -28,6 +28,12 @@ from spinmesh.sequence import (
 from spinmesh.tissue import Tissue
 
 
+def sampled(sequence) -> FreeWaveform:
+    """Another sequence's steps as a waveform, along z if it has no directions of its own."""
+    durations, levels = sequence.steps()
+    return FreeWaveform(durations, levels if sequence.axes == 3 else levels * np.eye(3)[2])
+
+
 def deformed(template: TetMesh, **shape: float) -> TetMesh:
     """A template with some of its parameters (`mesh.PARAMETERS`) off neutral."""
     parameters = neutral_parameters(template)

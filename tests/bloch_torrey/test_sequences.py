@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from bodies import sampled
 
 from spinmesh.bloch_torrey import simulate, unweighted
 from spinmesh.mesh import PARAMETERS, SweptDisk, ball, deform, neutral_parameters, swept_disk
@@ -52,7 +53,7 @@ def attenuation(model, acquisition):
 def test_a_scalar_profile_written_as_a_vector_gives_the_same_signal(axon, sequence):
     """Two roads: one phase matrix times a level, against three moment matrices."""
     scalar = Acquisition.of(sequence, [2.0] * 4, DIRECTIONS)
-    vector = Acquisition.of(FreeWaveform.sampled(sequence), [2.0] * 4, DIRECTIONS)
+    vector = Acquisition.of(sampled(sequence), [2.0] * 4, DIRECTIONS)
     vector = Acquisition(vector.sequences, vector.timing, scalar.gradient)
     # The same steps and resolvents; only rounding differs.
     assert torch.allclose(attenuation(axon, scalar), attenuation(axon, vector), rtol=0, atol=1e-9)

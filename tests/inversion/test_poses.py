@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from bodies import sampled
 from scipy.spatial.transform import Rotation
 
 from experiments.remidi.surface import surface_distance
@@ -77,7 +78,7 @@ def test_free_waveforms_without_any_Delta_have_a_pose_too(template, acquisition)
     """The same pulses as a waveform, and one that encodes a plane."""
     parts = [
         Acquisition.of(
-            FreeWaveform.sampled(sequence, (0.0, 0.0, 1.0)),
+            sampled(sequence),
             acquisition.b_value[acquisition.timing == number],
             acquisition.direction[acquisition.timing == number],
         )

@@ -49,14 +49,10 @@ class Sweep:
         return torch.zeros(()) if self.start is None else torch.zeros_like(self.start[..., 0, :])
 
     def folded(self, value: Tensor) -> Tensor:
-        """dS of e."""
+        """dS of e; of a weight w, the w' such that Re(w dS) = Re(w' e)."""
         if self.real:
             return (2 * value.real).to(value.dtype)
         return 2 * value if self.twice else value
-
-    def weighted(self, weight: Tensor) -> Tensor:
-        """w' such that Re(w dS) = Re(w' e)."""
-        return self.folded(weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +140,7 @@ class Cotangent:
 
     def add(self, sweep: Sweep, weight: Tensor, index: Tensor) -> None:
         """Re(weight dS), the weights zero where measurements are padding."""
-        weight = sweep.weighted(weight)
+        weight = sweep.folded(weight)
         for part in sweep.parts:
             if isinstance(part, RestPart):
                 self._add_rest(part, weight)

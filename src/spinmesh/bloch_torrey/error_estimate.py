@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Complex, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from spinmesh.bloch_torrey.program import mirrored
 from spinmesh.bloch_torrey.signal import simulate, unweighted
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.reduction import Projection, ReducedModel
@@ -82,10 +84,7 @@ def _directions(sequence: Sequence) -> list[list[tuple[float, Float[ndarray, " a
     """Durations and levels; once more backwards unless that is the same profile up to its sign."""
     lengths, levels = sequence.steps()
     forward = [*zip(lengths.tolist(), levels, strict=True)]
-    mirrored = np.allclose(lengths, lengths[::-1], rtol=0, atol=1e-9) and any(
-        np.allclose(levels, sign * levels[::-1], rtol=0, atol=1e-9) for sign in (1, -1)
-    )
-    return [forward] if mirrored else [forward, forward[::-1]]
+    return [forward] if mirrored(lengths, levels) else [forward, forward[::-1]]
 
 
 def _along(
@@ -96,7 +95,7 @@ def _along(
     samples = int(np.ceil(SAMPLES / len(steps)))
     size = len(reduced.laplacian)
     unit = torch.eye(size, dtype=torch.complex128)
-    state = reduced.initial.to(torch.complex128).expand(len(steps[0][1]), -1)
+    state = reduced.initial.to(torch.complex128).expand(len(steps[0][1]), -1)[..., None]
     result = []
     for length, gradient in steps:
         phase = GAMMA * torch.einsum("md,djk->mjk", gradient, reduced.moments)
@@ -106,18 +105,10 @@ def _along(
         operator = torch.complex(reduced.laplacian.expand_as(phase), phase)
         inverse = torch.linalg.inv(unit + step.pole * length / (each * samples) * operator)
         for _ in range(samples):
-            result.append((state, gradient))
+            result.append((state[..., 0], gradient))
             for _ in range(each):
-                state = _stepped(step.coefficients, inverse, state)
-        result.append((state, gradient))
-    return result
-
-
-def _stepped(coefficients: tuple[float, ...], inverse: Tensor, state: Tensor) -> Tensor:
-    result = coefficients[0] * state
-    for coefficient in coefficients[1:]:
-        state = (inverse @ state[..., None])[..., 0]
-        result = result + coefficient * state
+                state = step.of(partial(torch.matmul, inverse), state)
+        result.append((state[..., 0], gradient))
     return result
 
 

@@ -84,19 +84,8 @@ def runs(acquisition: Acquisition) -> list[Run]:
         if len(rows):
             rest = torch.tensor([half[1] for half in halves], dtype=torch.float64)
             rest = rest.to(acquisition.gradient.device)[acquisition.timing[rows]]
-            vectors = torch.cat([_vectors(acquisition, number) for number in numbers])
-            order = torch.cat(
-                [(acquisition.timing == number).nonzero()[:, 0] for number in numbers]
-            )
-            result.append(Run(program, rows, rest, vectors[order.argsort()]))
+            result.append(Run(program, rows, rest, acquisition.vectors(rows)))
     return result
-
-
-def _vectors(acquisition: Acquisition, number: int) -> Tensor:
-    rows = (acquisition.timing == number).nonzero()[:, 0]
-    if len(rows) == 0:
-        return acquisition.gradient.new_zeros(0, 3, acquisition.sequences[number].axes)
-    return acquisition.vectors(rows)
 
 
 def _halves(sequence: Sequence) -> tuple[Program, float]:
@@ -106,7 +95,7 @@ def _halves(sequence: Sequence) -> tuple[Program, float]:
         Stage(duration, tuple(level))
         for duration, level in zip(durations.tolist(), levels.tolist(), strict=True)
     ]
-    mirror = _mirror(durations, levels)
+    mirror = mirrored(durations, levels)
     middle = len(stages) // 2
     if mirror is not None and len(stages) % 2 == 0:
         return Program(tuple(stages[:middle]), (), mirror), 0.0
@@ -123,7 +112,7 @@ def _halves(sequence: Sequence) -> tuple[Program, float]:
     return Program(ket, bra, None), stages[at].duration
 
 
-def _mirror(durations: np.ndarray, levels: np.ndarray) -> int | None:
+def mirrored(durations: np.ndarray, levels: np.ndarray) -> int | None:
     """-1 or 1 if the profile read backwards is that multiple of itself."""
     if not np.allclose(durations, durations[::-1], rtol=0, atol=EQUAL):
         return None

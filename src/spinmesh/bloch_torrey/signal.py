@@ -19,7 +19,7 @@ from spinmesh.stored import quantity, store
 SPINS = "um^3 (times relative spin density)"
 
 
-@store("spinmesh/signals", version=3, stage="simulate")
+@store("spinmesh/signals", version=4, stage="simulate")
 @dataclass(frozen=True, eq=False)
 class Signals:
     """Complex signals of substrates under one acquisition, and those without gradient.

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from math import comb, factorial
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError
@@ -28,6 +30,7 @@ from spinmesh.tissue import Tissue
 from spinmesh.units import GAMMA
 
 Solve = Callable[[ndarray], ndarray]
+Array = TypeVar("Array", ndarray, Tensor)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,14 @@ class Step:
 
     pole: float
     coefficients: tuple[float, ...]
+
+    def of(self, inverse: Callable[[Array], Array], state: Array) -> Array:
+        """sum_j coefficients[j] X^j applied to a state, `inverse` being X."""
+        result = self.coefficients[0] * state
+        for coefficient in self.coefficients[1:]:
+            state = inverse(state)
+            result = result + coefficient * state
+        return result
 
 
 @lru_cache
@@ -141,35 +152,24 @@ def _propagate(
         key = (round(length, 12), *(gradient.round(9) + 0.0))
         opposite = (round(length, 12), *(-gradient.round(9) + 0.0))
         if opposite in solvers:
-            state = _advance(step, mass, solvers[opposite], state.conj()).conj()
+            state = step.of(solvers[opposite], state.conj()).conj()
             continue
         if key not in solvers:
             scaled = step.pole * length * system.operator(gradient)
             solvers[key] = _solver(mass, scaled)
-        state = _advance(step, mass, solvers[key], state)
+        state = step.of(solvers[key], state)
     return complex((mass @ state).sum())
 
 
 def _solver(mass: sp.csr_matrix, scaled: sp.csr_matrix) -> Solve:
-    """x -> (M + scaled)^-1 x, for complex x whatever the matrix."""
+    """x -> (M + scaled)^-1 M x, for complex x whatever the matrix."""
     factor = factorise(mass + scaled)
     if np.iscomplexobj(scaled.data):
-        solve: Solve = factor.solve
-        return solve
+        return lambda x: np.asarray(factor.solve(mass @ x))
 
     def real(x: ndarray) -> ndarray:
-        both = factor.solve(np.stack([x.real, x.imag], 1))
+        image = mass @ x
+        both = factor.solve(np.stack([image.real, image.imag], 1))
         return np.asarray(both[:, 0] + 1j * both[:, 1])
 
     return real
-
-
-def _advance(
-    step: Step, mass: sp.csr_matrix, solve: Solve, state: Complex[ndarray, " dof"]
-) -> Complex[ndarray, " dof"]:
-    """sum_j c_j X^j w with X = (M + pole h A)^-1 M."""
-    result = step.coefficients[0] * state
-    for coefficient in step.coefficients[1:]:
-        state = solve(mass @ state)
-        result = result + coefficient * state
-    return result

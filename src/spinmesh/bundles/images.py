@@ -20,7 +20,7 @@ SUPERSAMPLING = 4
 OUT_OF_RANGE = 1e-5
 
 
-@store("spinmesh/images", version=3, stage="synthesise")
+@store("spinmesh/images", version=4, stage="synthesise")
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Periodic two-phase images, +1 inside axons and -1 outside, grey where a pixel holds both.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from jaxtyping import Complex, Float
@@ -124,9 +126,5 @@ class _Reduced:
                 first, second = share @ rise, share @ rise**2
                 operator = self.stiffness + 1j * first * phase + second * square
                 scaled = step.pole * delta / (2 * parts) * operator
-                inverse, power = np.linalg.inv(unit + scaled), state
-                state = step.coefficients[0] * power
-                for coefficient in step.coefficients[1:]:
-                    power = inverse @ power
-                    state = state + coefficient * power
+                state = step.of(partial(np.matmul, np.linalg.inv(unit + scaled)), state)
         return np.asarray(state[..., 0])

@@ -23,7 +23,7 @@ UNITS = ", ".join(f"{name}: {unit}" for name, unit in STATISTICS.items())
 LEVELS = (0.5, 0.8, 0.95)
 
 
-@store("spinmesh/draws", version=2, stage="synthesise")
+@store("spinmesh/draws", version=3, stage="synthesise")
 @dataclass(frozen=True, eq=False)
 class Draws:
     """Synthetic images, `STATISTICS` of each and, given a signal, how well each explains it.

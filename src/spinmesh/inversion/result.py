@@ -80,7 +80,7 @@ class Fit:
         return float(self.chi2.mean())
 
 
-@store("spinmesh/reconstruction", version=4, stage="reconstruct")
+@store("spinmesh/reconstruction", version=5, stage="reconstruct")
 @dataclass(frozen=True, eq=False)
 class Reconstruction:
     """The shape that explains a target, up to translation and point reflection."""

@@ -21,7 +21,7 @@ from spinmesh.tissue import Tissue
 HALVINGS = 60
 
 
-@store("spinmesh/target", version=3, stage="simulate")
+@store("spinmesh/target", version=4, stage="simulate")
 @dataclass(frozen=True, eq=False)
 class Target:
     """Attenuations |S|/S0 in the order of `acquisition`; `sigma` is the noise in the same unit."""

@@ -10,8 +10,8 @@
 | a setting | its JSON as a group attribute |
 | None | nothing |
 
-Where a noun's class has subclasses, the attribute `kind` names the one that is stored. A noun with
-a method `stored_as` is stored as a noun of that class, made by its `of` and undone by `unpacked`.
+Where a noun's class has subclasses, the attribute `kind` names the one that is stored. Properties
+that a noun lists in `DERIVED`, with axis and unit, are written for other readers and not read back.
 """
 
 from __future__ import annotations
@@ -137,10 +137,6 @@ def _is_noun(annotation: Any) -> bool:
 def _encode_noun(
     noun: Any, annotation: Any, prefix: str, variables: dict[str, Any], attributes: dict[str, Any]
 ) -> None:
-    if hasattr(noun, "stored_as"):
-        packed = noun.stored_as()
-        _encode_noun(packed.of(noun), packed, prefix, variables, attributes)
-        return
     if len(_kinds(annotation)) > 1:
         attributes[prefix + "kind"] = type(noun).__name__
     hints = _hints(type(noun))
@@ -151,6 +147,8 @@ def _encode_noun(
             _encode_field(
                 name, value, _without_none(hints[item.name]), item.metadata, variables, attributes
             )
+    for name, (axis, units) in getattr(noun, "DERIVED", {}).items():
+        variables[prefix + name] = xr.Variable(axis, getattr(noun, name).numpy(), {"units": units})
 
 
 def _encode_field(
@@ -236,8 +234,6 @@ def _with_equal_lengths(variables: dict[str, xr.Variable]) -> dict[str, xr.Varia
 
 
 def _decode_noun(annotation: Any, prefix: str, dataset: xr.Dataset) -> Any:
-    if hasattr(annotation, "stored_as"):
-        return _decode_noun(annotation.stored_as(), prefix, dataset).unpacked()
     kinds = _kinds(annotation)
     kind = dataset.attrs.get(prefix + "kind", next(iter(kinds)))
     if kind not in kinds:

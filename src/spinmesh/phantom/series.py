@@ -30,7 +30,7 @@ TOGETHER = 32
 CELL_REFINEMENTS = 2
 
 
-@store("spinmesh/phantom", version=2, stage="phantom")
+@store("spinmesh/phantom", version=3, stage="phantom")
 @dataclass(frozen=True, eq=False)
 class Phantom:
     """A magnitude series of a field, with what it was made of; gradients in world axes.

@@ -28,7 +28,7 @@ NETWORK_DTYPE = torch.float32
 Pictures = Float[Tensor, "batch pixel_y pixel_x"]
 
 
-@store("spinmesh/score_model", version=6, stage="synthesise")
+@store("spinmesh/score_model", version=7, stage="synthesise")
 @dataclass(frozen=True, eq=False)
 class ScoreModel:
     """A trained score: averaged weights and the scalings they were trained with.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinmesh.errors import SequenceError
-from spinmesh.sequence.pgse import PGSE
+from spinmesh.sequence.pgse import distinct_pgse
 from spinmesh.sequence.waveform import Sequence
+from spinmesh.stored import quantity
 from spinmesh.units import GAMMA, b_from_s_per_mm2
-
-if TYPE_CHECKING:
-    from spinmesh.sequence.packed import PackedAcquisition
 
 # bvec files carry 4 to 6 digits; more than this off unit length is not rounding.
 UNIT_TOLERANCE = 1e-2
@@ -44,12 +42,15 @@ class Acquisition:
     what a measured S0 is: see `with_reference`.
     """
 
+    # Follows from the fields; stored with them for other readers.
+    DERIVED: ClassVar = {"b_value": ("measurement", "ms/um^2")}
+
     sequences: tuple[Sequence, ...]
     timing: Int[Tensor, " measurement"]
-    gradient: Float[Tensor, "measurement 3"]
+    gradient: Float[Tensor, "measurement 3"] = quantity("mT/m")
     frame: Float[Tensor, "measurement 3 3"] | None = None
-    unweighted_below: float = UNWEIGHTED_BELOW
-    nominal_b: Float[Tensor, " measurement"] | None = None
+    unweighted_below: float = quantity("ms/um^2", default=UNWEIGHTED_BELOW)
+    nominal_b: Float[Tensor, " measurement"] | None = quantity("ms/um^2", default=None)
     reference: Reference | None = None
 
     def __post_init__(self) -> None:
@@ -92,24 +93,14 @@ class Acquisition:
     def __len__(self) -> int:
         return len(self.gradient)
 
-    @staticmethod
-    def stored_as() -> type[PackedAcquisition]:
-        """The noun that its store holds in its place."""
-        from spinmesh.sequence.packed import PackedAcquisition
-
-        return PackedAcquisition
-
     @classmethod
     def of(cls, sequence: Sequence, b, direction, frame=None) -> Acquisition:
         """One sequence of any kind at several b (ms/um^2) and directions (measurement, 3).
 
         `frame` (measurement, 3, 3) fixes the turn of a vector profile about the direction.
         """
-        b = torch.as_tensor(b, dtype=torch.float64).reshape(-1)
-        _refuse_negative("b-value (ms/um^2)", b)
-        amplitude = torch.tensor([sequence.gradient(x) for x in b.tolist()], dtype=torch.float64)
-        timing = torch.zeros(len(b), dtype=torch.int64)
-        return cls((sequence,), timing, amplitude[:, None] * _unit(direction, b), frame)
+        b = _strengths("b-value (ms/um^2)", b)
+        return cls._weighted((sequence,), torch.zeros(len(b)).long(), b, direction, frame)
 
     @classmethod
     def pgse(cls, b, direction, delta, Delta, *, ramp=0.0, TE=None) -> Acquisition:
@@ -119,20 +110,23 @@ class Acquisition:
         A direction is read only where b > 0; there it is normalised exactly. `ramp` and `TE` (ms,
         scalar or each) as in PGSE.
         """
-        b = torch.as_tensor(b, dtype=torch.float64).reshape(-1)
-        _refuse_negative("b-value (ms/um^2)", b)
-        sequences, timing = _timings(b, delta=delta, Delta=Delta, ramp=ramp, TE=TE)
-        pairs = zip(timing.tolist(), b.tolist(), strict=True)
-        amplitude = torch.tensor([sequences[k].gradient(x) for k, x in pairs], dtype=torch.float64)
-        return cls(sequences, timing, amplitude[:, None] * _unit(direction, b))
+        b = _strengths("b-value (ms/um^2)", b)
+        pulses = distinct_pgse(b, delta=delta, Delta=Delta, ramp=ramp, TE=TE)
+        return cls._weighted(*pulses, b, direction)
 
     @classmethod
     def from_gradient(cls, amplitude, direction, delta, Delta, *, ramp=0.0, TE=None) -> Acquisition:
         """The same from gradient amplitudes (mT/m) instead of b-values."""
-        amplitude = torch.as_tensor(amplitude, dtype=torch.float64).reshape(-1)
-        _refuse_negative("gradient (mT/m)", amplitude)
-        sequences, timing = _timings(amplitude, delta=delta, Delta=Delta, ramp=ramp, TE=TE)
-        return cls(sequences, timing, amplitude[:, None] * _unit(direction, amplitude))
+        amplitude = _strengths("gradient (mT/m)", amplitude)
+        pulses = distinct_pgse(amplitude, delta=delta, Delta=Delta, ramp=ramp, TE=TE)
+        return cls(*pulses, amplitude[:, None] * _unit(direction, amplitude))
+
+    @classmethod
+    def _weighted(cls, sequences, timing, b: Tensor, direction, frame=None) -> Acquisition:
+        """Amplitudes that give b."""
+        pairs = zip(timing.tolist(), b.tolist(), strict=True)
+        amplitude = torch.tensor([sequences[k].gradient(x) for k, x in pairs], dtype=torch.float64)
+        return cls(sequences, timing, amplitude[:, None] * _unit(direction, b), frame)
 
     @classmethod
     def joined(cls, parts: Iterable[Acquisition]) -> Acquisition:
@@ -161,7 +155,7 @@ class Acquisition:
         return torch.where(amplitude > 0, self.gradient / amplitude, 0.0)
 
     def vectors(self, index: Int[Tensor, " chosen"]) -> Float[Tensor, "chosen 3 axis"]:
-        """What a profile's components are multiplied by (mT/m), for measurements of one sequence.
+        """What a profile's components are multiplied by (mT/m), for sequences of as many `axes`.
 
         The gradient itself for a scalar profile; the scaled frame for a vector.
         """
@@ -176,10 +170,14 @@ class Acquisition:
         return torch.tensor([self.sequences[k].b_value(g) for k, g in pairs], dtype=torch.float64)
 
     @property
+    def stated_b(self) -> Float[Tensor, " measurement"]:
+        """b (ms/um^2) as the file gives it, with or without a direction."""
+        return self.b_value if self.nominal_b is None else self.nominal_b
+
+    @property
     def unweighted(self) -> Bool[Tensor, " measurement"]:
         """Which measurements S0 is taken from."""
-        b = self.b_value if self.nominal_b is None else self.nominal_b
-        return b <= self.unweighted_below * (1 + ROUNDING)
+        return self.stated_b <= self.unweighted_below * (1 + ROUNDING)
 
     @cached_property
     def b_tensor(self) -> Float[Tensor, "measurement 3 3"]:
@@ -207,24 +205,17 @@ class Acquisition:
 
     def to(self, device: str) -> Acquisition:
         """The same acquisition with its tensors on another device."""
-        return replace(
-            self,
-            timing=self.timing.to(device),
-            gradient=self.gradient.to(device),
-            frame=None if self.frame is None else self.frame.to(device),
-            reference=self.reference and self.reference.to(device),
-        )
+        return self._each(lambda x: x.to(device), self.reference and self.reference.to(device))
 
     def select(self, index) -> Acquisition:
         """The measurements at `index` (mask or indices), in that order."""
-        return replace(
-            self,
-            timing=self.timing[index],
-            gradient=self.gradient[index],
-            frame=None if self.frame is None else self.frame[index],
-            nominal_b=None if self.nominal_b is None else self.nominal_b[index],
-            reference=self.reference and self.reference.select(index),
-        )
+        return self._each(lambda x: x[index], self.reference and self.reference.select(index))
+
+    def _each(self, change: Callable[[Tensor], Tensor], reference: Reference | None) -> Acquisition:
+        """Every array of measurements changed."""
+        arrays = {n: getattr(self, n) for n in ("timing", "gradient", "frame", "nominal_b")}
+        changed: dict[str, Any] = {n: change(x) for n, x in arrays.items() if x is not None}
+        return replace(self, reference=reference, **changed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,7 +273,9 @@ def turned_to(direction: Float[Tensor, "rotation 3"]) -> Float[Tensor, "rotation
     return torch.where(back[:, None, None], half_turn, torch.stack(rows, 1).reshape(-1, 3, 3))
 
 
-def _refuse_negative(what: str, values: Tensor) -> None:
+def _strengths(what: str, values) -> Float[Tensor, " measurement"]:
+    """Finite numbers >= 0, or SequenceError."""
+    values = torch.as_tensor(values, dtype=torch.float64).reshape(-1)
     wrong = ~torch.isfinite(values) | (values < 0)
     if bool(wrong.any()):
         first = int(wrong.nonzero()[0])
@@ -290,56 +283,7 @@ def _refuse_negative(what: str, values: Tensor) -> None:
             f"acquisition: {what} of measurement {first} is {float(values[first]):g}. "
             "It must be finite and >= 0; check the bval or scheme file."
         )
-
-
-def _timings(strength: Tensor, **durations) -> tuple[tuple[PGSE, ...], Tensor]:
-    """The distinct PGSE, and which of them each measurement uses."""
-    count, columns = len(strength), []
-    for name, value in durations.items():
-        # No echo time given: the pulses' end, which PGSE finds from 0.
-        value = torch.as_tensor(0.0 if value is None else value, dtype=torch.float64).reshape(-1)
-        if len(value) not in (1, count):
-            raise SequenceError(
-                f"acquisition: {len(value)} values of {name} for {count} measurements. "
-                "Give one value, or one per measurement."
-            )
-        columns.append(value.expand(count))
-    rows = _with_pulses(torch.stack(columns, 1), strength)
-    unique, timing = torch.unique(rows, dim=0, return_inverse=True)
-    sequences = []
-    for number, row in enumerate(unique.tolist()):
-        values = dict(zip(durations, row, strict=True))
-        try:
-            sequences.append(PGSE(**{**values, "TE": values["TE"] or None}))
-        except SequenceError as error:
-            first = int((timing == number).nonzero()[0])
-            raise SequenceError(f"acquisition: measurement {first}: {error}") from error
-    return tuple(sequences), timing
-
-
-def _with_pulses(
-    rows: Float[Tensor, "measurement duration"], strength: Tensor
-) -> Float[Tensor, "measurement duration"]:
-    """Pulses for measurements without gradient that name none: of their echo time, if any has it.
-
-    Columns are delta, Delta, ramp, TE (0: the pulses' end). No signal depends on these pulses.
-    """
-    pulses = (rows[:, :2] > 0).all(1)
-    idle, active = (strength == 0) & ~pulses, rows[pulses]
-    rows = rows.clone()
-    for number in idle.nonzero()[:, 0].tolist():
-        TE = float(rows[number, 3])
-        alike = active[active[:, 3] == TE]
-        if len(alike) and (TE > 0 or len(torch.unique(alike[:, :3].sum(1))) == 1):
-            rows[number] = alike[0]
-        elif TE > 0:
-            rows[number] = torch.tensor([TE / 2, TE / 2, 0.0, TE])
-        elif len(active):
-            raise SequenceError(
-                f"acquisition: measurement {number} has neither pulses nor an echo time, and the "
-                "others have none or several. Give its echo time."
-            )
-    return rows
+    return values
 
 
 def _unit(direction, strength: Tensor) -> Float[Tensor, "measurement 3"]:

@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from spinmesh.errors import SequenceError
 from spinmesh.sequence.waveform import Sequence
+from spinmesh.stored import quantity
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,7 @@ class FreeWaveform(Sequence):
 
     axes: ClassVar[int] = 3
 
-    durations: Float[ndarray, " step"]
+    durations: Float[ndarray, " step"] = quantity("ms")
     levels: Float[ndarray, "step 3"]
 
     def __post_init__(self) -> None:
@@ -52,12 +53,6 @@ class FreeWaveform(Sequence):
         peak = float(np.linalg.norm(gradient, axis=1).max(initial=0.0))
         durations = np.broadcast_to(np.asarray(durations, dtype=float), len(gradient)).copy()
         return cls(durations, gradient / (peak or 1.0)), peak
-
-    @classmethod
-    def sampled(cls, sequence: Sequence, direction=(0.0, 0.0, 1.0)) -> FreeWaveform:
-        """Another sequence's steps as a waveform, along `direction` if it has none of its own."""
-        durations, levels = sequence.steps()
-        return cls(durations, levels if sequence.axes == 3 else levels * np.array(direction))
 
     @property
     def echo_time(self) -> float:

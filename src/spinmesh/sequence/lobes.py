@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import SequenceError
-from spinmesh.sequence.waveform import Sequence
+from spinmesh.sequence.waveform import Sequence, refuse_early_echo
 
 
 class LobePair(Sequence):
@@ -78,9 +78,4 @@ def refuse_wrong_timing(sequence: LobePair, delta: float) -> None:
         )
     if not np.isfinite(Delta + last):
         raise SequenceError(f"{name}: delta {delta}, Delta {Delta} ms; give finite times.")
-    # Camino files round TE, delta and Delta each to their last digit: 1e-6 ms is less than any.
-    if sequence.TE is not None and not sequence.TE - Delta - last >= -1e-6:
-        raise SequenceError(
-            f"{name}: echo time {sequence.TE} ms is before the gradient's end at "
-            f"{Delta + last:g} ms. Lengthen TE."
-        )
+    refuse_early_echo(sequence, sequence.TE, Delta + last)

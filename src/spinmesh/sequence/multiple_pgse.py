@@ -11,7 +11,8 @@ from numpy import ndarray
 
 from spinmesh.errors import SequenceError
 from spinmesh.sequence.pgse import PGSE
-from spinmesh.sequence.waveform import Sequence
+from spinmesh.sequence.waveform import Sequence, refuse_early_echo
+from spinmesh.stored import quantity
 
 Direction = tuple[float, float, float]
 X, Y, Z = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
@@ -28,12 +29,12 @@ class MultiplePGSE(Sequence):
 
     axes: ClassVar[int] = 3
 
-    delta: float
-    Delta: float
+    delta: float = quantity("ms")
+    Delta: float = quantity("ms")
     directions: tuple[Direction, ...]
-    mixing: float = 0.0
-    ramp: float = 0.0
-    TE: float | None = None
+    mixing: float = quantity("ms", default=0.0)
+    ramp: float = quantity("ms", default=0.0)
+    TE: float | None = quantity("ms", default=None)
 
     def __post_init__(self) -> None:
         end = self._end()
@@ -47,11 +48,7 @@ class MultiplePGSE(Sequence):
                 )
         if not self.mixing >= 0:
             raise SequenceError(f"MultiplePGSE: mixing is {self.mixing} ms; give 0 or more.")
-        if self.TE is not None and not self.TE - end >= -1e-6:
-            raise SequenceError(
-                f"MultiplePGSE: echo time {self.TE} ms is before the gradient's end at {end:g} ms. "
-                "Lengthen TE."
-            )
+        refuse_early_echo(self, self.TE, end)
 
     @classmethod
     def double(

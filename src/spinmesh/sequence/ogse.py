@@ -13,16 +13,17 @@ from numpy import ndarray
 
 from spinmesh.errors import SequenceError
 from spinmesh.sequence.lobes import LobePair, refuse_wrong_timing
+from spinmesh.stored import quantity
 
 
 @dataclass(frozen=True)
 class HarmonicOGSE(LobePair):
     """Lobes of `periods` whole periods, f = periods/delta, onsets `Delta` apart (ms)."""
 
-    delta: float
-    Delta: float
+    delta: float = quantity("ms")
+    Delta: float = quantity("ms")
     periods: int = 1
-    TE: float | None = None
+    TE: float | None = quantity("ms", default=None)
 
     def __post_init__(self) -> None:
         refuse_wrong_timing(self, self.delta)
@@ -35,7 +36,8 @@ class HarmonicOGSE(LobePair):
 
     def lobe_breakpoints(self) -> tuple[float, ...]:
         """Every quarter period."""
-        return _quarters(self.delta, self.periods)
+        quarters = 4 * self.periods
+        return tuple((self.delta * np.arange(quarters + 1) / quarters).tolist())
 
 
 class CosineOGSE(HarmonicOGSE):
@@ -66,11 +68,11 @@ class TrapezoidalOGSE(LobePair):
     Ianus et al., J. Magn. Reson. 227 (2013).
     """
 
-    delta: float
-    Delta: float
+    delta: float = quantity("ms")
+    Delta: float = quantity("ms")
     periods: int = 1
-    ramp: float = 0.0
-    TE: float | None = None
+    ramp: float = quantity("ms", default=0.0)
+    TE: float | None = quantity("ms", default=None)
 
     def __post_init__(self) -> None:
         refuse_wrong_timing(self, self.delta)
@@ -111,10 +113,6 @@ class TrapezoidalOGSE(LobePair):
         """Zero crossings within the lobe: the first trapezoid lasts (half_period + ramp)/2."""
         first = (self.half_period + self.ramp) / 2
         return [first + k * self.half_period for k in range(2 * self.periods)]
-
-
-def _quarters(delta: float, periods: int) -> tuple[float, ...]:
-    return tuple((delta * np.arange(4 * periods + 1) / (4 * periods)).tolist())
 
 
 def _refuse_no_period(periods: int) -> None:

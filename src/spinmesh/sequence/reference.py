@@ -26,16 +26,15 @@ def with_reference(acquisition: Acquisition) -> Acquisition:
     That is the mean unweighted signal of the same echo time. One of b > 0 without direction stands
     for the mean over x, y and z, which is that over all directions to first order in b.
     """
-    nominal = acquisition.b_value if acquisition.nominal_b is None else acquisition.nominal_b
-    low = acquisition.unweighted
-    if not bool((low & (nominal > 0)).any()):
+    low, b = acquisition.unweighted, acquisition.stated_b
+    if not bool((low & (b > 0)).any()):
         return acquisition
-    blind = low & (nominal > 0) & (acquisition.amplitude == 0)
+    blind = low & (b > 0) & (acquisition.amplitude == 0)
     sighted = (low & ~blind).nonzero()[:, 0]
     gradient = [acquisition.gradient[sighted]]
     for row in blind.nonzero()[:, 0].tolist():
         sequence = acquisition.sequences[int(acquisition.timing[row])]
-        gradient.append(torch.eye(3).double() * sequence.gradient(float(nominal[row])))
+        gradient.append(torch.eye(3).double() * sequence.gradient(float(b[row])))
     owner = torch.cat([sighted, blind.nonzero()[:, 0].repeat_interleave(3)])
     drawn = replace(acquisition.select(owner), nominal_b=None, gradient=torch.cat(gradient))
     share = torch.where(blind[owner], 1 / 3, 1.0).double()

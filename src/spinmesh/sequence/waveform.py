@@ -142,6 +142,16 @@ class Sequence(ABC):
         return self.profile(nodes.ravel()).reshape(len(start), len(_NODES), self.axes)
 
 
+def refuse_early_echo(sequence: Sequence, TE: float | None, end: float) -> None:
+    """SequenceError if the echo is before the gradient's `end` (ms)."""
+    # Camino files round TE, delta and Delta each to their last digit: 1e-6 ms is less than any.
+    if TE is not None and not TE - end >= -1e-6:
+        raise SequenceError(
+            f"{type(sequence).__name__}: echo time {TE} ms is before the gradient's end at "
+            f"{end:g} ms. Lengthen TE."
+        )
+
+
 def _merged(durations: ndarray, levels: ndarray) -> tuple[ndarray, ndarray]:
     """Neighbours of one level joined; rounded, so that equal steps are equal to the last digit."""
     levels = levels.round(12) + 0.0
