@@ -26,7 +26,7 @@ class FreeWaveform(Sequence):
     axes: ClassVar[int] = 3
 
     durations: Float[ndarray, " step"] = quantity("ms")
-    levels: Float[ndarray, "step 3"]
+    levels: Float[ndarray, "step 3"] = quantity()
 
     def __post_init__(self) -> None:
         if len(self.durations) == 0 or len(self.durations) != len(self.levels):

@@ -31,7 +31,7 @@ class MultiplePGSE(Sequence):
 
     delta: float = quantity("ms")
     Delta: float = quantity("ms")
-    directions: tuple[Direction, ...]
+    directions: tuple[Direction, ...] = quantity()
     mixing: float = quantity("ms", default=0.0)
     ramp: float = quantity("ms", default=0.0)
     TE: float | None = quantity("ms", default=None)
