@@ -1,6 +1,5 @@
 """The one loop: it learns, resumes to the bit, averages; the one checkpoint knows whose it is."""
 
-import importlib.util
 from dataclasses import dataclass, replace
 
 import pytest
@@ -172,13 +171,3 @@ def test_precision_compilation_and_devices_that_are_not_there_are_refused(monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no GPU"):
         Runtime(device="cuda")
-
-
-def test_logs_for_tensorboard_are_written_or_their_package_asked_for(tmp_path):
-    runtime = Runtime(logs=tmp_path / "logs")
-    if importlib.util.find_spec("tensorboard") is None:
-        with pytest.raises(ConfigError, match="pip install tensorboard"):
-            train(Line(), runtime=runtime)
-    else:
-        train(Line(), runtime=runtime)
-        assert list((tmp_path / "logs").glob("events.*"))

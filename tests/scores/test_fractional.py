@@ -9,7 +9,6 @@ from scipy.stats import kstest, norm
 from spinmesh.errors import ConfigError
 from spinmesh.scores import FractionalVP
 from spinmesh.scores.fractional import reverse_fractional
-from spinmesh.scores.samplers import euler_maruyama, reverse_drift
 
 F64 = torch.float64
 
@@ -40,7 +39,7 @@ def test_the_covariance_equation_agrees_with_simulation():
     for k in range(steps):
         t = torch.tensor((k + 0.5) / steps, dtype=F64)  # Midpoint coefficients.
         noise = torch.randn(n, generator=generator, dtype=F64) / steps**0.5
-        z = z + sde.drift(z, t) / steps + sde.gain(t)[:, None] * noise
+        z = z + sde.matrix(t) @ z / steps + sde.gain(t)[:, None] * noise
     exact = sde.covariance(torch.ones((), dtype=F64))
     scale = exact.diag().sqrt()
     gap = (torch.cov(z) - exact) / (scale[:, None] * scale)
@@ -89,31 +88,6 @@ def test_the_fractional_sampler_returns_the_mixture(hurst, terms, factor, same):
     x = reverse_fractional(sde, lambda y, s: denoise(y, factor * s), z, times, seeded(3))
     # What the last denoising leaves out, 0.01 of noise, cannot be seen beside 0.3.
     assert (kstest(x.numpy(), cdf).pvalue > 1e-3) == same
-
-
-def test_the_joint_score_is_that_of_a_gaussian():
-    """For normal data the law of (X, Y) is normal and its score linear."""
-    sde, t, sd = FractionalVP(0.7, 2), torch.tensor(0.5, dtype=F64), 0.6
-    covariance = sde.covariance(t).clone()
-    covariance[0, 0] += (sde.mean_factor(t) * sd) ** 2
-    z = torch.randn(3, 5, dtype=F64, generator=seeded(4))
-    score = sde.joint_score(lambda x, s: sd**2 / (sd**2 + s**2) * x, z, t)
-    # A covariance of condition 1e4 inverted in float64.
-    torch.testing.assert_close(score, -torch.linalg.solve(covariance, z), rtol=1e-8, atol=1e-8)
-
-
-def test_the_reverse_equation_shares_its_noise():
-    """One Brownian motion drives X and all Y: G (G . s), not g^2 s."""
-    sde, t = FractionalVP(0.7, 2), torch.tensor(0.5, dtype=F64)
-    z = torch.randn(3, 4, dtype=F64, generator=seeded(4))
-    drift = reverse_drift(sde, lambda z, t: z, z, t)
-    G = sde.gain(t)
-    torch.testing.assert_close(drift, sde.drift(z, t) - torch.outer(G, G) @ z)
-    back = euler_maruyama(sde, lambda z, t: 0 * z, z, torch.stack([t, t - 1e-6]), seeded(5))
-    # The noise is parallel to G; the drift of the fastest Y (rate 100) adds 6 per cent. Noises of
-    # their own would give singular values of one size.
-    first, second, _ = torch.linalg.svdvals(back - z)
-    assert second < 0.1 * first
 
 
 def test_impossible_noise_is_refused():

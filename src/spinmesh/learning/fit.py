@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,6 @@ from spinmesh.progress import progress
 
 Batch = tuple[Tensor, ...]
 Row = Sequence[float]
-# Iterations between two points of a TensorBoard log.
-LOG_INTERVAL = 10
 
 
 class Problem(ABC):
@@ -70,15 +68,14 @@ class Runtime:
     """Where a training runs and what it leaves behind; apart from rounding, not what it finds.
 
     `checkpoint`: a file to save to every `save_every` iterations and to go on from; one of another
-    training is refused or, with `restart`, replaced. `logs`: a folder for TensorBoard. `bf16` and
-    `compile_network` are for CUDA devices.
+    training is refused or, with `restart`, replaced. `bf16` and `compile_network` are for CUDA
+    devices.
     """
 
     device: str = "cpu"
     checkpoint: str | Path | None = None
     restart: bool = False
     save_every: int = 100
-    logs: str | Path | None = None
     bf16: bool = False
     compile_network: bool = False
 
@@ -134,16 +131,12 @@ def fit(
     saved = checkpoint.read(runtime.device)
     if saved is not None:
         run.restore(saved)
-    with _writer(runtime.logs) as write:
-        left = range(len(run.losses), recipe.iterations)
-        for iteration in progress(left, label, note=run.note):
-            run.report(report, iteration)
-            run.step(iteration)
-            if iteration % LOG_INTERVAL == 0:
-                write("loss", run.losses[-1], iteration)
-                write("learning rate", float(run.schedules[0].get_last_lr()[0]), iteration)
-            if (iteration + 1) % runtime.save_every == 0:
-                checkpoint.write(run.state())
+    left = range(len(run.losses), recipe.iterations)
+    for iteration in progress(left, label, note=run.note):
+        run.report(report, iteration)
+        run.step(iteration)
+        if (iteration + 1) % runtime.save_every == 0:
+            checkpoint.write(run.state())
     run.report(report, recipe.iterations)
     return Fitted(
         copied(run.weights, "cpu"),
@@ -151,23 +144,6 @@ def fit(
         run.rows,
         run.seconds,
     )
-
-
-@contextlib.contextmanager
-def _writer(logs: str | Path | None) -> Iterator[Callable[[str, float, int], None]]:
-    """A function (name, value, iteration) that logs for TensorBoard, or does nothing."""
-    if logs is None:
-        yield lambda name, value, iteration: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "training: logs for TensorBoard need the package tensorboard. Install it with "
-            "`pip install tensorboard`, or leave `logs` out."
-        ) from error
-    with SummaryWriter(str(logs)) as writer:
-        yield writer.add_scalar
 
 
 def copied(weights: Mapping[str, Tensor], device: str | None = None) -> dict[str, Tensor]:

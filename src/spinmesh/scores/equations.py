@@ -5,11 +5,10 @@ closed form (arXiv 2503.16917) and equals the variance of X_t given X_0. The oth
 `nonlinear.py` and `fractional.py`. Inheritance says what is known of an equation without
 simulation:
 
-    Equation                  a drift, a noise, and the law at the horizon
-      ChainEquation           a discrete step F(X) + a xi that can be inverted: weight (C)
-        SeparableEquation     the step acts elementwise: weight (A) as well
-          LinearEquation      the weight itself: a denoiser
-        ConstantNoise         g does not depend on t; the score of the limit law
+    ChainEquation         a discrete step F(X) + a xi that can be inverted: weight (C)
+      SeparableEquation   the step acts elementwise: weight (A) as well
+        LinearEquation    the weight itself: a denoiser
+      ConstantNoise       g does not depend on t; the score of the limit law
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ Denoise = Callable[[Tensor, Tensor], Tensor]  # (x, sigma) -> E[data | data + si
 LOWEST_NOISE = 0.01
 
 
-class Equation(ABC):
-    """An equation that turns data into noise.
+class ChainEquation(ABC):
+    """An equation with a discrete step X' = F(X) + a xi whose weight (C) can be carried along.
 
     `superlinear`: the drift outgrows x, so that an explicit reverse step must be tamed.
     """
@@ -46,20 +45,8 @@ class Equation(ABC):
         """b(t, x)."""
 
     @abstractmethod
-    def shock(self, x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-        """g(t) xi, shaped like x: the noise of a unit of time."""
-
-    @abstractmethod
-    def diffused(self, vector: Tensor, t: Tensor) -> Tensor:
-        """g(t) g(t)' v."""
-
-    @abstractmethod
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """Draws shaped like `like` of the law from which the reverse equation starts."""
-
-
-class ChainEquation(Equation):
-    """An equation with a discrete step X' = F(X) + a xi whose weight (C) can be carried along."""
 
     @abstractmethod
     def noise(self, t: Tensor) -> Tensor:
@@ -84,12 +71,6 @@ class ChainEquation(Equation):
     @abstractmethod
     def grid(self, steps: int) -> Float[Tensor, " time"]:
         """Times 0 = t_0 < ... < t_steps = horizon of a chain that is fine near the data."""
-
-    def shock(self, x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-        return self.noise(t) * normal_like(x, generator)
-
-    def diffused(self, vector: Tensor, t: Tensor) -> Tensor:
-        return self.noise(t) ** 2 * vector
 
     def step(self, x: Tensor, t: float, h: float, generator: torch.Generator) -> Tensor:
         """X' from X, with its noise."""
@@ -122,6 +103,13 @@ class ConstantNoise(ChainEquation):
     """
 
     sigma: float
+
+    def __post_init__(self) -> None:
+        # A centre may lie anywhere.
+        numbers = {k: v for k, v in vars(self).items() if isinstance(v, float | int)}
+        wrong = {k: v for k, v in numbers.items() if k != "centre" and not 0 < v < math.inf}
+        if wrong:
+            raise ConfigError(f"{type(self).__name__}: {wrong} must be positive and finite.")
 
     def noise(self, t: Tensor) -> Tensor:
         return torch.full_like(t, self.sigma)
@@ -166,13 +154,8 @@ class LinearEquation(SeparableEquation):
         """sigma = std / mean_factor: the noise on X_t once it is scaled back to the data."""
         return self.std(t) / self.mean_factor(t)
 
-    @property
-    def prior_std(self) -> float:
-        """Standard deviation from which the reverse equation starts, at t = 1."""
-        return float(self.std(torch.ones((), dtype=torch.float64)))
-
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        return self.prior_std * normal_like(like, generator)
+        return float(self.std(torch.ones((), dtype=torch.float64))) * normal_like(like, generator)
 
     def base_score(self, x: Tensor, t: Tensor) -> Tensor:
         return torch.zeros_like(x)

@@ -19,7 +19,7 @@ from scipy.special import gammainc
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.scores.equations import Denoise, Equation, normal_like
+from spinmesh.scores.equations import VP, Denoise, normal_like
 
 Matrix = Float[Tensor, "state state"]
 # Runge-Kutta steps along [0, 1], short near 0: the covariance is then right to some 1e-8.
@@ -27,7 +27,7 @@ RESOLUTION = 400
 
 
 @dataclass(frozen=True)
-class FractionalVP(Equation):
+class FractionalVP:
     """dX = -beta/2 X dt + sqrt(beta) dB^H, the state being (X, Y^1 ... Y^K) along axis 0.
 
     R = X - eta'Y with eta = Cov(Y)^-1 Cov(Y, X) is independent of Y and normal about c X_0 with
@@ -36,8 +36,6 @@ class FractionalVP(Equation):
     1 / fastest to `fastest`.
     """
 
-    superlinear = False
-    horizon = 1.0
     hurst: float = 0.8
     terms: int = 2
     beta_min: float = 0.1
@@ -70,36 +68,21 @@ class FractionalVP(Equation):
         right = gammainc(p, g) / g**p - p * gammainc(p + 1, g) / g ** (p + 1)
         return torch.from_numpy(np.linalg.solve(gram, right))
 
-    def beta(self, t: Tensor) -> Tensor:
-        return self.beta_min + (self.beta_max - self.beta_min) * t
-
-    def mean_factor(self, t: Tensor) -> Tensor:
-        """c = exp(-1/2 int beta): X_t = c X_0 plus noise."""
-        return torch.exp(-0.5 * (self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2))
+    @cached_property
+    def brownian(self) -> VP:
+        """The same equation with Brownian noise; its mean factor is this one's as well."""
+        return VP(self.beta_min, self.beta_max)
 
     def matrix(self, t: Tensor) -> Matrix:
         """A(t) of the linear drift dZ = A Z dt + G dB."""
-        A = torch.diag(torch.cat([-0.5 * self.beta(t).reshape(1), -self.rates]))
-        A[0, 1:] = -self.beta(t).sqrt() * self.weights * self.rates
+        A = torch.diag(torch.cat([-0.5 * self.brownian.beta(t).reshape(1), -self.rates]))
+        A[0, 1:] = -self.brownian.beta(t).sqrt() * self.weights * self.rates
         return A
 
     def gain(self, t: Tensor) -> Float[Tensor, " state"]:
         """G(t): one Brownian motion drives all rows of the state."""
         ones = torch.ones(self.terms, dtype=torch.float64)
-        return torch.cat([(self.beta(t).sqrt() * self.weights.sum()).reshape(1), ones])
-
-    def drift(self, x: Tensor, t: Tensor) -> Tensor:
-        return torch.tensordot(self.matrix(t).to(x), x, 1)
-
-    def shock(self, x: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
-        return self._column(t, x) * normal_like(x[:1], generator)
-
-    def diffused(self, vector: Tensor, t: Tensor) -> Tensor:
-        G = self._column(t, vector)
-        return G * (G * vector).sum(0, keepdim=True)
-
-    def _column(self, t: Tensor, like: Tensor) -> Tensor:
-        return self.gain(t).to(like).reshape(-1, *[1] * (like.ndim - 1))
+        return torch.cat([(self.brownian.beta(t).sqrt() * self.weights.sum()).reshape(1), ones])
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         covariance = self.covariance(torch.ones((), dtype=torch.float64))
@@ -151,7 +134,7 @@ class FractionalVP(Equation):
         sigma = self.covariance(t)
         eta = torch.linalg.solve(sigma[1:, 1:], sigma[1:, 0])
         tau2 = float(sigma[0, 0] - sigma[0, 1:] @ eta)
-        return eta, max(tau2, 0.0) ** 0.5 / float(self.mean_factor(t))
+        return eta, max(tau2, 0.0) ** 0.5 / float(self.brownian.mean_factor(t))
 
     def times(self, steps: int, lowest: float) -> Float[Tensor, " time"]:
         """Falling times from 1 to noise level `lowest`, spaced like `sde.noise_levels`."""
@@ -160,16 +143,6 @@ class FractionalVP(Equation):
         level = np.maximum.accumulate([self.residual(now)[1] for now in t])
         ramp = np.linspace(level[-1] ** (1 / 7), lowest ** (1 / 7), steps) ** 7
         return torch.from_numpy(np.interp(ramp, level, t.numpy()))
-
-    def joint_score(self, denoise: Denoise, z: Tensor, t: Tensor) -> Tensor:
-        """Score of (X_t, Y_t) from a denoiser: (s, -eta s - Cov(Y)^-1 Y), s that of R."""
-        eta, level = self.residual(t)
-        c, sigma = self.mean_factor(t), self.covariance(t)
-        r = z[0] - torch.tensordot(eta.to(z), z[1:], 1)
-        s = (c * denoise(r / c, torch.tensor(level, dtype=torch.float64)) - r) / (c * level) ** 2
-        pull = torch.linalg.inv(sigma[1:, 1:]).to(z)
-        shape = (-1, *[1] * s.ndim)
-        return torch.cat([s[None], -eta.to(z).reshape(shape) * s - torch.tensordot(pull, z[1:], 1)])
 
 
 def reverse_fractional(
@@ -192,9 +165,9 @@ def reverse_fractional(
         back = sigma_s @ step.T @ torch.linalg.inv(sigma_t)
         spread = _root(sigma_s - back @ step @ sigma_s)
         apart = z.clone()
-        apart[0] -= sde.mean_factor(now) * clean
+        apart[0] -= sde.brownian.mean_factor(now) * clean
         bridge = torch.tensordot(back.to(z), apart, 1)
-        bridge[0] += sde.mean_factor(after) * clean
+        bridge[0] += sde.brownian.mean_factor(after) * clean
         z = bridge + torch.tensordot(spread.to(z), normal_like(z, generator), 1)
     return _denoised(sde, denoise, z, times[-1])
 
@@ -203,7 +176,7 @@ def _denoised(sde: FractionalVP, denoise: Denoise, z: Tensor, t: Tensor) -> Tens
     """E[X_0 | X_t, Y_t]."""
     eta, level = sde.residual(t)
     r = z[0] - torch.tensordot(eta.to(z), z[1:], 1)
-    return denoise(r / sde.mean_factor(t), torch.tensor(level, dtype=torch.float64))
+    return denoise(r / sde.brownian.mean_factor(t), torch.tensor(level, dtype=torch.float64))
 
 
 def _root(covariance: Matrix) -> Matrix:

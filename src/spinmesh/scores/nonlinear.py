@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -30,22 +29,6 @@ Drift = Callable[[Tensor], Tensor]
 TAIL = 40.0
 
 
-class EulerWell(ConstantNoise, SeparableEquation):
-    """dX = b(X) dt + sigma dB in each coordinate, by Euler's step F = x + h b."""
-
-    @abstractmethod
-    def drift_slope(self, x: Tensor) -> Tensor:
-        """b'(x)."""
-
-    @abstractmethod
-    def drift_curvature(self, x: Tensor) -> Tensor:
-        """b''(x)."""
-
-    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
-        J, H = 1 + h * self.drift_slope(x), h * self.drift_curvature(x)
-        return x + h * self.drift(x, t), J, H
-
-
 @dataclass(frozen=True)
 class DoubleWell(ConstantNoise, SeparableEquation):
     """dX = rate (X - X^3) dt + sigma dB: wells at -1 and +1, the values of a two-phase image."""
@@ -54,9 +37,6 @@ class DoubleWell(ConstantNoise, SeparableEquation):
     rate: float = 1.0
     sigma: float = 0.7
     horizon: float = 2.0
-
-    def __post_init__(self) -> None:
-        _positive("DoubleWell", rate=self.rate, sigma=self.sigma, horizon=self.horizon)
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return self.rate * (x - x**3)
@@ -70,7 +50,7 @@ class DoubleWell(ConstantNoise, SeparableEquation):
 
 
 @dataclass(frozen=True)
-class StudentT(EulerWell):
+class StudentT(ConstantNoise, SeparableEquation):
     """dX = -sigma^2/2 (nu + 1) Z / (nu s^2 + Z^2) dt + sigma dB with Z = X - centre.
 
     The limit law is Student's t of `freedom` nu and `scale` s about `centre`. Below nu = 2 it has
@@ -84,10 +64,6 @@ class StudentT(EulerWell):
     sigma: float = 1.0
     horizon: float = 4.0
 
-    def __post_init__(self) -> None:
-        numbers = {"freedom": self.freedom, "scale": self.scale, "sigma": self.sigma}
-        _positive("StudentT", horizon=self.horizon, **numbers)
-
     @property
     def _pull(self) -> tuple[float, float]:
         """k and w^2 of b = -k z / (w^2 + z^2)."""
@@ -97,13 +73,12 @@ class StudentT(EulerWell):
         (k, w2), z = self._pull, x - self.centre
         return -k * z / (w2 + z**2)
 
-    def drift_slope(self, x: Tensor) -> Tensor:
-        (k, w2), z2 = self._pull, (x - self.centre) ** 2
-        return -k * (w2 - z2) / (w2 + z2) ** 2
-
-    def drift_curvature(self, x: Tensor) -> Tensor:
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Euler's step."""
         (k, w2), z = self._pull, x - self.centre
-        return 2 * k * z * (3 * w2 - z**2) / (w2 + z**2) ** 3
+        slope = -k * (w2 - z**2) / (w2 + z**2) ** 2
+        curvature = 2 * k * z * (3 * w2 - z**2) / (w2 + z**2) ** 3
+        return x + h * self.drift(x, t), 1 + h * slope, h * curvature
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         law = stats.t(self.freedom, self.centre, self.scale)
@@ -127,10 +102,10 @@ def rational_drift(
 
 
 @dataclass(frozen=True, eq=False)
-class OwnDrift(EulerWell):
+class OwnDrift(ConstantNoise, SeparableEquation):
     """dX = b(X) dt + sigma dB for an elementwise drift of yours that holds X back.
 
-    Derivatives that you do not give are made by forward differentiation. `superlinear` stays True,
+    The derivatives of Euler's step are made by forward differentiation. `superlinear` stays True,
     the safe choice: taming changes a reverse step by its square at most.
     """
 
@@ -138,21 +113,14 @@ class OwnDrift(EulerWell):
     law: Drift
     sigma: float = 1.0
     horizon: float = 2.0
-    slope: Drift | None = None
-    curvature: Drift | None = None
-
-    def __post_init__(self) -> None:
-        _positive("OwnDrift", sigma=self.sigma, horizon=self.horizon)
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
         return self.law(x)
 
-    def drift_slope(self, x: Tensor) -> Tensor:
-        return (self.slope or elementwise_derivative(self.law))(x)
-
-    def drift_curvature(self, x: Tensor) -> Tensor:
-        slope = self.slope or elementwise_derivative(self.law)
-        return (self.curvature or elementwise_derivative(slope))(x)
+    def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
+        slope = elementwise_derivative(self.law)
+        curvature = elementwise_derivative(slope)
+        return x + h * self.law(x), 1 + h * slope(x), h * curvature(x)
 
     def prior(self, like: Tensor, generator: torch.Generator) -> Tensor:
         return stationary_draw(self.law, self.sigma, like, generator)
@@ -171,9 +139,6 @@ class CoupledDrift(ConstantNoise):
     law: Drift
     sigma: float = 1.0
     horizon: float = 2.0
-
-    def __post_init__(self) -> None:
-        _positive("CoupledDrift", sigma=self.sigma, horizon=self.horizon)
 
     def euler(self, h: float) -> Drift:
         """F of one path, x + h b(x)."""
@@ -210,10 +175,6 @@ class AllenCahn(ConstantNoise):
     rate: float = 1.0
     sigma: float = 0.7
     horizon: float = 2.0
-
-    def __post_init__(self) -> None:
-        numbers = {"kappa": self.kappa, "rate": self.rate, "sigma": self.sigma}
-        _positive("AllenCahn", horizon=self.horizon, **numbers)
 
     def heat(self, x: Tensor, time: float) -> Tensor:
         """exp(time kappa Lap) x; a negative time sharpens."""
@@ -316,9 +277,3 @@ def _simulated(sde: ChainEquation, like: Tensor, generator: torch.Generator) -> 
     for n in range(200):
         x = sde.step(x, n * h, h, generator)
     return x
-
-
-def _positive(name: str, **numbers: float) -> None:
-    wrong = {key: value for key, value in numbers.items() if not 0 < value < math.inf}
-    if wrong:
-        raise ConfigError(f"{name}: {wrong} must be positive and finite.")

@@ -17,7 +17,6 @@ from spinmesh.scores.equations import (
     LOWEST_NOISE,
     ChainEquation,
     Denoise,
-    Equation,
     LinearEquation,
     Score,
     noise_levels,
@@ -85,17 +84,19 @@ def exponential(denoise: Denoise, x: Tensor, levels: Levels, generator: torch.Ge
     return x
 
 
-def reverse_drift(sde: Equation, score: Score, x: Tensor, t: Tensor, churn: float = 1.0) -> Tensor:
-    """b - (1 + churn^2)/2 g g' s, the drift of the equation that undoes `sde` (Anderson 1982).
+def reverse_drift(
+    sde: ChainEquation, score: Score, x: Tensor, t: Tensor, churn: float = 1.0
+) -> Tensor:
+    """b - (1 + churn^2)/2 g^2 s, the drift of the equation that undoes `sde` (Anderson 1982).
 
     To be integrated from the horizon down to 0, with dt < 0, and noise churn g dB. `churn` 1 gives
     the reverse SDE, 0 the probability-flow ODE; all values between have the same marginals.
     """
-    return sde.drift(x, t) - 0.5 * (1 + churn**2) * sde.diffused(score(x, t), t)
+    return sde.drift(x, t) - 0.5 * (1 + churn**2) * (sde.noise(t) ** 2 * score(x, t))
 
 
 def euler_maruyama(
-    sde: Equation, score: Score, x: Tensor, times: Times, generator: torch.Generator
+    sde: ChainEquation, score: Score, x: Tensor, times: Times, generator: torch.Generator
 ) -> Tensor:
     """The reverse SDE from times[0] down to times[-1]; `x` has the law of the first.
 
@@ -103,7 +104,7 @@ def euler_maruyama(
     """
     for now, after in pairwise(times):
         drift = reverse_drift(sde, score, x, now)
-        noise = (now - after).sqrt() * sde.shock(x, now, generator)
+        noise = (now - after).sqrt() * (sde.noise(now) * normal_like(x, generator))
         x = x + tamed(sde, (after - now) * drift) + noise
     return x
 
@@ -126,7 +127,7 @@ def splitting(
     return x
 
 
-def probability_flow(sde: Equation, score: Score, x: Tensor, times: Times) -> Tensor:
+def probability_flow(sde: ChainEquation, score: Score, x: Tensor, times: Times) -> Tensor:
     """The probability-flow ODE of any equation by Heun's method, tamed like the reverse SDE."""
     for now, after in pairwise(times):
         slope = reverse_drift(sde, score, x, now, churn=0.0)
@@ -136,7 +137,7 @@ def probability_flow(sde: Equation, score: Score, x: Tensor, times: Times) -> Te
     return x
 
 
-def tamed(sde: Equation, increment: Tensor) -> Tensor:
+def tamed(sde: ChainEquation, increment: Tensor) -> Tensor:
     """The increment d, or d / sqrt(1 + d^2) if the drift is super-linear.
 
     An explicit step of a super-linear drift explodes once x is far out, whatever its length
