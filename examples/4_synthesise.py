@@ -27,15 +27,15 @@ def main(folder: str | Path = ".") -> float:
     signals = spinmesh.simulate_substrates(table, spinmesh.Tissue.uniform(2.0), acquisition)
 
     # Cross-sections packed into periodic cells 12 um wide: +1 inside axons, -1 outside.
-    look = spinmesh.ImageSettings(count=240, pixels=16, field_of_view_um=12.0)
-    images = spinmesh.pack_cross_sections(table, signals, look, seed=1)
+    settings = spinmesh.ImageSettings(count=240, pixels=16, field_of_view_um=12.0)
+    images = spinmesh.pack_cross_sections(table, signals, settings, seed=1)
 
     # The score: a network that regresses the Malliavin weight of a linear SDE. Then new images,
     # each given the signal of one that training never saw.
-    spec = spinmesh.ScoreTraining(iterations=150, batch=32, width=16)
-    model = spinmesh.train_score(images, spec, seed=1)
-    how = spinmesh.Sampling(sampler="dpm_solver_2m", steps=12, count=60)
-    synthesis = spinmesh.synthesise(model, images, how, seed=1)
+    training = spinmesh.ScoreTraining(iterations=150, batch=32, width=16)
+    model = spinmesh.train_score(images, training, seed=1)
+    sampling = spinmesh.Sampling(sampler="dpm_solver_2m", steps=12, count=60)
+    synthesis = spinmesh.synthesise(model, images, sampling, seed=1)
 
     spinmesh.save(synthesis, Path(folder) / "samples.zarr")
     plot_synthesis(images, model, synthesis, Path(folder) / "4_synthesise.png")

@@ -20,16 +20,14 @@ def perceptron(
     The weights of layer k are normal with deviation sqrt(gains[k] / inputs), the biases zero: 2
     keeps the size of what passes (He et al. 2015), 0 lets the network begin as a constant.
     """
-    layers: list[nn.Module] = []
-    for (inputs, outputs), gain in zip(pairwise(sizes), gains, strict=True):
-        linear = nn.Linear(inputs, outputs, device="meta", dtype=dtype)
+    weights = {}
+    for layer, ((inputs, outputs), gain) in enumerate(zip(pairwise(sizes), gains, strict=True)):
         weight = torch.randn(
             (outputs, inputs), generator=generator, dtype=dtype, device=generator.device
         )
-        linear.weight = nn.Parameter(weight * (gain / inputs) ** 0.5)
-        linear.bias = nn.Parameter(weight.new_zeros(outputs))
-        layers += [linear, nn.SiLU()]
-    return nn.Sequential(*layers[:-1])
+        weights[f"{2 * layer}.weight"] = weight * (gain / inputs) ** 0.5
+        weights[f"{2 * layer}.bias"] = weight.new_zeros(outputs)
+    return perceptron_of(weights).requires_grad_()
 
 
 def perceptron_of(weights: Mapping[str, Tensor]) -> nn.Sequential:

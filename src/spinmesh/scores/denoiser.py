@@ -50,10 +50,10 @@ class Denoiser:
         F = self.network(c_in * (x - self.mean), c_noise, *context)
         if self.image_mean is None:
             return self.mean + c_skip * (x - self.mean) + c_out * F
-        seen = row_mean(x)
-        texture = c_skip * (x - per_row(seen, x)) + c_out * (F - per_row(row_mean(F), F))
+        mean = row_mean(x)
+        texture = c_skip * (x - per_row(mean, x)) + c_out * (F - per_row(row_mean(F), F))
         noise = sigma * x[0].numel() ** -0.5
-        return texture + per_row(self.image_mean.denoised(seen, noise, *context), x)
+        return texture + per_row(self.image_mean.denoised(mean, noise, *context), x)
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,8 +82,8 @@ def learn_features(
     whiten = vectors / unit.sqrt()
     ratio, turn = torch.linalg.eigh((clean @ whiten).T.cov())
     # The clearest in any case: a network is told one number at least.
-    kept = (ratio > LEAST_SIGNAL) | (ratio == ratio.max())
-    weight = (whiten @ turn)[:, kept] / (1 + ratio[kept]).sqrt()
+    clear = (ratio > LEAST_SIGNAL) | (ratio == ratio.max())
+    weight = (whiten @ turn)[:, clear] / (1 + ratio[clear]).sqrt()
     return Features(noisy.mean(0).float(), weight.flip(1).float(), protocol)
 
 
@@ -95,35 +95,35 @@ class ImageMean:
     in noise of level sigma a mean of n pixels carries sigma / sqrt(n) only. m is a polynomial of
     the features and a rest that does not depend on them; the rest is a kernel estimate, equal
     normal laws about its quantiles. So E[m | noisy mean, features] is a sum in closed form, and a
-    sampler draws m from its law whatever a network has learnt. Rows of `atoms` and `widths`: the
-    rest without features, with features.
+    sampler draws m from its law whatever a network has learnt. Rows (`case`) of `atoms` and
+    `widths`: the rest without features, with features.
     """
 
     weight: Float[Tensor, " term"]  # of 1, features, and their products if there are as many
     centre: float
-    atoms: Float[Tensor, "known atom"]
-    widths: Float[Tensor, " known"]
+    atoms: Float[Tensor, "case atom"]
+    widths: Float[Tensor, " case"]
 
     def __call__(
-        self, features: Float[Tensor, "batch feature"], known: Float[Tensor, " batch"]
+        self, features: Float[Tensor, "batch feature"], conditioned: Float[Tensor, " batch"]
     ) -> Float[Tensor, " batch"]:
-        """Expectation of m; `known` is 1 where the features are, else 0."""
-        told = _terms(features, len(self.weight)) @ self.weight.to(features)
-        return torch.where(known > 0, told, self.centre)
+        """Expectation of m; `conditioned` is 1 where the features count, else 0."""
+        expected = _terms(features, len(self.weight)) @ self.weight.to(features)
+        return torch.where(conditioned > 0, expected, self.centre)
 
     def denoised(
         self,
-        seen: Float[Tensor, " batch"],
+        noisy: Float[Tensor, " batch"],
         noise: Float[Tensor, " batch"],
         features: Float[Tensor, "batch feature"],
-        known: Float[Tensor, " batch"],
+        conditioned: Float[Tensor, " batch"],
     ) -> Float[Tensor, " batch"]:
-        """Expectation of m once it is `seen` in normal noise of that deviation."""
-        row = (known > 0).long()
-        atoms, narrow = self.atoms.to(seen)[row], self.widths.to(seen)[row, None] ** 2
-        expected = self(features, known)[:, None]
+        """Expectation of m given `noisy`, which is m in normal noise of that deviation."""
+        row = (conditioned > 0).long()
+        atoms, narrow = self.atoms.to(noisy)[row], self.widths.to(noisy)[row, None] ** 2
+        expected = self(features, conditioned)[:, None]
         wide = narrow + noise[:, None] ** 2
-        off = seen[:, None] - expected - atoms
+        off = noisy[:, None] - expected - atoms
         share = torch.softmax(-(off**2) / (2 * wide), 1)
         return (share * (expected + atoms + narrow / wide * off)).sum(1)
 
@@ -161,12 +161,12 @@ def _ridge(
     U, s, Vt = torch.linalg.svd((terms[:, 1:] - middle) / spread, full_matrices=False)
     y = means - means.mean()
     along = U.T @ y
-    kept = s**2 / (s**2 + len(y) * PENALTIES[:, None])
-    freedom = 1 + kept.sum(1)
-    rest = y.square().sum() - (along**2 * kept * (2 - kept)).sum(1)
+    shrinkage = s**2 / (s**2 + len(y) * PENALTIES[:, None])
+    freedom = 1 + shrinkage.sum(1)
+    rest = y.square().sum() - (along**2 * shrinkage * (2 - shrinkage)).sum(1)
     score = images * (rest.clamp_min(1e-12 * y.square().sum() + 1e-300)).log()
     best = int((score + math.log(images) * freedom).argmin())
-    slope = Vt.T @ (kept[best] / s.clamp_min(1e-12) * along) / spread
+    slope = Vt.T @ (shrinkage[best] / s.clamp_min(1e-12) * along) / spread
     return torch.cat([(means.mean() - middle @ slope)[None], slope]), float(freedom[best])
 
 

@@ -10,7 +10,7 @@ time; `ElementwiseWeight` and `bismut_step` serve any chain of your own, one ste
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -135,11 +135,7 @@ def bismut_chain(
 
     Raises ConfigError where a step cannot be inverted.
     """
-    x, delta = x0, torch.zeros_like(x0)
-    for (t, h), K in zip(_steps(times), gains, strict=True):
-        x, pulled, xi, a = _advance(sde, x, delta, t, h, generator)
-        delta = _blend(sde, pulled, xi, a, K)
-        yield x, delta
+    yield from _chain(sde, x0, times, generator, lambda n, pulled, local: gains[n])
 
 
 def pilot_gains(
@@ -149,18 +145,19 @@ def pilot_gains(
 
     One number per step or, for an equation of images, one per step and Fourier mode.
     """
-    x, delta = x0, torch.zeros_like(x0)
     gains: list[Tensor] = []
-    for t, h in _steps(times):
-        x, pulled, xi, a = _advance(sde, x, delta, t, h, generator)
-        if not gains:
-            K = torch.ones((), dtype=x0.dtype)
+
+    def gain(n: int, pulled: Tensor, local: Tensor) -> Tensor:
+        if n == 0:
+            gains.append(torch.ones((), dtype=x0.dtype))
         elif isinstance(sde, AllenCahn):
-            K = pilot_gain(torch.fft.rfft2(pulled), torch.fft.rfft2(xi / a)).clamp(0, 1)
+            gains.append(pilot_gain(torch.fft.rfft2(pulled), torch.fft.rfft2(local)).clamp(0, 1))
         else:
-            K = pilot_gain(pulled.flatten(), (xi / a).flatten()).clamp(0, 1)
-        gains.append(K)
-        delta = _blend(sde, pulled, xi, a, K)
+            gains.append(pilot_gain(pulled.flatten(), local.flatten()).clamp(0, 1))
+        return gains[n]
+
+    for _ in _chain(sde, x0, times, generator, gain):
+        pass
     return gains
 
 
@@ -169,23 +166,27 @@ def local_gains(times: Times) -> list[Tensor]:
     return [torch.ones(()) for _ in range(len(times) - 1)]
 
 
-def _advance(
-    sde: ChainEquation, x: Tensor, delta: Tensor, t: float, h: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """New state, pulled weight, increment and its size."""
-    now = x.new_tensor(t)
-    a = sde.kick(now, h)
-    xi = normal_like(x, generator)
-    pulled = sde.pull(x, delta, now, h)
-    return sde.move(x, now, h) + a * xi, pulled, xi, a
-
-
-def _blend(sde: ChainEquation, pulled: Tensor, xi: Tensor, a: Tensor, K: Tensor) -> Tensor:
-    K = K.to(pulled)
-    if not isinstance(sde, AllenCahn) or K.ndim == 0:
-        return bismut_step(pulled, a, xi, K)
-    modes = bismut_step(torch.fft.rfft2(pulled), a, torch.fft.rfft2(xi), K)
-    return torch.fft.irfft2(modes, s=pulled.shape[-2:])
+def _chain(
+    sde: ChainEquation,
+    x0: Tensor,
+    times: Times,
+    generator: torch.Generator,
+    gain: Callable[[int, Tensor, Tensor], Tensor],
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The chain with weight (C), whose K is `gain(step, P, L)`; that of AllenCahn is of modes."""
+    x, delta = x0, torch.zeros_like(x0)
+    for n, (t, h) in enumerate(_steps(times)):
+        now = x.new_tensor(t)
+        a, xi = sde.kick(now, h), normal_like(x, generator)
+        pulled = sde.pull(x, delta, now, h)
+        K = gain(n, pulled, xi / a).to(pulled)
+        x = sde.move(x, now, h) + a * xi
+        if isinstance(sde, AllenCahn) and K.ndim:
+            modes = bismut_step(torch.fft.rfft2(pulled), a, torch.fft.rfft2(xi), K)
+            delta = torch.fft.irfft2(modes, s=pulled.shape[-2:])
+        else:
+            delta = bismut_step(pulled, a, xi, K)
+        yield x, delta
 
 
 def _steps(times: Times) -> Iterator[tuple[float, float]]:

@@ -118,11 +118,11 @@ class ScoreModel:
         return weight.score(x.to(NETWORK_DTYPE), time, *context).to(x.dtype)
 
     def _context(self, x: Tensor, condition: Tensor | None) -> Batch:
-        """Features of the condition, and whether it is known."""
-        known = x.new_full((len(x),), float(condition is not None), dtype=NETWORK_DTYPE)
+        """Features of the condition, and a flag for every row: 1 with a condition, 0 without."""
+        conditioned = x.new_full((len(x),), float(condition is not None), dtype=NETWORK_DTYPE)
         if condition is None:
-            return x.new_zeros((len(x), self.features.count), dtype=NETWORK_DTYPE), known
-        return self.features(condition.to(x.device)).to(NETWORK_DTYPE), known
+            return x.new_zeros((len(x), self.features.count), dtype=NETWORK_DTYPE), conditioned
+        return self.features(condition.to(x.device)).to(NETWORK_DTYPE), conditioned
 
 
 def train_score(
@@ -207,8 +207,8 @@ def image_supply(
         signal = condition[index][:, order.to(condition.device)]
         if features.protocol is not None:
             signal = features.protocol.observed(signal, generator)
-        known = (torch.rand(n, **where) >= dropout).to(images.dtype)
-        return x0, (features(signal), known)
+        conditioned = (torch.rand(n, **where) >= dropout).to(images.dtype)
+        return x0, (features(signal), conditioned)
 
     return supply
 

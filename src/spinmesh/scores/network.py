@@ -99,23 +99,23 @@ class UNet(nn.Module):
         x: Float[Tensor, "batch pixel_y pixel_x"],
         noise: Float[Tensor, " batch"],
         condition: Float[Tensor, "batch feature"],
-        known: Float[Tensor, " batch"],
+        conditioned: Float[Tensor, " batch"],
     ) -> Float[Tensor, "batch pixel_y pixel_x"]:
-        """`known` is 0 where the condition is to be ignored, else 1."""
+        """`conditioned` is 1 where the condition counts, 0 where it is to be ignored."""
         mean = MEAN_SCALE * x.mean((1, 2))
         embedding = self.noise(torch.cat([fourier(noise), mean[:, None]], 1))
-        embedding = functional.silu(embedding + known[:, None] * self.condition(condition))
+        embedding = functional.silu(embedding + conditioned[:, None] * self.condition(condition))
         embedding = functional.silu(self.joint(embedding))
         h = self.entry(functional.pixel_unshuffle(x[:, None], 2))
-        kept = []
+        skips = []
         for block in self.down:
             h = block(h, embedding)
-            kept.append(h)
+            skips.append(h)
             h = functional.avg_pool2d(h, 2)
         h = self.bottom(h, embedding)
         for block in self.up:
             h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
-            h = block(torch.cat([h, kept.pop()], 1), embedding)
+            h = block(torch.cat([h, skips.pop()], 1), embedding)
         h = self.exit(functional.silu(self.exit_norm(h)))
         texture = functional.pixel_shuffle(h, 2)[:, 0]
         return texture - texture.mean((1, 2), keepdim=True) + self.level(embedding)[..., None]

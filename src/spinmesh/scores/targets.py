@@ -248,8 +248,6 @@ def problem(
 
     `image_mean` is of `Denoising` alone.
     """
-    check_target(sde, target)
-    if target in CLOSED:
-        assert isinstance(sde, LinearEquation)
+    if target in CLOSED and isinstance(sde, LinearEquation):
         return Denoising(sde, target, supply, batch, moments, noise, image_mean)
     return WeightRegression(sde, target, supply, batch, generator)
