@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR
 
-from spinmesh.bloch_torrey import Basis, Signals, fixed_span, simulate, unweighted
+from spinmesh.bloch_torrey import USUAL_BLOCKS, Basis, Signals, simulate, unweighted
 from spinmesh.inversion.poses import Pose, fit_harmonics
 from spinmesh.inversion.target import Target
 from spinmesh.learning import Batch, Problem, Recipe, fit, perceptron, perceptron_of
 from spinmesh.mesh import Substrates, rotation_matrix
 from spinmesh.noise import add_rician
 from spinmesh.progress import progress
-from spinmesh.reduction import project
+from spinmesh.reduction import krylov_span, project
 from spinmesh.shapes import ShapeModel, SpectralBasis
 from spinmesh.tissue import Tissue
 
@@ -161,7 +161,8 @@ def _loss(
     rotation: Tensor,
 ) -> Tensor:
     mesh = model.basis.template.with_points(points.detach(), "iterate")
-    reduced = project(fixed_span(basis, mesh, tissue), points, tissue)
+    span = krylov_span(mesh, tissue, basis.degree, basis.blocks or USUAL_BLOCKS)
+    reduced = project(span, points, tissue)
     acquisition = target.acquisition.rotated(rotation.T)
     attenuation = simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
     return (attenuation - target.attenuation).square().mean()

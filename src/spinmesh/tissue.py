@@ -54,15 +54,16 @@ class Tissue:
                 raise ConfigError(
                     f"tissue: interface {pair} is not a pair of compartments {self.labels}."
                 )
-            if not 0 <= _number(kappa) < float("inf"):
+            if not 0 <= (value := float(torch.as_tensor(kappa).detach())) < float("inf"):
                 raise ConfigError(
-                    f"tissue: permeability of {pair} is {_number(kappa)} um/ms; give a finite "
+                    f"tissue: permeability of {pair} is {value} um/ms; give a finite "
                     "number >= 0, or one label to both compartments if nothing is between them."
                 )
         for label, kappa in self.wall_permeability.items():
-            if label not in self.labels or not 0 <= _number(kappa) < float("inf"):
+            value = float(torch.as_tensor(kappa).detach())
+            if label not in self.labels or not 0 <= value < float("inf"):
                 raise ConfigError(
-                    f"tissue: wall of compartment {label} has permeability {_number(kappa)} um/ms; "
+                    f"tissue: wall of compartment {label} has permeability {value} um/ms; "
                     f"give a finite number >= 0 for one of {self.labels}."
                 )
 
@@ -140,9 +141,3 @@ class Tissue:
         """Permeability (um/ms) of the membrane between two compartments; 0 if not given."""
         given = self.permeability
         return given.get((first, second), given.get((second, first), 0.0))
-
-
-def _number(permeability: float | Tensor) -> float:
-    """Its value, for a comparison: no gradient is asked of it."""
-    detached = permeability.detach() if isinstance(permeability, Tensor) else permeability
-    return float(detached)

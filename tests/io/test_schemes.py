@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import SequenceError, StoreError
@@ -56,6 +57,9 @@ def test_every_kind_of_sequence_comes_back_from_a_store(tmp_path):
         save(Signals(written, ones.to(torch.complex128), ones), tmp_path / f"{number}.zarr")
         back = load(Signals, tmp_path / f"{number}.zarr").acquisition
         assert back.sequences[:-1] == written.sequences[:-1]
+        with xr.open_zarr(tmp_path / f"{number}.zarr", consolidated=False) as dataset:
+            b = dataset["acquisition.b_value"]
+            assert b.units == "ms/um^2" and b.values.tolist() == written.b_value.tolist()
         assert torch.equal(back.b_tensor, written.b_tensor)
         assert (back.frame is None) == (written.frame is None)
 

@@ -2,9 +2,8 @@
 
 import torch
 
-from spinmesh.bloch_torrey import Basis, fixed_span
 from spinmesh.mesh import SweptDisk, nested_cylinder
-from spinmesh.reduction import project, push_forward
+from spinmesh.reduction import krylov_span, project, push_forward
 from spinmesh.reduction import pushforward as module
 from spinmesh.tissue import Tissue
 
@@ -21,7 +20,7 @@ NESTED = Tissue(
 def test_push_forward_is_forward_mode_through_project(monkeypatch):
     """Points and permeability at once, off the points that the span was built on."""
     mesh = nested_cylinder(SweptDisk(rings=2, layers=4, radius_um=3.0, length_um=8.0), 1)
-    span = fixed_span(Basis(degree=2, blocks=1), mesh, NESTED)
+    span = krylov_span(mesh, NESTED, degree=2, blocks=1)
     generator = torch.Generator().manual_seed(1)
     motion = 0.02 * torch.randn((3, *mesh.points.shape), generator=generator, dtype=torch.float64)
 

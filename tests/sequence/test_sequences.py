@@ -210,6 +210,12 @@ def test_a_frame_that_is_no_turn_to_the_direction_is_refused():
             Acquisition.of(sequence, [1.0], [Z], frame)
 
 
+def test_a_timing_without_sequence_is_refused():
+    for sequences, timing in (((), 0), (EVERY[:2], 2), (EVERY[:2], -1)):
+        with pytest.raises(SequenceError, match=rf"timings \[{timing}\] do not all number one"):
+            Acquisition(sequences, torch.tensor([timing]), torch.zeros(1, 3).double())
+
+
 def test_joined_acquisitions_keep_their_measurements():
     parts = [Acquisition.of(sequence, [1.0, 2.0], [Z, Y]) for sequence in EVERY]
     joined = Acquisition.joined([parts[0].rotated(torch.eye(3).double()), *parts[1:]])

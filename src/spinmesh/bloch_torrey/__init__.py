@@ -1,6 +1,6 @@
 """The Bloch-Torrey signal."""
 
-from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Reduction, fixed_span, reduce_mesh
+from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Reduction, reduce_mesh
 from spinmesh.bloch_torrey.definition import matrix_formalism, pgse_signal
 from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
 from spinmesh.bloch_torrey.substrates import (
@@ -20,7 +20,6 @@ __all__ = [
     "Reduction",
     "Signals",
     "device_named",
-    "fixed_span",
     "matrix_formalism",
     "pgse_signal",
     "reduce_mesh",

@@ -25,9 +25,7 @@ from spinmesh.reduction import (
     ReducedModel,
     Span,
     krylov_projection,
-    krylov_span,
     laplace_modes,
-    laplace_span,
     shift_inverse,
     slowest_rate,
 )
@@ -61,14 +59,6 @@ ARRAYS = 4
 LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 
 Enriched = Callable[[Judged], tuple[Judged, float]]
-
-
-def fixed_span(basis: Basis, mesh: TetMesh, tissue: Tissue) -> Span:
-    """The basis of one mesh, of the given or the usual size: no signal is looked at."""
-    if basis.kind == "krylov":
-        blocks = USUAL_BLOCKS if basis.blocks is None else basis.blocks
-        return krylov_span(mesh, tissue, basis.degree, blocks)
-    return laplace_span(mesh, tissue, basis.modes or USUAL_MODES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +107,10 @@ def reduce_mesh(
     longest = max(sequence.echo_time for sequence in acquisition.sequences)
     shift = max(slowest_rate(mesh, tissue), 1 / longest)
     if basis.kind == "laplace" and not basis.adaptive:
-        return _fixed(_laplace(mesh, matrices, shift, basis.modes or USUAL_MODES))
+        return _reduction(_laplace(mesh, matrices, shift, basis.modes or USUAL_MODES))
     solve = shift_inverse(matrices, shift)
     if not basis.adaptive:
-        return _fixed(krylov_projection(mesh, matrices, solve, basis.degree, basis.blocks or 0))
+        return _reduction(krylov_projection(mesh, matrices, solve, basis.degree, basis.blocks or 0))
 
     few = representatives(acquisition)
 
@@ -141,12 +131,8 @@ def reduce_mesh(
     )
 
 
-def _fixed(projection: Projection) -> Reduction:
-    return Reduction(projection.span, projection.reduced, None)
-
-
-def _judged(basis: Judged, error: float) -> Reduction:
-    return Reduction(basis.projection.span, basis.reduced, error)
+def _reduction(basis: Projection | Judged, error: float | None = None) -> Reduction:
+    return Reduction(basis.span, basis.reduced, error)
 
 
 def _grown_krylov(basis: Judged, enriched: Enriched, tolerance: float) -> Reduction:
@@ -161,7 +147,7 @@ def _grown_krylov(basis: Judged, enriched: Enriched, tolerance: float) -> Reduct
         ratio = min(change / previous, LARGEST_RATIO) if previous > 0 else FIRST_RATIO
         error = change / (1 - ratio)
         if error <= tolerance:
-            return _judged(basis, error)
+            return _reduction(basis, error)
         basis, previous = larger, change
     raise _out_of_reach("krylov", basis.size, previous, tolerance)
 
@@ -176,11 +162,11 @@ def _grown_laplace(
     count, errors = FIRST_MODES, list[tuple[int, float]]()
     while True:
         basis = modes(count)
-        most = min(MOST_MODES, len(basis.projection.vectors) - 1)
+        most = min(MOST_MODES, len(basis.span.vectors) - 1)
         # One block of residuals takes most of the error away: the power law is slow, they are not.
         error = enriched(basis)[1] / (1 - FIRST_RATIO / 2)
         if error <= tolerance:
-            return _judged(basis, error)
+            return _reduction(basis, error)
         if count >= most:
             raise _out_of_reach("laplace", basis.size, error, tolerance)
         errors.append((count, error))

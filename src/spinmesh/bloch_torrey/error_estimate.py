@@ -14,7 +14,7 @@ from torch import Tensor
 from spinmesh.bloch_torrey.program import mirrored
 from spinmesh.bloch_torrey.signal import simulate, unweighted
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
-from spinmesh.reduction import Projection, ReducedModel
+from spinmesh.reduction import Projection, ReducedModel, Span
 from spinmesh.sequence import Acquisition, Sequence
 from spinmesh.units import GAMMA
 
@@ -152,6 +152,11 @@ class Judged:
         """Project once, simulate once."""
         reduced = projection.reduced
         return cls(projection, reduced, Answers.of(reduced, acquisition))
+
+    @property
+    def span(self) -> Span:
+        """The frozen basis."""
+        return self.projection.span
 
     @property
     def size(self) -> int:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey.program import AT_REST, runs
 from spinmesh.bloch_torrey.propagation import signal
-from spinmesh.errors import SequenceError
 from spinmesh.reduction import ReducedModel
 from spinmesh.sequence import Acquisition
 from spinmesh.stored import quantity, store
@@ -43,10 +42,7 @@ class Signals:
 def simulate(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Complex[Tensor, "*shape measurement"]:
-    """Signal of each measurement (um^3 times spin density), summed over compartments.
-
-    Raises SequenceError for an acquisition without sequences, as do the two below.
-    """
+    """Signal of each measurement (um^3 times spin density), summed over compartments."""
     # Of the sum, one state tells both halves of a mirrored sequence.
     return _signals(reduced, reduced.initial[..., None, :], acquisition).squeeze(-2)
 
@@ -64,8 +60,6 @@ def simulate_compartments(
 
 def _signals(reduced: ReducedModel, mean: Tensor, acquisition: Acquisition) -> Tensor:
     """One call of `signal` for each program of the acquisition."""
-    if not acquisition.sequences:
-        raise SequenceError("acquisition: no sequence. Give at least one measurement.")
     laplacian, moments, mean, batch = _flat(reduced, mean)
     parts, rows = [], []
     for run in runs(acquisition):
@@ -90,8 +84,6 @@ def unweighted(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "*shape measurement"]:
     """Signal (um^3 times spin density) at each measurement's echo time without any gradient."""
-    if not acquisition.sequences:
-        raise SequenceError("acquisition: no sequence. Give at least one measurement.")
     device = acquisition.gradient.device
     echo = [sequence.echo_time for sequence in acquisition.sequences]
     rest = torch.tensor(echo, dtype=torch.float64, device=device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from spinmesh.bloch_torrey.basis import Reduction, reduce_mesh
 from spinmesh.bloch_torrey.signal import Signals, simulate, unweighted
@@ -11,7 +10,7 @@ from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
 from spinmesh.mesh import Substrates, TetMesh, check_quality
 from spinmesh.progress import progress
-from spinmesh.reduction import MOST_DENSE, reduce_shapes
+from spinmesh.reduction import MOST_DENSE, ReducedModel, reduce_shapes
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import Basis
 from spinmesh.tissue import Tissue
@@ -62,28 +61,29 @@ def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cp
     Raises ReductionError if one is not finite, or if relaxation and walls leave nothing to divide
     by: NaN never leaves.
     """
+    return _simulated([reduction.span.mesh.name], reduction.reduced.to(device), acquisition)
+
+
+def _simulated(names: list[str], reduced: ReducedModel, acquisition: Acquisition) -> Signals:
+    """Signals of named shapes on the device of their operators; ReductionError as `signals_of`."""
+    there, count = acquisition.to(str(reduced.mean.device)), len(names)
     with torch.no_grad():
-        reduced = reduction.reduced.to(device)
-        signal = simulate(reduced, acquisition.to(device)).cpu()
-        reference = unweighted(reduced, acquisition.to(device)).cpu()
-    excited = float(reduction.reduced.initial @ reduction.reduced.initial)
-    _refuse_no_signal(reduction.span.mesh.name, signal, reference, excited)
-    return Signals(acquisition, signal[None], reference[None])
-
-
-def _refuse_no_signal(name: str, signal: Tensor, reference: Tensor, excited: float) -> None:
-    """ReductionError if a signal is not finite, or if nothing is left to divide by."""
-    if not bool(torch.isfinite(torch.view_as_real(signal)).all() & torch.isfinite(reference).all()):
-        raise ReductionError(
-            f"{name}: the signal is not finite. Check the mesh's quality and the tissue."
-        )
-    if not bool((reference > FAINTEST * excited).all()):
-        last = int(reference.argmin())
-        raise ReductionError(
-            f"{name}: without gradient, T2 and walls leave {float(reference[last]) / excited:.1g} "
-            f"of the magnetisation at the echo of measurement {last}: an attenuation would be "
-            "rounding. Raise t2_ms, lower the walls' permeability, or shorten the echo time."
-        )
+        signal = simulate(reduced, there).cpu().reshape(count, -1)
+        reference = unweighted(reduced, there).cpu().reshape(count, -1)
+        excited = reduced.initial.square().sum(-1).cpu().reshape(count, 1)
+    for name, values, left in zip(names, signal, reference / excited, strict=True):
+        if not bool(torch.isfinite(torch.view_as_real(values)).all() & torch.isfinite(left).all()):
+            raise ReductionError(
+                f"{name}: the signal is not finite. Check the mesh's quality and the tissue."
+            )
+        if not bool((left > FAINTEST).all()):
+            last = int(left.argmin())
+            raise ReductionError(
+                f"{name}: without gradient, T2 and walls leave {float(left[last]):.1g} of the "
+                f"magnetisation at the echo of measurement {last}: an attenuation would be "
+                "rounding. Raise t2_ms, lower the walls' permeability, or shorten the echo time."
+            )
+    return Signals(acquisition, signal, reference)
 
 
 def simulate_substrates(
@@ -104,11 +104,11 @@ def simulate_substrates(
     size = len(function_space(substrates.template))
     most = MOST_DENSE_ON_CPU if device == "cpu" else MOST_DENSE
     if basis.kind == "krylov" and not basis.adaptive and size <= most:
-        parts = _batches(substrates, max(1, DENSE // size**2))
-        label = "simulate batches"
+        indices, most = list(range(len(substrates))), max(1, DENSE // size**2)
+        parts = [substrates.take(indices[i : i + most]) for i in indices[::most]]
         rows = [
             _simulate_batch(part, tissue, acquisition, basis, device)
-            for part in progress(parts, label)
+            for part in progress(parts, "simulate batches")
         ]
     else:
         rows = [
@@ -122,33 +122,14 @@ def simulate_substrates(
     )
 
 
-def _batches(substrates: Substrates, count: int) -> list[Substrates]:
-    """At most `count` substrates at a time."""
-    every = list(range(len(substrates)))
-    return [substrates.take(every[i : i + count]) for i in range(0, len(every), count)]
-
-
 def _simulate_batch(
     substrates: Substrates, tissue: Tissue, acquisition: Acquisition, basis: Basis, device: str
 ) -> Signals:
     """All of them at once, after the checks that each mesh gets."""
-    space = function_space(substrates.template)
-    for index in range(len(substrates)):
-        check_quality(substrates.mesh(index))
-    check_tissue(substrates.template, space, tissue)
-    with torch.no_grad():
-        reduced = reduce_shapes(
-            substrates.template,
-            substrates.points.to(device),
-            tissue,
-            basis.degree,
-            basis.blocks or 0,
-        )
-        own = acquisition.to(device)
-        signal, reference = simulate(reduced, own).cpu(), unweighted(reduced, own).cpu()
-    excited = reduced.initial.square().sum(-1).cpu()
-    for index in range(len(substrates)):
-        _refuse_no_signal(
-            substrates.mesh(index).name, signal[index], reference[index], float(excited[index])
-        )
-    return Signals(acquisition, signal, reference)
+    meshes, template = [substrates.mesh(i) for i in range(len(substrates))], substrates.template
+    for mesh in meshes:
+        check_quality(mesh)
+    check_tissue(template, function_space(template), tissue)
+    size = (basis.degree, basis.blocks or 0)
+    reduced = reduce_shapes(template, substrates.points.to(device), tissue, *size)
+    return _simulated([mesh.name for mesh in meshes], reduced, acquisition)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from math import comb, factorial
 from typing import TypeVar
@@ -108,43 +108,40 @@ def step_signal(
     """
     if steps_per_interval < 1:
         raise ReductionError(f"time stepping: {steps_per_interval} steps. Give at least 1.")
-    system = _System(assemble(mesh, tissue), mesh.points[mesh.vertices].mean(0).detach().numpy())
-    step = restricted_pade(order)
+    matrices = assemble(mesh, tissue)
+    operator = partial(_operator, matrices, mesh.points[mesh.vertices].mean(0).detach().numpy())
+    propagate = partial(_propagate, matrices.mass, operator, restricted_pade(order))
     signal = np.zeros(len(acquisition), dtype=complex)
     reference = np.zeros(len(acquisition))
     for number, sequence in enumerate(acquisition.sequences):
         parts = intervals(sequence, steps_per_interval)
         rest = [(length, np.zeros(3)) for length, _ in parts]
-        reference[(acquisition.timing == number).numpy()] = _propagate(system, step, rest).real
+        reference[(acquisition.timing == number).numpy()] = propagate(rest).real
         for row in (acquisition.timing == number).nonzero()[:, 0]:
             vectors = acquisition.vectors(row[None])[0].numpy()
             gradients = [(length, vectors @ level) for length, level in parts]
-            signal[int(row)] = _propagate(system, step, gradients)
+            signal[int(row)] = propagate(gradients)
     return Signals(acquisition, torch.from_numpy(signal)[None], torch.from_numpy(reference)[None])
 
 
-@dataclass(frozen=True, eq=False)
-class _System:
-    """The matrices, and the point that positions count from (a refocused gradient sees none)."""
-
-    matrices: Matrices
-    centre: Float[ndarray, " 3"]
-
-    def operator(self, gradient: Float[ndarray, " 3"]) -> sp.csr_matrix:
-        """S + Q + R + i gamma g.J; real if there is no gradient."""
-        m = self.matrices
-        result = m.stiffness + m.flux + m.relaxation
-        for g, moment, centre in zip(gradient, m.moments, self.centre, strict=True):
-            if g != 0:
-                result = result + 1j * GAMMA * g * (moment - centre * m.mass)
-        return result
+def _operator(
+    matrices: Matrices, centre: Float[ndarray, " 3"], gradient: Float[ndarray, " 3"]
+) -> sp.csr_matrix:
+    """S + Q + R + i gamma g.J, positions counting from `centre`; real if there is no gradient."""
+    result = matrices.stiffness + matrices.flux + matrices.relaxation
+    for g, moment, origin in zip(gradient, matrices.moments, centre, strict=True):
+        if g != 0:
+            result = result + 1j * GAMMA * g * (moment - origin * matrices.mass)
+    return result
 
 
 def _propagate(
-    system: _System, step: Step, parts: list[tuple[float, Float[ndarray, " 3"]]]
+    mass: sp.csr_matrix,
+    operator: Callable[[ndarray], sp.csr_matrix],
+    step: Step,
+    parts: list[tuple[float, Float[ndarray, " 3"]]],
 ) -> complex:
     """1' M w after all parts (duration in ms, gradient in mT/m), from w = 1."""
-    mass = system.matrices.mass
     state = np.ones(mass.shape[0], dtype=complex)
     solvers: dict[tuple[float, ...], Solve] = {}
     for length, gradient in parts:
@@ -155,8 +152,7 @@ def _propagate(
             state = step.of(solvers[opposite], state.conj()).conj()
             continue
         if key not in solvers:
-            scaled = step.pole * length * system.operator(gradient)
-            solvers[key] = _solver(mass, scaled)
+            solvers[key] = _solver(mass, step.pole * length * operator(gradient))
         state = step.of(solvers[key], state)
     return complex((mass @ state).sum())
 

@@ -98,33 +98,22 @@ def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
     with torch.no_grad():
         cells = cell_matrices(mesh, space, tissue)
     relaxed = cells.relaxation[:, None, None] * cells.elements.mass
-    pattern = Pattern.of(space.tet_dofs.numpy(), len(space))
-    x, y, z = (pattern.filled(cells.elements.moments[:, axis]) for axis in range(3))
+    patterns = Patterns.of(space)
+    filled = patterns.tets.filled
+    x, y, z = (filled(cells.elements.moments[:, axis]) for axis in range(3))
     return Matrices(
         space,
-        pattern.filled(cells.elements.mass),
-        pattern.filled(cells.elements.stiffness),
-        _flux(space, cells),
-        pattern.filled(relaxed),
+        filled(cells.elements.mass),
+        filled(cells.elements.stiffness),
+        patterns.flux(cells.membrane, cells.wall),
+        filled(relaxed),
         (x, y, z),
     )
-
-
-def _flux(space: Space, cells: CellMatrices) -> sp.csr_matrix:
-    """Q: kappa (w_c - w_c') tested on either side, plus the wall's loss."""
-    both = space.interface_dofs.flatten(1).numpy()
-    count = len(space)
-    membrane = _sparse(jumps(cells.membrane), both, count)
-    return membrane + _sparse(cells.wall, space.wall_dofs.numpy(), count)
 
 
 def jumps(membrane: Float[Tensor, "face node node"]) -> Float[Tensor, "face twice twice"]:
     """kappa (w_c - w_c') tested on either side, over the dofs of one side, then the other's."""
     return torch.cat([torch.cat([membrane, -membrane], 2), torch.cat([-membrane, membrane], 2)], 1)
-
-
-def _sparse(blocks: Tensor, dofs: np.ndarray, count: int) -> sp.csr_matrix:
-    return Pattern.of(dofs, count).filled(blocks)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +135,24 @@ class Pattern:
         values = np.bincount(self.entry, blocks.numpy().ravel(), len(self.column))
         count = len(self.row_start) - 1
         return sp.csr_matrix((values, self.column, self.row_start), shape=(count, count))
+
+
+@dataclass(frozen=True, eq=False)
+class Patterns:
+    """Those of a space's tets, membranes and walls."""
+
+    tets: Pattern
+    membranes: Pattern
+    walls: Pattern
+
+    @classmethod
+    def of(cls, space: Space) -> Patterns:
+        dofs = (space.tet_dofs, space.interface_dofs.flatten(1), space.wall_dofs)
+        return cls(*(Pattern.of(cells.numpy(), len(space)) for cells in dofs))
+
+    def flux(self, membrane: Tensor, wall: Tensor) -> sp.csr_matrix:
+        """Q: kappa (w_c - w_c') tested on either side, plus the wall's loss."""
+        return self.membranes.filled(jumps(membrane)) + self.walls.filled(wall)
 
 
 def check_tissue(mesh: TetMesh, space: Space, tissue: Tissue) -> None:

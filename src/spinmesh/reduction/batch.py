@@ -6,7 +6,7 @@ For templates of some hundred nodes, where a sparse factorisation per shape leav
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -51,7 +51,8 @@ def reduce_shapes(
             for shape in points.to("cpu").unbind()
         ]
         factor = dense.factorised(points.new_tensor(rates)[:, None, None] * dense.mass)
-        last = dense.orthonormal(monomials(dense.position, dense.inside, degree), dense.empty)
+        seed = monomials(dense.position, dense.inside, degree)
+        last = dense.orthonormal(seed, dense.mass[..., :0])
         basis = last
         for _ in range(blocks):
             last = dense.orthonormal(torch.cholesky_solve(dense.mass @ last, factor), basis)
@@ -88,11 +89,6 @@ class _Dense:
         inside = space.inside.to(points)
         position = points[:, space.dof_point.to(points.device)]
         return cls(mass, decay, torch.stack(moments, 1), position, inside)
-
-    @property
-    def empty(self) -> Tensor:
-        """No function yet."""
-        return self.mass[..., :0]
 
     def factorised(self, shift: Tensor) -> Tensor:
         """Cholesky factors of S + Q + R + shift; ReductionError if a shape's is not definite."""
@@ -143,16 +139,9 @@ def _side_by_side(
         repeated(template.compartment, 0),
         template.name,
     )
-    return mesh, replace(
-        space,
-        tet_dofs=repeated(space.tet_dofs, size),
-        dof_point=repeated(space.dof_point, count),
-        dof_compartment=repeated(space.dof_compartment, 0),
-        interface_labels=repeated(space.interface_labels, 0),
-        interface_dofs=repeated(space.interface_dofs, size),
-        wall_label=repeated(space.wall_label, 0),
-        wall_dofs=repeated(space.wall_dofs, size),
-    )
+    steps = {"tet_dofs": size, "interface_dofs": size, "wall_dofs": size, "dof_point": count}
+    names = [item.name for item in fields(space)]
+    return mesh, Space(*(repeated(getattr(space, name), steps.get(name, 0)) for name in names))
 
 
 def _scattered(blocks: Tensor, dofs: Tensor, shapes: int, size: int) -> Tensor:

@@ -72,12 +72,10 @@ class Projection:
     def reduced(self) -> ReducedModel:
         """Operators in the basis."""
         massed = self.matrices.mass @ self.vectors
-        label = self.matrices.space.dof_compartment.numpy()
-        mean = np.stack([massed[label == number].sum(0) for number in self.mesh.labels])
         return ReducedModel(
             torch.from_numpy(self.products[0].copy()),
             torch.from_numpy(self.products[1:].copy()),
-            torch.from_numpy(mean),
+            torch.from_numpy(self.matrices.space.inside.numpy() @ massed),
         )
 
     def residual(

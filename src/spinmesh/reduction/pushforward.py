@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.fem import Pattern, jumps
+from spinmesh.fem import Patterns
 from spinmesh.reduction.reduced import ReducedModel, centred_cells, whitened
 from spinmesh.reduction.span import Span
 from spinmesh.tissue import Tissue
@@ -32,10 +30,10 @@ def push_forward(
     the cells' matrices are differentiated for all directions together and assembled before they
     meet V: ten times less work, since a dof has a row in some two dozen cells.
     """
-    projection = _Projection.of(span)
+    patterns = Patterns.of(span.space)
     tangents = _chunked(lambda step: _cells(span, *where(step)), here, directions)
-    value = projection.of_cells(_cells(span, *where(here)))
-    along = [projection.of_cells(tuple(one)) for one in zip(*tangents, strict=True)]
+    value = _projected(span, patterns, _cells(span, *where(here)))
+    along = [_projected(span, patterns, one) for one in zip(*tangents, strict=True)]
     stacked = tuple(torch.stack(parts) for parts in zip(*along, strict=True))
 
     def slope(*tangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -72,41 +70,13 @@ def _chunked(
     return tuple(torch.cat(blocks) for blocks in zip(*parts, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class _Projection:
-    """V'AV of matrices given by their cells."""
-
-    vectors: np.ndarray
-    inside: np.ndarray  # (compartment, dof)
-    cell: Pattern
-    membrane: Pattern
-    wall: Pattern
-
-    @classmethod
-    def of(cls, span: Span) -> _Projection:
-        space, count = span.space, len(span.space)
-        both = space.interface_dofs.flatten(1).numpy()
-        return cls(
-            span.vectors.numpy(),
-            space.inside.numpy(),
-            *(
-                Pattern.of(d, count)
-                for d in (space.tet_dofs.numpy(), both, space.wall_dofs.numpy())
-            ),
-        )
-
-    def of_cells(self, cells: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Projected mass, decay, moments, and the compartments' means."""
-        mass, decay, moments, membrane, wall = cells
-        V = self.vectors
-        massed = self.cell.filled(mass) @ V
-        decayed = self.cell.filled(decay) @ V
-        if len(membrane):
-            decayed = decayed + self.membrane.filled(jumps(membrane)) @ V
-        if len(wall):
-            decayed = decayed + self.wall.filled(wall) @ V
-        xyz = [self.cell.filled(moments[:, axis]) @ V for axis in range(3)]
-        square = [torch.from_numpy(V.T @ image) for image in (massed, decayed, *xyz)]
-        symmetric = [(matrix + matrix.T) / 2 for matrix in square]
-        mean = torch.from_numpy(self.inside @ massed)
-        return symmetric[0], symmetric[1], torch.stack(symmetric[2:]), mean
+def _projected(span: Span, patterns: Patterns, cells: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """V'AV of mass, decay and moments, and the compartments' means, from the cells."""
+    mass, decay, moments, membrane, wall = cells
+    V, filled = span.vectors.numpy(), patterns.tets.filled
+    massed = filled(mass) @ V
+    decayed = (filled(decay) + patterns.flux(membrane, wall)) @ V
+    images = (massed, decayed, *(filled(moments[:, axis]) @ V for axis in range(3)))
+    square = [torch.from_numpy(V.T @ image) for image in images]
+    whole, laplacian, *xyz = ((matrix + matrix.T) / 2 for matrix in square)
+    return whole, laplacian, torch.stack(xyz), torch.from_numpy(span.space.inside.numpy() @ massed)

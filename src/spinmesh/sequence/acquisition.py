@@ -60,6 +60,11 @@ class Acquisition:
             raise SequenceError(
                 f"acquisition: {len(self.timing)} timings for {len(self.gradient)} gradients."
             )
+        if bool(((self.timing < 0) | (self.timing >= len(self.sequences))).any()):
+            raise SequenceError(
+                f"acquisition: timings {sorted(set(self.timing.tolist()))} do not all number one "
+                f"of its {len(self.sequences)} sequences. They count from 0."
+            )
         if not bool(torch.isfinite(self.gradient).all()):
             bad = int((~torch.isfinite(self.gradient)).any(1).nonzero()[0])
             raise SequenceError(f"acquisition: gradient of measurement {bad} is not finite.")

@@ -22,11 +22,6 @@ class LobePair(Sequence):
     Delta: float
     TE: float | None
 
-    @property
-    @abstractmethod
-    def lobe_duration(self) -> float:
-        """Length of one lobe, ramps included (ms)."""
-
     @abstractmethod
     def lobe(self, t: Float[ndarray, " time"]) -> Float[ndarray, " time"]:
         """The first lobe at times t (ms) since its onset, within its duration."""
@@ -34,6 +29,11 @@ class LobePair(Sequence):
     @abstractmethod
     def lobe_breakpoints(self) -> tuple[float, ...]:
         """Times (ms) since its onset between which the lobe is smooth, ends included."""
+
+    @property
+    def lobe_duration(self) -> float:
+        """Length of one lobe, ramps included (ms)."""
+        return self.lobe_breakpoints()[-1]
 
     @property
     def echo_time(self) -> float:

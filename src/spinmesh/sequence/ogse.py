@@ -26,18 +26,12 @@ class HarmonicOGSE(LobePair):
     TE: float | None = quantity("ms", default=None)
 
     def __post_init__(self) -> None:
-        refuse_wrong_timing(self, self.delta)
         _refuse_no_period(self.periods)
-
-    @property
-    def lobe_duration(self) -> float:
-        """delta (ms)."""
-        return self.delta
+        refuse_wrong_timing(self, self.delta)
 
     def lobe_breakpoints(self) -> tuple[float, ...]:
         """Every quarter period."""
-        quarters = 4 * self.periods
-        return tuple((self.delta * np.arange(quarters + 1) / quarters).tolist())
+        return tuple(np.linspace(0.0, self.delta, 4 * self.periods + 1).tolist())
 
 
 class CosineOGSE(HarmonicOGSE):
@@ -75,8 +69,8 @@ class TrapezoidalOGSE(LobePair):
     TE: float | None = quantity("ms", default=None)
 
     def __post_init__(self) -> None:
-        refuse_wrong_timing(self, self.delta)
         _refuse_no_period(self.periods)
+        refuse_wrong_timing(self, self.delta)
         most = self.delta / (6 * self.periods + 1)
         if not 0 <= self.ramp <= most:
             raise SequenceError(
@@ -88,11 +82,6 @@ class TrapezoidalOGSE(LobePair):
     def half_period(self) -> float:
         """Time between zero crossings (ms); the frequency is 1 / (2 half_period)."""
         return (self.delta - self.ramp) / (2 * self.periods)
-
-    @property
-    def lobe_duration(self) -> float:
-        """delta (ms)."""
-        return self.delta
 
     def lobe_breakpoints(self) -> tuple[float, ...]:
         """The corners and the zero crossings."""

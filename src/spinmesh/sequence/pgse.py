@@ -35,11 +35,6 @@ class PGSE(LobePair):
                 f"PGSE: ramp is {self.ramp} ms; it lies between 0 and delta, {self.delta} ms."
             )
 
-    @property
-    def lobe_duration(self) -> float:
-        """delta and the fall (ms)."""
-        return self.delta + self.ramp
-
     def lobe_breakpoints(self) -> tuple[float, ...]:
         """The corners of the trapezoid."""
         return (0.0, self.ramp, self.delta, self.delta + self.ramp)
