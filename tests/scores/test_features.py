@@ -11,7 +11,7 @@ from spinmesh.errors import StoreError
 from spinmesh.learning import Runtime
 from spinmesh.scores import train_score
 from spinmesh.scores.features import learn_features
-from spinmesh.scores.model import Symmetry, image_supply
+from spinmesh.scores.model import image_supply, moved
 from spinmesh.settings import BundleSettings
 from spinmesh.settings.synthesise import ScoreTraining
 
@@ -39,16 +39,19 @@ def test_training_draws_new_noise_each_time_and_turns_signals_with_images(bundle
     generator = torch.Generator().manual_seed(1)
     told = torch.cat([supply(50, generator)[1][0] for _ in range(20)])
     assert len(told.unique(dim=0)) == 1000
-    moves = Symmetry.of(train.protocol, train.condition.shape[1])
+    orders, labels = (
+        (train.protocol.mirrored(), train.protocol.transposed()),
+        torch.arange(3.0)[None],
+    )
     # x, y and z at one b: mirrored they stay, transposed x and y change places.
-    assert moves.mirrored.tolist() == [0, 1, 2] and moves.transposed.tolist() == [1, 0, 2]
+    assert orders[0].tolist() == [0, 1, 2] and orders[1].tolist() == [1, 0, 2]
     columns = train.images[0].sum(0).sort().values
     turned = []
     for _ in range(20):
-        images, order = moves.moved(train.images[:1], generator)
+        images, order = moved(train.images[:1], labels, orders, generator)
         # Sums over y survive any shift and mirror, up to rounding, but not the transposition.
         same = torch.allclose(images[0].sum(0).sort().values, columns, atol=1e-4)
-        assert order.tolist() == ([0, 1, 2] if same else [1, 0, 2])
+        assert order[0].tolist() == ([0, 1, 2] if same else [1, 0, 2])
         turned.append(not same)
     assert 0 < sum(turned) < 20
 

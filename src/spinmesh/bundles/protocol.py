@@ -53,14 +53,13 @@ class Protocol:
     @property
     def features(self) -> tuple[str, ...]:
         """One label for each measurement: b, timing and direction."""
-        acquisition, names = self.acquisition, []
-        for b, timing, direction in zip(
-            acquisition.b_value, acquisition.timing, acquisition.direction, strict=True
-        ):
-            label = acquisition.sequences[int(timing)].label
-            along = ", ".join(f"{x:.3g}" for x in direction.tolist())
-            names.append(f"log attenuation b={float(b):g} ms/um^2 {label} along ({along})")
-        return tuple(names)
+        acquisition = self.acquisition
+        rows = zip(acquisition.b_value, acquisition.timing, acquisition.direction, strict=True)
+        return tuple(
+            f"log attenuation b={float(b):g} ms/um^2 {acquisition.sequences[int(timing)].label} "
+            f"along ({', '.join(f'{x:.3g}' for x in direction.tolist())})"
+            for b, timing, direction in rows
+        )
 
     def observed(
         self, condition: Float[Tensor, "batch feature"], generator: torch.Generator

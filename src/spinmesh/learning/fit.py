@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from abc import ABC, abstractmethod
@@ -89,10 +88,6 @@ class Runtime:
                 "them off or set device to 'cuda'."
             )
 
-    def precision(self) -> contextlib.AbstractContextManager[object]:
-        """The context in which losses are computed: bfloat16 where it is asked for."""
-        return torch.autocast("cuda", torch.bfloat16) if self.bf16 else contextlib.nullcontext()
-
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -163,10 +158,9 @@ class _Run:
         runtime: Runtime,
     ) -> None:
         self.network, self.problem, self.recipe = network.to(runtime.device), problem, recipe
-        self.generator, self.precision = generator, runtime.precision
-        self.forward: Callable[..., Tensor] = self.network
-        if runtime.compile_network:
-            self.forward = torch.compile(self.network)
+        self.generator, self.bf16 = generator, runtime.bf16
+        compiled = torch.compile(self.network) if runtime.compile_network else self.network
+        self.forward: Callable[..., Tensor] = compiled
         self.optimisers = list(recipe.optimisers(self.network))
         self.schedules = [recipe.schedule(o, recipe.iterations) for o in self.optimisers]
         self.weights = self.network.state_dict()  # the last ones; a copy if others are returned
@@ -183,7 +177,7 @@ class _Run:
     def step(self, iteration: int) -> None:
         begun = time.process_time()
         batch = self.problem.draw(self.generator)
-        with self.precision():
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.bf16):
             loss = self.problem.loss(self.forward, batch)
         if not bool(torch.isfinite(loss)):
             raise ReductionError(

@@ -26,6 +26,7 @@ from spinmesh.stored import quantity, store
 # Networks are float32; every cast into and out of them uses this name.
 NETWORK_DTYPE = torch.float32
 Pictures = Float[Tensor, "batch pixel_y pixel_x"]
+Orders = tuple[Int[Tensor, " feature"] | None, Int[Tensor, " feature"] | None]
 
 
 @store("spinmesh/score_model", version=7, stage="synthesise")
@@ -198,48 +199,39 @@ def image_supply(
 
     A mirrored or transposed image has the signal of a mirrored or transposed acquisition.
     """
-    moves = Symmetry.of(features.protocol, condition.shape[1])
+    protocol, unmoved = features.protocol, torch.arange(condition.shape[1])
+    # Averages over directions, without a protocol, are those of the moved image as well.
+    orders = (protocol.mirrored(), protocol.transposed()) if protocol else (unmoved, unmoved)
 
     def supply(n: int, generator: torch.Generator) -> tuple[Tensor, Batch]:
         where: dict[str, Any] = {"generator": generator, "device": generator.device}
         index = torch.randint(len(images), (n,), **where)
-        x0, order = moves.moved(images[index], generator)
-        signal = condition[index][:, order.to(condition.device)]
-        if features.protocol is not None:
-            signal = features.protocol.observed(signal, generator)
+        x0, signal = moved(images[index], condition[index], orders, generator)
+        if protocol is not None:
+            signal = protocol.observed(signal, generator)
         conditioned = (torch.rand(n, **where) >= dropout).to(images.dtype)
         return x0, (features(signal), conditioned)
 
     return supply
 
 
-@dataclass(frozen=True, eq=False)
-class Symmetry:
-    """Which features of an image are which of the mirrored (y) and of the transposed one.
+def moved(
+    images: Pictures,
+    condition: Float[Tensor, "batch feature"],
+    orders: Orders,
+    generator: torch.Generator,
+) -> tuple[Pictures, Float[Tensor, "batch feature"]]:
+    """One random symmetry of the torus for all images of a batch, and for their features.
 
+    `orders`: which features of an image are which of the mirrored (y) and of the transposed one;
     None where a symmetry of the torus is none of the acquisition: that one is not used.
     """
-
-    features: int
-    mirrored: Int[Tensor, " feature"] | None
-    transposed: Int[Tensor, " feature"] | None
-
-    @classmethod
-    def of(cls, protocol: Protocol | None, features: int) -> Symmetry:
-        """Of averages over directions, without a protocol, nothing changes."""
-        if protocol is None:
-            return cls(features, torch.arange(features), torch.arange(features))
-        return cls(features, protocol.mirrored(), protocol.transposed())
-
-    def moved(self, images: Pictures, generator: torch.Generator) -> tuple[Pictures, Tensor]:
-        """One random move of all images of a batch, and the order of their features after it."""
-        ny, nx = images.shape[1:]
-        four = torch.randint(ny * nx, (4,), generator=generator, device=generator.device)
-        dy, dx, flip, turn = four.tolist()
-        images = images.roll((dy % ny, dx % nx), (1, 2))
-        order = torch.arange(self.features)
-        if flip % 2 and self.mirrored is not None:
-            images, order = images.flip(1), self.mirrored
-        if turn % 2 and self.transposed is not None:
-            images, order = images.transpose(1, 2).contiguous(), order[self.transposed]
-        return images, order
+    (mirrored, transposed), (ny, nx) = orders, images.shape[1:]
+    four = torch.randint(ny * nx, (4,), generator=generator, device=generator.device)
+    dy, dx, flip, turn = four.tolist()
+    images = images.roll((dy % ny, dx % nx), (1, 2))
+    if flip % 2 and mirrored is not None:
+        images, condition = images.flip(1), condition[:, mirrored]
+    if turn % 2 and transposed is not None:
+        images, condition = images.transpose(1, 2).contiguous(), condition[:, transposed]
+    return images, condition

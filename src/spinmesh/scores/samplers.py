@@ -168,15 +168,9 @@ def guided(
 
 # The one place where the configuration's words become samplers. The first take a denoiser and noise
 # levels, the others an equation, its score and times; all but the flows draw noise on the way.
-OF_DENOISERS: dict[str, Callable[..., Tensor]] = {
-    "heun": heun,
-    "dpm_solver_2m": dpm_solver_2m,
-    "exponential": exponential,
-}
-OF_SCORES: dict[str, Callable[..., Tensor]] = {
-    "splitting": splitting,
-    "euler_maruyama": euler_maruyama,
-}
+Sampler = Callable[..., Tensor]
+OF_DENOISERS: dict[str, Sampler] = {f.__name__: f for f in (heun, dpm_solver_2m, exponential)}
+OF_SCORES: dict[str, Sampler] = {f.__name__: f for f in (splitting, euler_maruyama)}
 
 
 def quick_sampler(sde: ChainEquation) -> Literal["dpm_solver_2m", "splitting"]:
