@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
@@ -15,7 +16,7 @@ from spinmesh.inversion.result import Posterior
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Unknowns
-from spinmesh.mesh import TetMesh, rotation_matrix
+from spinmesh.mesh import TetMesh
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
 from spinmesh.settings.reconstruct import Reconstruct
@@ -118,7 +119,7 @@ def calibrate(
         # Another stream: with the target's seed starts and draws would know the truth.
         search_seed = int(torch.randint(2**62, (), generator=generator))
         posterior = reconstruct(target, model, tissue, spec, search_seed).posterior
-        samples, z = posterior.samples, unknowns.latent(truth.point.y)[None]
+        samples, z = posterior.samples, unknowns.prior.colour(truth.point.y)[None]
         drawn, true = (_along_directions(unknowns, posterior, x) for x in (samples.z, z))
         distance.append(true[0])
         drawn = torch.cat([drawn, samples.physics, _volumes(model, samples.z)], 1)
@@ -163,7 +164,7 @@ def _along_directions(
     unknowns: Unknowns, posterior: Posterior, latents: Float[Tensor, "sample latent"]
 ) -> Float[Tensor, "sample direction"]:
     """Distances from Laplace's mean along its axes in units of the prior, over their spreads."""
-    L = unknowns.whitening
+    L = unknowns.prior.factor
     covariance = torch.linalg.solve(L, torch.linalg.solve(L, posterior.latent.covariance).T)
     variance, axes = torch.linalg.eigh(covariance)
     steps = torch.linalg.solve(L, (latents - posterior.latent.mean).T).T
@@ -172,10 +173,8 @@ def _along_directions(
 
 def _uniform_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:
     """By the Haar measure: the rotation of a uniform unit quaternion."""
-    q = torch.randn(4, generator=generator, dtype=torch.float64)
-    q = q / q.norm()
-    angle = 2 * torch.acos(q[0].clamp(-1, 1))
-    return rotation_matrix(q[1:] / q[1:].norm() * angle)
+    quaternion = torch.randn(4, generator=generator, dtype=torch.float64).numpy()
+    return torch.from_numpy(Rotation.from_quat(quaternion, scalar_first=True).as_matrix())
 
 
 def _volumes(

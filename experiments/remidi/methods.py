@@ -15,8 +15,8 @@ from torch import Tensor
 from experiments.remidi.baselines import descend, train_signal_network
 from experiments.remidi.estimates import Estimates
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
-from spinmesh.errors import ConfigError
-from spinmesh.inversion.descent import Problem, descend_from
+from spinmesh.errors import ConfigError, ReductionError
+from spinmesh.inversion.descent import Problem, improve
 from spinmesh.inversion.poses import nearest_poses
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.starts import Atlas, training_part
@@ -219,8 +219,13 @@ def _from_truth(bench: Bench, target: Target, truth: Truth) -> Found:
     """
     problem = Problem.of(target, bench.model, bench.tissue, bench.settings)
     unknowns = problem.unknowns
-    latent = unknowns.whiten(bench.model.encode(truth.points))
-    state = descend_from(problem, unknowns.point(latent, truth.rotation))
+    latent = unknowns.prior.whiten(bench.model.encode(truth.points))
+    state = problem.state(unknowns.point(latent, truth.rotation))
+    if state is None:
+        raise ReductionError("from_truth: the encoded shape's mesh folds. Train on milder shapes.")
+    for _ in range(bench.settings.iterations):
+        if not state.converged:
+            state = improve(problem, state, lambda *trial: None)
     points = unknowns.shape(state.point) @ state.point.rotation.T
     return points, float(problem.chi2(state).mean())
 

@@ -14,6 +14,8 @@ from spinmesh.errors import ConfigError
 # Beyond this SNR the exact variance is a difference of nearly equal numbers; the asymptotic series
 # below is then good to 1e-8 of sigma^2.
 ASYMPTOTIC_SNR = 30.0
+# Halvings of an interval of a few sigma: what is left is rounding.
+HALVINGS = 60
 
 
 def add_rician(
@@ -131,3 +133,22 @@ class MagnitudeNoise:
     def temper(self) -> float:
         """sigma^2 / (sigma^2 + floor^2)."""
         return self.sigma**2 / self.variance
+
+
+def without_rician_bias(
+    magnitude: Float[Tensor, " measurement"], sigma: float
+) -> Float[Tensor, " measurement"]:
+    """The signal S with E[magnitude | S] = magnitude (Koay & Basser 2006); 0 in the noise floor.
+
+    For averages over many voxels: the mean of Rician magnitudes keeps their bias while its spread
+    shrinks, so it is no Rician magnitude of smaller sigma.
+    """
+    if sigma == 0:
+        return magnitude
+    low, high = torch.zeros_like(magnitude), magnitude.clamp_min(0.0)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        above = rician_mean(middle, sigma) > magnitude
+        high = torch.where(above, middle, high)
+        low = torch.where(above, low, middle)
+    return (low + high) / 2

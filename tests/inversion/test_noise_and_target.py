@@ -9,15 +9,15 @@ from scipy.stats import rice
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ConfigError, SequenceError
-from spinmesh.inversion import (
+from spinmesh.inversion import Target, refuse_other_protocol
+from spinmesh.inversion.target import region_signal
+from spinmesh.noise import (
     MagnitudeNoise,
-    Target,
     add_rician,
-    refuse_other_protocol,
     rician_mean,
     rician_std,
+    without_rician_bias,
 )
-from spinmesh.inversion.target import region_signal, without_rician_bias
 from spinmesh.sequence import Acquisition, CosineOGSE, difference
 
 

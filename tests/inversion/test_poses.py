@@ -13,12 +13,11 @@ from spinmesh.inversion import Target, nearest_poses
 from spinmesh.inversion.poses import (
     Bank,
     Harmonics,
-    diffusion_tensors,
     fit_harmonics,
     harmonics,
-    principal_rotations,
 )
 from spinmesh.inversion.starts import Atlas, guesses, training_part
+from spinmesh.inversion.target import diffusion_tensors, principal_rotations
 from spinmesh.mesh import (
     Substrates,
     SweptDisk,
@@ -186,7 +185,7 @@ def test_atlas_interpolates_and_knows_its_error(signals: Signals):
     bank = Bank.of(signals)
     generator = torch.Generator().manual_seed(4)
     # Latents as good as any for this: the signals' own leading parts, rescaled.
-    flat = bank.known.coefficients.flatten(1)
+    flat = bank.harmonics.coefficients.flatten(1)
     left, _, _ = torch.linalg.svd(flat - flat.mean(0), full_matrices=False)
     latents = left[:, :3] * len(flat) ** 0.5
     atlas = Atlas.fit(bank, latents)
@@ -197,7 +196,7 @@ def test_atlas_interpolates_and_knows_its_error(signals: Signals):
     errors = []
     for out in kept[:12].tolist():
         rest = torch.tensor([i for i in range(len(latents)) if i != out])
-        known = Harmonics(bank.known.shells, bank.known.coefficients[rest])
+        known = Harmonics(bank.harmonics.shells, bank.harmonics.coefficients[rest])
         fewer = Atlas.fit(Bank(known, bank.frames[rest]), latents[rest])
         off = fewer.harmonics(latents[out : out + 1]).flatten(1)[0] - flat[out]
         errors.append(float((off.square().sum() / len(known.shells) / (4 * torch.pi)).sqrt()))
@@ -213,8 +212,7 @@ def test_guesses_find_a_training_shape_in_its_pose(
     atlas, water = Atlas.of(components, training_part(components, signals)), TISSUE
     target = Target(shells, turned.attenuation[0])
     y, pose = guesses(target, atlas, 1e-3, 4)[0]
-    z = components.prior.mean + torch.linalg.cholesky(components.prior.covariance) @ y
-    found = table.template.with_points(components.decode(z))
+    found = table.template.with_points(components.decode(components.prior.colour(y)))
     other = table.template.with_points(components.mean_points)
     apart = [surface_distance(shape, table.mesh(3)) for shape in (found, other)]
     assert apart[0] < 0.5 * apart[1]

@@ -189,7 +189,7 @@ def test_laplace_is_exact_where_the_signal_is_linear(linear):
     # Damping falls to 1e-6 of the curvature, so the last steps converge to rounding.
     torch.testing.assert_close(state.point.y, mean, rtol=0, atol=1e-6)
     posterior = posterior_at(problem, [state], seed=0)
-    L = unknowns.whitening
+    L = unknowns.prior.factor
     expected = L @ covariance @ L.T
     torch.testing.assert_close(posterior.latent.covariance, expected, rtol=1e-8, atol=1e-10)
     known = torch.linalg.eigvalsh(torch.linalg.inv(covariance)).flip(0) - 1
@@ -197,7 +197,7 @@ def test_laplace_is_exact_where_the_signal_is_linear(linear):
     # Five directions are seen, with information of about 61 (0.02 / 0.01)^2 = 244 each.
     assert posterior.effective_directions == pytest.approx(5.0, abs=0.075)
     # The sampler knows nothing of linearity, and agrees.
-    white = unknowns.whiten(posterior.samples.z)
+    white = unknowns.prior.whiten(posterior.samples.z)
     scaled = torch.linalg.solve(torch.linalg.cholesky(covariance), (white - mean).T)
     # 400 draws: 0.05 and 0.07; four of them.
     assert float(scaled.mean(1).abs().max()) < 0.2

@@ -31,7 +31,9 @@ LATENT = torch.tensor([0.4, -0.3, 0.2, 0.5, -0.1, 0.2, -0.4], dtype=torch.float6
 
 def attenuation(model: ShapeModel, acquisition: Acquisition, z: torch.Tensor) -> torch.Tensor:
     unknowns = Unknowns(model, TISSUE, (), False)
-    return predict(unknowns, unknowns.point(unknowns.whiten(z)), acquisition, Basis()).attenuation
+    return predict(
+        unknowns, unknowns.point(unknowns.prior.whiten(z)), acquisition, Basis()
+    ).attenuation
 
 
 @pytest.mark.slow

@@ -8,17 +8,9 @@ import torch
 from spinmesh.bloch_torrey import Signals, simulate_mesh, simulate_substrates
 from spinmesh.bundles import ImageSet
 from spinmesh.images import Synthesis
-from spinmesh.inversion import (
-    Fit,
-    Posterior,
-    Reconstruction,
-    Samples,
-    Target,
-    add_rician,
-    rician_mean,
-    rician_std,
-)
+from spinmesh.inversion import Fit, Posterior, Reconstruction, Samples, Target
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
+from spinmesh.noise import add_rician, rician_mean, rician_std
 from spinmesh.scores import ScoreModel
 from spinmesh.scores.features import Features
 from spinmesh.sequence import Acquisition

@@ -20,7 +20,6 @@ from spinmesh.inversion.voxels import (
     VoxelTargets,
     reconstruct_voxels,
 )
-from spinmesh.noise import MagnitudeNoise, add_rician, rician_mean, rician_std
 
 __all__ = [
     "DESCRIPTION",
@@ -29,14 +28,12 @@ __all__ = [
     "Credibility",
     "Fit",
     "Grid",
-    "MagnitudeNoise",
     "Posterior",
     "Reconstruction",
     "Samples",
     "ShapeMaps",
     "Target",
     "VoxelTargets",
-    "add_rician",
     "credibility",
     "describe",
     "describe_posterior",
@@ -46,7 +43,5 @@ __all__ = [
     "reconstruct",
     "reconstruct_voxels",
     "refuse_other_protocol",
-    "rician_mean",
-    "rician_std",
     "simulate_target",
 ]

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.bloch_torrey import USUAL_BLOCKS
-from spinmesh.errors import ReductionError
 from spinmesh.inversion.forward import Prediction, jacobian, predict
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Point, Unknowns
@@ -96,16 +95,13 @@ class Curvature:
         return float(-step @ (2 * self.slope + self.normal @ step))
 
 
+@dataclass(frozen=True, eq=False)
 class Problem:
     """Target, unknowns and settings together: what a point costs, and which way is down."""
 
-    def __init__(
-        self, target: Target, unknowns: Unknowns, settings: Reconstruct, tolerance: float
-    ) -> None:
-        self.target, self.unknowns, self.settings = target, unknowns, settings
-        self.tolerance = tolerance
-        self.basis = settings.basis
-        self.noise = MagnitudeNoise(target.sigma, settings.noise_floor)
+    target: Target
+    unknowns: Unknowns
+    settings: Reconstruct
 
     @classmethod
     def of(
@@ -113,16 +109,23 @@ class Problem:
     ) -> Problem:
         """From the nouns a user has."""
         unknowns = Unknowns(model, tissue, settings.free, settings.pose == "unknown")
-        return cls(target, unknowns, settings, settings.tolerance)
+        return cls(target, unknowns, settings)
 
     def part(self, index: Tensor) -> Problem:
         """The same problem with the measurements at `index` alone, to be solved less exactly.
 
         Its basis has the usual size instead of what its tolerance asks for, in half the time.
         """
-        basis = self.settings.basis.replace(blocks=USUAL_BLOCKS)
-        settings = self.settings.replace(basis=basis)
-        return Problem(self.target.select(index), self.unknowns, settings, COARSE * self.tolerance)
+        settings = self.settings.replace(
+            basis=self.settings.basis.replace(blocks=USUAL_BLOCKS),
+            tolerance=COARSE * self.settings.tolerance,
+        )
+        return replace(self, target=self.target.select(index), settings=settings)
+
+    @cached_property
+    def noise(self) -> MagnitudeNoise:
+        """Of the measurements, with the floor of the settings."""
+        return MagnitudeNoise(self.target.sigma, self.settings.noise_floor)
 
     @cached_property
     def _reference(self) -> Float[Tensor, "tet sample"]:
@@ -139,7 +142,7 @@ class Problem:
         """Evaluate a point; None if its mesh folds or nearly so."""
         if not self.valid(self.unknowns.shape(point)):
             return None
-        prediction = predict(self.unknowns, point, self.target.acquisition, self.basis)
+        prediction = predict(self.unknowns, point, self.target.acquisition, self.settings.basis)
         return State(point, prediction, damping, idle)
 
     def stage_noise(self, state: State) -> MagnitudeNoise:
@@ -188,7 +191,7 @@ def improve(problem: Problem, state: State, log: Log) -> State:
     cost = problem.cost(state, noise)
     curvature = problem.curvature(state, noise)
     # A cost below one per measurement is better than the noise asks for.
-    worth = problem.tolerance * max(cost, len(problem.target.attenuation))
+    worth = problem.settings.tolerance * max(cost, len(problem.target.attenuation))
     if noise is problem.noise and curvature.promise < worth:
         return replace(state, converged=True)
     damping = state.damping
@@ -215,22 +218,7 @@ def improve(problem: Problem, state: State, log: Log) -> State:
             done = 0 < problem.settings.patience <= idle
             damping = max(damping, DAMPING_FLOOR)
             return replace(trial, damping=damping, idle=idle, converged=done)
-        if float(step.norm()) < problem.tolerance:
+        if float(step.norm()) < problem.settings.tolerance:
             break
         damping *= 4
     return replace(state, damping=damping, converged=True)
-
-
-def descend_from(problem: Problem, point: Point) -> State:
-    """The minimum below a point, in at most `iterations` steps.
-
-    Raises ReductionError if the point's mesh folds.
-    """
-    state = problem.state(point)
-    if state is None:
-        raise ReductionError("reconstruct: the mesh folds at the given point. Start elsewhere.")
-    for _ in range(problem.settings.iterations):
-        if state.converged:
-            break
-        state = improve(problem, state, lambda *trial: None)
-    return state

@@ -131,12 +131,9 @@ def credibility(reconstruction: Reconstruction, model: ShapeModel) -> Credibilit
     if not torch.equal(reconstruction.rotation, torch.eye(3, dtype=torch.float64)):
         determined += 3
     degrees = max(len(fit.chi2) - determined, 1)
-    prior = model.prior
-    whitening = torch.linalg.cholesky(prior.covariance)
     here = reconstruction.posterior.latent.mean
     latents = torch.cat([here[None], model.latents[model.training]])
-    y = torch.linalg.solve_triangular(whitening, (latents - prior.mean).T, upper=False)
-    distances = y.square().sum(0)
+    distances = model.prior.whiten(latents).square().sum(1)
     return Credibility(
         chi2,
         degrees,

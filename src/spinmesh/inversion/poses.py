@@ -19,7 +19,7 @@ from torch import Tensor
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import SequenceError
 from spinmesh.inversion.descent import DAMPING_FLOOR, DAMPING_LIMIT, FIRST_DAMPING, damped_step
-from spinmesh.inversion.target import Target
+from spinmesh.inversion.target import Target, principal_rotations
 from spinmesh.mesh import rotation_matrix
 from spinmesh.noise import MagnitudeNoise
 from spinmesh.sequence import Acquisition
@@ -29,14 +29,6 @@ from spinmesh.units import b_to_s_per_mm2
 DEGREE, ORDER = sph_harm_ind_list(6)
 # Laplace-Beltrami weight of Descoteaux et al. (2007) for 30 directions; keeps order 6 calm.
 SMOOTHING = 1e-4
-# The diffusion tensor's six numbers must be over-determined; measurements of lowest b come first.
-NEEDED = 12
-# Singular values of the tensor's design below this fraction of the largest one: a blind direction.
-BLIND = 1e-3
-# Rounds of weighted least squares: weights A^2 from the fit before.
-ROUNDS = 3
-# Of a tensor in um^2/ms: far below any noise, far above rounding.
-DIGITS = 9
 # Turns about the axis of fastest diffusion that are tried; half of them also upside down.
 TURNS = 8
 # Shapes whose turns are tried, poses that are then refined, and by how many steps.
@@ -109,9 +101,9 @@ class Screen:
     shell: Int[Tensor, " measurement"]
 
     @classmethod
-    def of(cls, acquisition: Acquisition, known: Harmonics) -> Screen:
+    def of(cls, acquisition: Acquisition, bank: Harmonics) -> Screen:
         """Raises SequenceError if the acquisition has a shell that the signals lack."""
-        number = {shell: i for i, shell in enumerate(known.shells)}
+        number = {shell: i for i, shell in enumerate(bank.shells)}
         keys = shell_keys(acquisition)
         for b, delta, Delta in sorted(set(keys) - set(number)):
             raise SequenceError(
@@ -142,15 +134,15 @@ class Screen:
 class Bank:
     """Signals of training shapes; `frames` hold their axes of diffusion, the fastest last."""
 
-    known: Harmonics
+    harmonics: Harmonics
     frames: Float[Tensor, "substrate 3 3"]
 
     @classmethod
     def of(cls, signals: Signals) -> Bank:
         """Of PGSE signals in any directions. Raises SequenceError without shells."""
         attenuation = signals.attenuation
-        known = fit_harmonics(signals.acquisition, attenuation)
-        return cls(known, principal_rotations(signals.acquisition, attenuation))
+        frames = principal_rotations(signals.acquisition, attenuation)
+        return cls(fit_harmonics(signals.acquisition, attenuation), frames)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,25 +162,25 @@ def nearest_poses(target: Target, bank: Bank, count: int) -> list[Pose]:
     in several turns, since two of them can fit nearly alike. Raises SequenceError if the training
     signals lack a shell of the target.
     """
-    acquisition, known = target.acquisition, bank.known
-    screen = Screen.of(acquisition, known)
+    acquisition, trained = target.acquisition, bank.harmonics
+    screen = Screen.of(acquisition, trained)
     measured = fit_harmonics(acquisition, target.attenuation[None])
-    shell = torch.tensor([known.shells.index(s) for s in measured.shells])
-    nearby = Harmonics(measured.shells, known.coefficients[:, shell])
-    shapes = (nearby.invariants - measured.invariants).norm(dim=1).argsort()[:SHORTLIST]
+    shell = torch.tensor([trained.shells.index(s) for s in measured.shells])
+    alike = Harmonics(measured.shells, trained.coefficients[:, shell])
+    shapes = (alike.invariants - measured.invariants).norm(dim=1).argsort()[:SHORTLIST]
     turns = principal_rotations(acquisition, target.attenuation[None]) @ _turns()
-    every = (turns @ bank.frames[shapes, None].mT).flatten(0, 1)
+    rotations = (turns @ bank.frames[shapes, None].mT).flatten(0, 1)
     shapes = shapes.repeat_interleave(len(turns))
     signals = [
-        screen.signals(screen.functions(rotation), known.coefficients[index])
-        for index, rotation in zip(shapes.split(256), every.split(256), strict=True)
+        screen.signals(screen.functions(rotation), trained.coefficients[index])
+        for index, rotation in zip(shapes.split(256), rotations.split(256), strict=True)
     ]
     misfit = (torch.cat(signals) - target.attenuation).square().mean(1)
     best = misfit.argsort()[: max(REFINED, count)]
-    coefficients, nothing = known.coefficients[shapes[best]], every.new_zeros(len(best), 0)
-    alone = MagnitudeNoise(0.0, 1.0)
+    coefficients, no_latents = trained.coefficients[shapes[best]], rotations.new_zeros(len(best), 0)
+    unit = MagnitudeNoise(0.0, 1.0)
     refined = descend_together(
-        target, screen, lambda y: coefficients, alone, nothing, every[best], REFINEMENTS
+        target, screen, lambda y: coefficients, unit, no_latents, rotations[best], REFINEMENTS
     )
     misfit = (refined.cost / len(acquisition)).sqrt()
     return [
@@ -269,61 +261,3 @@ def descend_together(
         damping = torch.where(better[..., None], 0.3 * damping, 5 * damping)
         damping = damping.clamp(DAMPING_FLOOR, DAMPING_LIMIT)
     return state
-
-
-def principal_rotations(
-    acquisition: Acquisition, attenuation: Float[Tensor, "shape measurement"]
-) -> Float[Tensor, "shape 3 3"]:
-    """Rotations that take the template's axis z to the direction of fastest diffusion."""
-    frames = torch.linalg.eigh(diffusion_tensors(acquisition, attenuation)).eigenvectors
-    # Columns, fastest last.
-    return frames * torch.linalg.det(frames).sign()[:, None, None]
-
-
-def diffusion_tensors(
-    acquisition: Acquisition, attenuation: Float[Tensor, "shape measurement"]
-) -> Float[Tensor, "shape 3 3"]:
-    """Apparent diffusion tensors (um^2/ms): log A = -B:D, weighted least squares on b-tensors.
-
-    From the lowest b-values of the timing that lasts longest, where confinement shows best; from
-    all timings if that one has too few. Any waveform has a b-tensor, so free ones serve as well as
-    PGSE. Raises SequenceError with too few measurements or directions.
-    """
-    index = _lowest(acquisition, attenuation.amin(0))
-    i, j = torch.triu_indices(3, 3)
-    design = -acquisition.b_tensor[index][:, i, j] * torch.where(i == j, 1.0, 2.0)
-    singular = torch.linalg.svdvals(design)
-    if float(singular[-1]) < BLIND * float(singular[0]):
-        raise SequenceError(
-            "pose: the directions of the lowest b-values do not determine a diffusion tensor. "
-            "Set `pose: known` or acquire directions all around."
-        )
-    logarithm, weight = attenuation[:, index].log(), attenuation[:, index]
-    for _ in range(ROUNDS):
-        # A noise of sigma in A is sigma/A in log A.
-        weighted = (logarithm * weight)[..., None]
-        six = torch.linalg.lstsq(design * weight[..., None], weighted).solution[..., 0]
-        weight = torch.exp(six @ design.T).clamp(1e-3, 1.0)
-    # Rounding differs with the memory a solve gets; a resumed search has to start at these digits.
-    six = six.round(decimals=DIGITS)
-    tensors = six.new_zeros(len(six), 3, 3)
-    tensors[:, i, j] = tensors[:, j, i] = six
-    return tensors
-
-
-def _lowest(acquisition: Acquisition, attenuation: Tensor) -> Tensor:
-    """Measurements with a gradient and a signal, whole shells of lowest b, longest timing."""
-    Delta = acquisition.durations("Delta")
-    duration = torch.where(torch.isnan(Delta), acquisition.durations("echo_time"), Delta)
-    # Rounding to 1 s/mm^2 keeps directions of one nominal b together.
-    shell = b_to_s_per_mm2(acquisition.b_value).round()
-    usable = (shell > 0) & (attenuation > 0)
-    for chosen in (usable & (duration == duration[usable].amax()), usable) if usable.any() else ():
-        index = chosen.nonzero()[:, 0]
-        if len(index) >= NEEDED:
-            index = index[shell[index].argsort(stable=True)]
-            return index[shell[index] <= shell[index[NEEDED - 1]]]
-    raise SequenceError(
-        f"pose: {int(usable.sum())} measurements with a gradient; the tensor needs {NEEDED}. "
-        "Set `pose: known` or acquire more directions."
-    )

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -80,6 +81,11 @@ class Mixture:
     components: tuple[Component, ...]
     chart: Chart
 
+    @cached_property
+    def weights(self) -> Float[Tensor, " component"]:
+        """Shares of the components."""
+        return torch.tensor([part.weight for part in self.components], dtype=torch.float64)
+
     def log_density(self, point: Point) -> float:
         """Of a point, up to a constant."""
         terms = []
@@ -91,8 +97,7 @@ class Mixture:
 
     def draw(self, generator: torch.Generator) -> tuple[int, Point]:
         """A component and a point from it; steps more than half a turn are drawn again."""
-        weights = torch.tensor([part.weight for part in self.components], dtype=torch.float64)
-        label = int(torch.multinomial(weights, 1, generator=generator))
+        label = int(torch.multinomial(self.weights, 1, generator=generator))
         part = self.components[label]
         while True:
             step = part.noise(generator)
@@ -143,8 +148,8 @@ def anneal(
     mixture = mixture.widened()
 
     def ratio_at(points: Sequence[Point]) -> Tensor:
-        wanted = torch.tensor(log_posterior(points), dtype=torch.float64)
-        return wanted - torch.tensor([mixture.log_density(point) for point in points]).double()
+        posterior = torch.tensor(log_posterior(points), dtype=torch.float64)
+        return posterior - torch.tensor([mixture.log_density(point) for point in points]).double()
 
     labels, points = map(list, zip(*(mixture.draw(generator) for _ in range(count)), strict=True))
     ratio = ratio_at(points)
@@ -210,11 +215,10 @@ def posterior_at(problem: Problem, modes: list[State], seed: int) -> Posterior:
     mixture = _mixture(problem, modes, normals)
     size = unknowns.parts[0]
     covariance = torch.linalg.inv(normals[0])[:size, :size]
-    L = unknowns.whitening
-    latent = Gaussian(unknowns.latent(modes[0].point.y), L @ covariance @ L.T)
+    prior = unknowns.prior
+    latent = Gaussian(prior.colour(modes[0].point.y), prior.factor @ covariance @ prior.factor.T)
     information = torch.linalg.eigvalsh(torch.linalg.inv(covariance)).flip(0) - 1
-    weights = torch.tensor([part.weight for part in mixture.components], dtype=torch.float64)
-    return Posterior(latent, information, weights, _samples(problem, mixture, seed))
+    return Posterior(latent, information, mixture.weights, _samples(problem, mixture, seed))
 
 
 def _mixture(problem: Problem, modes: list[State], normals: list[Tensor]) -> Mixture:
@@ -237,14 +241,9 @@ def _samples(problem: Problem, mixture: Mixture, seed: int) -> Samples:
     settings, unknowns = problem.settings, problem.unknowns
     generator = torch.Generator().manual_seed(seed)
     if settings.moves == 0 or settings.samples == 0:
-        points: list[Point] = []
-        for _ in range(ATTEMPTS * settings.samples):
-            point = mixture.draw(generator)[1]
-            if problem.valid(unknowns.shape(point)):
-                points.append(point)
-            if len(points) == settings.samples:
-                break
-        return _gathered(unknowns, points, {})
+        points = (mixture.draw(generator)[1] for _ in range(ATTEMPTS * settings.samples))
+        valid = (point for point in points if problem.valid(unknowns.shape(point)))
+        return _gathered(unknowns, list(islice(valid, settings.samples)), {})
     draws = anneal(
         partial(log_posteriors, problem), mixture, settings.samples, settings.moves, generator
     )
@@ -264,7 +263,7 @@ def log_posteriors(
     Shapes are a batch where one tissue and a basis of fixed size on a small template allow it
     (`batched` None), otherwise computed one by one.
     """
-    unknowns, basis = problem.unknowns, problem.basis
+    unknowns, basis = problem.unknowns, problem.settings.basis
     if batched is None:
         fixed = basis.kind == "krylov" and not basis.adaptive and not unknowns.free
         size = len(function_space(unknowns.model.basis.template))
@@ -291,7 +290,7 @@ def _gathered(unknowns: Unknowns, points: list[Point], diagnostics: dict[str, fl
     rotation = torch.zeros(len(points), 3, 3, dtype=torch.float64)
     physics = torch.zeros(len(points), len(quantities), dtype=torch.float64)
     for row, point in enumerate(points):
-        latent[row], rotation[row] = unknowns.latent(point.y), point.rotation
+        latent[row], rotation[row] = unknowns.prior.colour(point.y), point.rotation
         physics[row] = torch.tensor(list(unknowns.values(point).values()), dtype=torch.float64)
     return Samples(latent, rotation, physics, quantities, diagnostics)
 

@@ -128,8 +128,8 @@ class Search:
         if count == 1:
             return order[:1]
         best, unknowns = order[0], self.problem.unknowns
-        z = reflected_latent(unknowns.model, unknowns.latent(best.point.y))
-        mirrored = replace(best.point, y=unknowns.whiten(z))
+        z = reflected_latent(unknowns.model, unknowns.prior.colour(best.point.y))
+        mirrored = replace(best.point, y=unknowns.prior.whiten(z))
         chosen = order[: count - 1]
         if self.problem.valid(unknowns.shape(mirrored)):
             number = 1 + max(track.start for track in order)

@@ -14,14 +14,8 @@ from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError, SequenceError
 from spinmesh.inversion.descent import Problem, State
 from spinmesh.inversion.forward import Prediction, attenuation, predict, turned
-from spinmesh.inversion.poses import (
-    Bank,
-    Screen,
-    descend_together,
-    nearest_poses,
-    principal_rotations,
-)
-from spinmesh.inversion.target import Target, refuse_other_protocol
+from spinmesh.inversion.poses import Bank, Screen, descend_together, nearest_poses
+from spinmesh.inversion.target import Target, principal_rotations, refuse_other_protocol
 from spinmesh.inversion.unknowns import Point
 from spinmesh.noise import MagnitudeNoise
 from spinmesh.sequence import Acquisition
@@ -63,15 +57,12 @@ class Atlas:
     @classmethod
     def of(cls, model: ShapeModel, signals: Signals) -> Atlas:
         """From the training shapes' signals in the model's order."""
-        prior = model.prior
-        apart = (model.latents[model.training] - prior.mean).T
-        y = torch.linalg.solve(torch.linalg.cholesky(prior.covariance), apart).T
-        return cls.fit(Bank.of(signals), y)
+        return cls.fit(Bank.of(signals), model.prior.whiten(model.latents[model.training]))
 
     @classmethod
     def fit(cls, bank: Bank, y: Float[Tensor, "substrate latent"]) -> Atlas:
         """From the signals of a bank and the whitened latents of its shapes."""
-        flat = bank.known.coefficients.flatten(1)
+        flat = bank.harmonics.coefficients.flatten(1)
         mean = flat.mean(0)
         _, singular, directions = torch.linalg.svd(flat - mean, full_matrices=False)
         parts = directions[: min(PARTS, int((singular > 1e-9 * singular[0]).sum()))]
@@ -85,13 +76,13 @@ class Atlas:
             fits.append((float(left_out.square().sum(1).median()), length, weights))
         square, length, weights = min(fits, key=lambda fit: fit[0])
         # The mean square over the sphere of a function with coefficients c is |c|^2 / 4 pi.
-        error = (square / len(bank.known.shells) / (4 * torch.pi)) ** 0.5
+        error = (square / len(bank.harmonics.shells) / (4 * torch.pi)) ** 0.5
         return cls(bank, y, length, mean, parts, weights, float(error))
 
     def harmonics(self, y: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch shell function"]:
         """Coefficients on the shells of the bank."""
         values = _matern(y, self.y, self.length) @ self.weights
-        return (self.mean + values @ self.parts).unflatten(1, (len(self.bank.known.shells), -1))
+        return (self.mean + values @ self.parts).unflatten(1, (len(self.bank.harmonics.shells), -1))
 
 
 def _matern(
@@ -115,7 +106,7 @@ def guesses(
     poses = nearest_poses(target, atlas.bank, TOGETHER)
     ends = descend_together(
         target,
-        Screen.of(target.acquisition, atlas.bank.known),
+        Screen.of(target.acquisition, atlas.bank.harmonics),
         atlas.harmonics,
         noise,
         atlas.y[[pose.substrate for pose in poses]],
@@ -206,7 +197,7 @@ def _best_poses(problem: Problem, point: Point) -> list[tuple[float, Point]]:
     and the turn about an axis is unknown. |S| sees no point reflection, so rotations suffice.
     """
     acquisition = problem.target.acquisition
-    prediction = predict(problem.unknowns, point, acquisition, problem.basis)
+    prediction = predict(problem.unknowns, point, acquisition, problem.settings.basis)
     poses = []
     for turn in torch.from_numpy(Rotation.create_group("O").as_matrix().round()):
         rotation = point.rotation @ turn
@@ -229,7 +220,8 @@ def _latents(problem: Problem, seed: int, signals: Signals | None, count: int) -
         draws = torch.randn((count - 1, len(origin)), generator=generator, dtype=torch.float64)
         return [origin, *(DRAWN * draws)]
     order = nearest_training_shapes(problem.target, unknowns.model, signals)
-    return [origin, *(unknowns.whiten(unknowns.model.latents[i]) for i in order[: count - 1])]
+    latents = unknowns.model.latents[order[: count - 1]]
+    return [origin, *(unknowns.prior.whiten(z) for z in latents)]
 
 
 def nearest_training_shapes(

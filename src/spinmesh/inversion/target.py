@@ -1,4 +1,4 @@
-"""What is to be reconstructed: attenuations that were measured, or simulated to be found again."""
+"""What is to be reconstructed: attenuations, measured or simulated, and how their tensor lies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from torch import Tensor
 from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
 from spinmesh.errors import SequenceError
 from spinmesh.mesh import TetMesh
-from spinmesh.noise import add_rician, rician_mean
+from spinmesh.noise import add_rician, without_rician_bias
 from spinmesh.sequence import Acquisition, difference
 from spinmesh.stored import store
 from spinmesh.tissue import Tissue
+from spinmesh.units import b_to_s_per_mm2
 
-# Halvings of an interval of a few sigma: what is left is rounding.
-HALVINGS = 60
+# The diffusion tensor's six numbers must be over-determined; measurements of lowest b come first.
+NEEDED = 12
+# Singular values of the tensor's design below this fraction of the largest one: a blind direction.
+BLIND = 1e-3
+# Rounds of weighted least squares: weights A^2 from the fit before.
+ROUNDS = 3
+# Of a tensor in um^2/ms: far below any noise, far above rounding.
+DIGITS = 9
 
 
 @store("spinmesh/target", version=4, stage="simulate")
@@ -113,20 +120,59 @@ def region_signal(
     return without_rician_bias(mean, sigma), sigma / math.sqrt(count)
 
 
-def without_rician_bias(
-    magnitude: Float[Tensor, " measurement"], sigma: float
-) -> Float[Tensor, " measurement"]:
-    """The signal S with E[magnitude | S] = magnitude (Koay & Basser 2006); 0 in the noise floor.
+def principal_rotations(
+    acquisition: Acquisition, attenuation: Float[Tensor, "shape measurement"]
+) -> Float[Tensor, "shape 3 3"]:
+    """Rotations that take the template's axis z to the direction of fastest diffusion."""
+    frames = torch.linalg.eigh(diffusion_tensors(acquisition, attenuation)).eigenvectors
+    # Columns, fastest last.
+    return frames * torch.linalg.det(frames).sign()[:, None, None]
 
-    For averages over many voxels: the mean of Rician magnitudes keeps their bias while its spread
-    shrinks, so it is no Rician magnitude of smaller sigma.
+
+def diffusion_tensors(
+    acquisition: Acquisition, attenuation: Float[Tensor, "shape measurement"]
+) -> Float[Tensor, "shape 3 3"]:
+    """Apparent diffusion tensors (um^2/ms): log A = -B:D, weighted least squares on b-tensors.
+
+    From the lowest b-values of the timing that lasts longest, where confinement shows best; from
+    all timings if that one has too few. Any waveform has a b-tensor, so free ones serve as well as
+    PGSE. Raises SequenceError with too few measurements or directions.
     """
-    if sigma == 0:
-        return magnitude
-    low, high = torch.zeros_like(magnitude), magnitude.clamp_min(0.0)
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        above = rician_mean(middle, sigma) > magnitude
-        high = torch.where(above, middle, high)
-        low = torch.where(above, low, middle)
-    return (low + high) / 2
+    index = _lowest(acquisition, attenuation.amin(0))
+    i, j = torch.triu_indices(3, 3)
+    design = -acquisition.b_tensor[index][:, i, j] * torch.where(i == j, 1.0, 2.0)
+    singular = torch.linalg.svdvals(design)
+    if float(singular[-1]) < BLIND * float(singular[0]):
+        raise SequenceError(
+            "pose: the directions of the lowest b-values do not determine a diffusion tensor. "
+            "Set `pose: known` or acquire directions all around."
+        )
+    logarithm, weight = attenuation[:, index].log(), attenuation[:, index]
+    for _ in range(ROUNDS):
+        # A noise of sigma in A is sigma/A in log A.
+        weighted = (logarithm * weight)[..., None]
+        six = torch.linalg.lstsq(design * weight[..., None], weighted).solution[..., 0]
+        weight = torch.exp(six @ design.T).clamp(1e-3, 1.0)
+    # Rounding differs with the memory a solve gets; a resumed search has to start at these digits.
+    six = six.round(decimals=DIGITS)
+    tensors = six.new_zeros(len(six), 3, 3)
+    tensors[:, i, j] = tensors[:, j, i] = six
+    return tensors
+
+
+def _lowest(acquisition: Acquisition, attenuation: Tensor) -> Tensor:
+    """Measurements with a gradient and a signal, whole shells of lowest b, longest timing."""
+    Delta = acquisition.durations("Delta")
+    duration = torch.where(torch.isnan(Delta), acquisition.durations("echo_time"), Delta)
+    # Rounding to 1 s/mm^2 keeps directions of one nominal b together.
+    shell = b_to_s_per_mm2(acquisition.b_value).round()
+    usable = (shell > 0) & (attenuation > 0)
+    for rows in (usable & (duration == duration[usable].amax()), usable) if usable.any() else ():
+        index = rows.nonzero()[:, 0]
+        if len(index) >= NEEDED:
+            index = index[shell[index].argsort(stable=True)]
+            return index[shell[index] <= shell[index[NEEDED - 1]]]
+    raise SequenceError(
+        f"pose: {int(usable.sum())} measurements with a gradient; the tensor needs {NEEDED}. "
+        "Set `pose: known` or acquire more directions."
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -83,7 +82,7 @@ def refuse_invisible(free: Free, tissue: Tissue) -> None:
 class Point:
     """One guess of all unknowns.
 
-    `y` are the latent numbers whitened by the prior (z = mean + L y), `rotation` takes the decoded
+    `y` are the latent numbers whitened by the prior, `rotation` takes the decoded
     shape to the target's frame, `physics` are log factors in units of their prior's spread.
     """
 
@@ -107,19 +106,7 @@ class Unknowns:
         if turning:
             _refuse_anisotropic(tissue)
         self.model, self.tissue, self.free, self.turning = model, tissue, free, turning
-
-    @cached_property
-    def whitening(self) -> Float[Tensor, "latent latent"]:
-        """L of z = mean + L y."""
-        return torch.linalg.cholesky(self.model.prior.covariance)
-
-    def whiten(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
-        """Whitened latents y of latents z = mean + L y."""
-        return torch.linalg.solve(self.whitening, (z - self.model.prior.mean)[..., None])[..., 0]
-
-    def latent(self, y: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
-        """The inverse of `whiten`: the shape model's latents z."""
-        return self.model.prior.mean + y @ self.whitening.T
+        self.prior = model.prior  # of the latents
 
     @property
     def parts(self) -> tuple[int, int, int]:
@@ -172,7 +159,7 @@ class Unknowns:
 
     def shape(self, point: Point) -> Float[Tensor, "point 3"]:
         """Points (um) in the shape's own frame."""
-        return self.model.decode(self.latent(point.y))
+        return self.model.decode(self.prior.colour(point.y))
 
     def tissue_at(self, point: Point) -> Tissue:
         """The tissue with its free quantities at the point."""

@@ -19,8 +19,9 @@ from matplotlib.ticker import MaxNLocator
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from spinmesh.inversion import HISTORY, Reconstruction, credibility, rician_mean, rician_std
+from spinmesh.inversion import HISTORY, Reconstruction, credibility
 from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.noise import rician_mean, rician_std
 from spinmesh.report.style import (
     BLUE,
     COLOURS,
@@ -33,12 +34,10 @@ from spinmesh.report.style import (
 )  # fmt: skip
 from spinmesh.report.summary import errors_beside_mean_shape
 from spinmesh.report.surface import Surface, paint, silhouette, surface, view
-from spinmesh.shapes import Profile, ShapeModel, profile
+from spinmesh.shapes import Profile, ShapeModel, point_matrices, profile
 
 # Standard deviations on either side that hold 90 % of a normal law.
 NINETY = 1.645
-# Rounds of "shift by the mean distance to the nearest true point"; it moves no more after ten.
-SHIFTS = 20
 ERROR_MAP = "plasma"
 NOTE = "|S| is blind to translation and point reflection:\nboth are removed before comparing."
 
@@ -135,18 +134,20 @@ def _on_triangles(
 
 
 def aligned(mesh: TetMesh, truth: TetMesh) -> tuple[float, np.ndarray]:
-    """Sign and shift (um) such that sign * points + shift lie nearest to the truth's points."""
-    points, fixed = (m.points.numpy() for m in (mesh, truth))
-    tree = cKDTree(fixed)
-    found = []
-    for sign in (1.0, -1.0):
-        shift = fixed.mean(0) - sign * points.mean(0)
-        for _ in range(SHIFTS):
-            distance, nearest = tree.query(sign * points + shift)
-            shift = shift + (fixed[nearest] - sign * points - shift).mean(0)
-        found.append((float(distance.mean()), sign, shift))
-    _, sign, shift = min(found, key=lambda row: row[0])
-    return sign, shift
+    """Sign and shift (um) of sign * points + shift: on the truth's centre of volume, and nearer."""
+    points, tree = mesh.points.numpy(), cKDTree(truth.points.numpy())
+    centre, goal = _centre(mesh), _centre(truth)
+
+    def apart(sign: float) -> float:
+        return float(tree.query(sign * (points - centre) + goal)[0].mean())
+
+    sign = min((1.0, -1.0), key=apart)
+    return sign, goal - sign * centre
+
+
+def _centre(mesh: TetMesh) -> np.ndarray:
+    weight = np.asarray(point_matrices(mesh)[1].sum(0))[0]
+    return np.asarray(weight @ mesh.points.numpy() / weight.sum())
 
 
 def _moved(shape: Surface, shift: np.ndarray) -> Surface:
@@ -158,14 +159,14 @@ def _draw_convergence(axes: Axes, reconstruction: Reconstruction) -> None:
     start, chi2, accepted = (history[:, HISTORY.index(n)] for n in ("start", "chi2", "accepted"))
     count = len(reconstruction.fit.chi2)
     for number in np.unique(start):
-        own = start == number
+        rows = start == number
         colour = COLOURS[int(number) % len(COLOURS)]
-        x, y = np.arange(own.sum()), chi2[own] / count
+        x, y = np.arange(rows.sum()), chi2[rows] / count
         label = "mean latent" if number == 0 else f"start {int(number)}"
         axes.plot(x, y, color=colour, label=label)
-        kept = accepted[own] > 0
-        axes.plot(x[kept], y[kept], "o", color=colour, ms=5)
-        axes.plot(x[~kept], y[~kept], "o", mfc="white", mec=colour, ms=5)
+        taken = accepted[rows] > 0
+        axes.plot(x[taken], y[taken], "o", color=colour, ms=5)
+        axes.plot(x[~taken], y[~taken], "o", mfc="white", mec=colour, ms=5)
     axes.axhline(1, color=GREY, ls="--", lw=1.2)
     axes.annotate(
         "noise alone", (1, 1), (-2, -3), xycoords=("axes fraction", "data"), ha="right", va="top",
@@ -181,19 +182,19 @@ def _draw_convergence(axes: Axes, reconstruction: Reconstruction) -> None:
 def _draw_radius(
     axes: Axes, reconstruction: Reconstruction, model: ShapeModel, truth: TetMesh | None
 ) -> None:
-    own = profile(reconstruction.mesh)
-    reference = own
+    shape = profile(reconstruction.mesh)
+    reference = shape
     if truth is not None:
         reference = profile(truth)
-        own = _same_way(own, reference)
+        shape = _same_way(shape, reference)
         axes.plot(_arc(reference), reference.radius, color=INK, lw=2.5, label="truth")
-    band = NINETY * radius_spread(reconstruction, model, own)
-    low, high = own.radius - band, own.radius + band
-    axes.fill_between(_arc(own), low, high, color=VERMILLION, alpha=0.2, lw=0, label="90 % band")
+    band = NINETY * radius_spread(reconstruction, model, shape)
+    low, high = shape.radius - band, shape.radius + band
+    axes.fill_between(_arc(shape), low, high, color=VERMILLION, alpha=0.2, lw=0, label="90 % band")
     mean = profile(model.basis.template.with_points(model.mean_points))
     mean = _same_way(mean, reference)
     axes.plot(_arc(mean), mean.radius, color=GREY, ls=":", label="mean training shape")
-    axes.plot(_arc(own), own.radius, color=VERMILLION, ls="--", lw=2.2, label="reconstruction")
+    axes.plot(_arc(shape), shape.radius, color=VERMILLION, ls="--", lw=2.2, label="reconstruction")
     axes.set(xlabel="arc length from the middle (µm)", ylabel="radius of equal area (µm)")
     axes.set_title("Radius along the axis")
     axes.set_ylim(bottom=0)
@@ -201,7 +202,7 @@ def _draw_radius(
 
 
 def radius_spread(
-    reconstruction: Reconstruction, model: ShapeModel, own: Profile
+    reconstruction: Reconstruction, model: ShapeModel, shape: Profile
 ) -> Float[Tensor, " station"]:
     """Standard deviation of the radius: the Laplace posterior carried through the profile.
 
@@ -211,19 +212,19 @@ def radius_spread(
     values, vectors = torch.linalg.eigh(latent.covariance)
     steps = (vectors * values.clamp_min(0).sqrt()).T
     points = model.decode(latent.mean + steps).detach()
-    moved = [_same_way(profile(model.basis.template.with_points(p)), own) for p in points]
-    return torch.stack([p.radius - own.radius for p in moved]).square().sum(0).sqrt()
+    moved = [_same_way(profile(model.basis.template.with_points(p)), shape) for p in points]
+    return torch.stack([p.radius - shape.radius for p in moved]).square().sum(0).sqrt()
 
 
-def _same_way(own: Profile, reference: Profile) -> Profile:
+def _same_way(shape: Profile, reference: Profile) -> Profile:
     """The profile, or its reverse if that is the nearer one."""
-    choices = (own, own.reversed())
+    choices = (shape, shape.reversed())
     return min(choices, key=lambda p: float((p.radius - reference.radius).square().sum()))
 
 
-def _arc(own: Profile) -> np.ndarray:
-    count = len(own.radius)
-    return (np.arange(count) + 0.5 - count / 2) / count * own.length
+def _arc(shape: Profile) -> np.ndarray:
+    count = len(shape.radius)
+    return (np.arange(count) + 0.5 - count / 2) / count * shape.length
 
 
 def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) -> None:
@@ -232,7 +233,7 @@ def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) ->
     expected = rician_mean(reconstruction.fit.predicted, target.sigma)
     residual = reconstruction.fit.chi2.sqrt() * (target.attenuation - expected).sign()
     for number, sequence in enumerate(acquisition.sequences):
-        own = acquisition.timing == number
+        rows = acquisition.timing == number
         style: dict[str, Any] = {
             "s": 18,
             "alpha": 0.75,
@@ -240,8 +241,8 @@ def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) ->
             "color": COLOURS[number % len(COLOURS)],
         }
         label = sequence.label
-        above.scatter(expected[own], target.attenuation[own], label=label, **style)
-        below.scatter(acquisition.b_value[own], residual[own], **style)
+        above.scatter(expected[rows], target.attenuation[rows], label=label, **style)
+        below.scatter(acquisition.b_value[rows], residual[rows], **style)
     line = torch.logspace(np.log10(float(expected.min()) * 0.8), 0, 60, dtype=torch.float64)
     spread = 2 * rician_std(line, target.sigma)
     above.fill_between(

@@ -23,10 +23,29 @@ NEGLIGIBLE_SPREAD = 1e-8
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """A normal law over the latent space."""
+    """A normal law of latents z = mean + L y, L L' the covariance, y standard normal (white)."""
 
     mean: Float[Tensor, " latent"]
     covariance: Float[Tensor, "latent latent"]
+
+    @classmethod
+    def of(cls, latents: Float[Tensor, "shape latent"]) -> Gaussian:
+        """With the mean and covariance of some latents."""
+        return cls(latents.mean(0), torch.atleast_2d(torch.cov(latents.T)))
+
+    @cached_property
+    def factor(self) -> Float[Tensor, "latent latent"]:
+        """L, of Cholesky."""
+        return torch.linalg.cholesky(self.covariance)
+
+    def whiten(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+        """y of z."""
+        apart = (z - self.mean).reshape(-1, len(self.mean)).T
+        return torch.linalg.solve(self.factor, apart).T.reshape(z.shape)
+
+    def colour(self, y: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
+        """z of y."""
+        return self.mean + y @ self.factor.T
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +151,6 @@ class ShapeModel(ABC):
         return self.encoded_scores(self.components.scores(points))
 
 
-def _law_of(latents: Float[Tensor, "shape latent"]) -> Gaussian:
-    return Gaussian(latents.mean(0), torch.atleast_2d(torch.cov(latents.T)))
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class LinearModel(ShapeModel):
@@ -150,7 +165,7 @@ class LinearModel(ShapeModel):
     @property
     def prior(self) -> Gaussian:
         """Mean and covariance of the training latents."""
-        return _law_of(self.latents[self.training])
+        return Gaussian.of(self.latents[self.training])
 
 
 @final
@@ -162,9 +177,8 @@ class ResidualModel(ShapeModel):
     shapes worse: there are hundreds of shapes, not the publication's 26,000.)
     """
 
-    weights: Mapping[str, Tensor] = (
-        quantity()
-    )  # of the network; its output is in units of the first spread
+    # Of the network, whose output is in units of the first spread.
+    weights: Mapping[str, Tensor] = quantity()
 
     @cached_property
     def network(self) -> nn.Sequential:
@@ -186,7 +200,7 @@ class ResidualModel(ShapeModel):
     @property
     def prior(self) -> Gaussian:
         """Mean and covariance of the training latents."""
-        return _law_of(self.latents[self.training])
+        return Gaussian.of(self.latents[self.training])
 
 
 @final

@@ -49,6 +49,8 @@ def train_shape_model(
     which cost no signal. Raises MeshError with too few training shapes.
     """
     settings = settings or ShapeTraining()
+    if further is not None and settings.kind != "variational":
+        raise ConfigError(f"shape model: kind {settings.kind!r} learns from no further shapes.")
     parts = _split(substrates, seed)
     points, count = substrates.points, min(settings.modes, len(substrates.template.points))
     basis = spectral_basis(substrates.template, count, settings.degree)
@@ -60,16 +62,14 @@ def train_shape_model(
     nothing = torch.zeros((0, 3), dtype=torch.float64)
     linear = LinearModel(components, latents, training, {}, nothing)
     generator = torch.Generator().manual_seed(seed)
-    seen, unseen = scores[parts.training], scores[parts.validation]
+    fitted, choosing = scores[parts.training], scores[parts.validation]
     model: ShapeModel = linear
     if settings.kind == "variational":
-        more = seen if further is None else torch.cat([seen, _scores_of(components, further)])
-        model = _variational(linear, scores, more, unseen, settings, generator)
+        if further is not None:
+            fitted = torch.cat([fitted, _scores_of(components, further)])
+        model = _variational(linear, scores, fitted, choosing, settings, generator)
     elif settings.kind != "pca":
-        model = _residual(linear, seen, unseen, settings, generator)
-
-    if further is not None and settings.kind != "variational":
-        raise ConfigError(f"shape model: kind {settings.kind!r} learns from no further shapes.")
+        model = _residual(linear, fitted, choosing, settings, generator)
     held_out = points[parts.held_out]
     errors = {
         "decoder": _rms_error(model, held_out),
@@ -77,8 +77,8 @@ def train_shape_model(
         "mean_shape": _rms(components.mean_points - held_out),
     }
     if settings.kind == "best":
-        chosen = points[parts.validation]
-        model = min((model, linear), key=lambda each: _rms_error(each, chosen))
+        validation = points[parts.validation]
+        model = min((model, linear), key=lambda each: _rms_error(each, validation))
     return replace(model, errors=errors)
 
 
@@ -146,8 +146,8 @@ class _Residual(Problem):
 
 def _residual(
     linear: LinearModel,
-    seen: Float[Tensor, "shape score"],
-    unseen: Float[Tensor, "unseen score"],
+    fitted: Float[Tensor, "shape score"],
+    choosing: Float[Tensor, "chooser score"],
     settings: ShapeTraining,
     generator: torch.Generator,
 ) -> ResidualModel:
@@ -156,7 +156,7 @@ def _residual(
     sizes = (size, settings.width, settings.width, len(components.spread))
     gains = (2 * INPUT_SCALE**2, 2.0, 0.0)
     network = perceptron(sizes, gains, generator, torch.float64)
-    variance = seen.square().sum(-1).mean()
+    variance = fitted.square().sum(-1).mean()
 
     def decoded(network: Callable[..., Tensor], z: Tensor) -> Tensor:
         return components.linear(z) + components.spread[0] * network(z)
@@ -166,7 +166,7 @@ def _residual(
             return None
         errors = [
             float((decoded(network, linear.encoded_scores(x)) - x).square().sum(-1).mean())
-            for x in (seen, unseen)
+            for x in (fitted, choosing)
         ]
         return (float(done), errors[0] / float(variance), errors[1] / float(variance))
 
@@ -180,22 +180,22 @@ def _residual(
         lambda o, n: OneCycleLR(o, settings.learning_rate, total_steps=n, pct_start=0.05),
         best=True,
     )
-    problem = _Residual(decoded, seen, linear.encoded_scores(seen), settings.latent_noise)
-    fitted = fit(network, problem, recipe, generator, "training the autoencoder", report=report)
-    history = torch.tensor(fitted.rows, dtype=torch.float64)
-    return ResidualModel(components, linear.latents, linear.training, {}, history, fitted.state)
+    problem = _Residual(decoded, fitted, linear.encoded_scores(fitted), settings.latent_noise)
+    result = fit(network, problem, recipe, generator, "training the autoencoder", report=report)
+    history = torch.tensor(result.rows, dtype=torch.float64)
+    return ResidualModel(components, linear.latents, linear.training, {}, history, result.state)
 
 
 def _variational(
     linear: LinearModel,
     scores: Float[Tensor, "substrate score"],
-    seen: Float[Tensor, "shape score"],
-    unseen: Float[Tensor, "unseen score"],
+    fitted: Float[Tensor, "shape score"],
+    choosing: Float[Tensor, "chooser score"],
     settings: ShapeTraining,
     generator: torch.Generator,
 ) -> VariationalModel:
     unit = volume(linear.basis.template) ** 0.5
-    networks, history = fit_variational(seen / unit, unseen / unit, settings, generator)
+    networks, history = fit_variational(fitted / unit, choosing / unit, settings, generator)
     components, latents, training = linear.components, linear.latents, linear.training
     model = VariationalModel(components, latents, training, {}, history, *networks, unit)
     return replace(model, latents=model.encoded_scores(scores))

@@ -102,8 +102,8 @@ class _Shapes(Problem):
 
 
 def fit_variational(
-    seen: Float[Tensor, "shape score"],
-    unseen: Float[Tensor, "unseen score"],
+    fitted: Float[Tensor, "shape score"],
+    choosing: Float[Tensor, "chooser score"],
     settings: ShapeTraining,
     generator: torch.Generator,
 ) -> tuple[Networks, Float[Tensor, "report 3"]]:
@@ -113,10 +113,10 @@ def fit_variational(
     They are removed: a search has a handful of live unknowns instead of `latent`. Scores are in
     um RMS; the history has epoch, training and validation error as fractions of the variance.
     """
-    x, held = seen.float(), unseen.float()
+    x, validation = fitted.float(), choosing.float()
     network = Autoencoder(x, settings.latent, settings.width, generator)
     batches = -(-len(x) // BATCH)
-    variance = float((held - x.mean(0)).square().sum(1).mean())
+    variance = float((validation - x.mean(0)).square().sum(1).mean())
 
     def report(network: nn.Module, done: int) -> tuple[float, ...] | None:
         epoch, rest = divmod(done, batches)
@@ -124,7 +124,7 @@ def fit_variational(
             return None
         assert isinstance(network, Autoencoder)
         errors = [
-            (network.decoded(network.law(y)[0]) - y).square().sum(1).mean() for y in (x, held)
+            (network.decoded(network.law(y)[0]) - y).square().sum(1).mean() for y in (x, validation)
         ]
         return (float(epoch), *(float(error) / variance for error in errors))
 
@@ -136,9 +136,9 @@ def fit_variational(
     )
     shapes = _Shapes(x, settings.latent, settings.epochs)
     label = "training the variational autoencoder"
-    fitted = fit(network, shapes, recipe, generator, label, report=report)
-    network.load_state_dict(fitted.state)
-    history = torch.tensor(fitted.rows, dtype=torch.float64)
+    result = fit(network, shapes, recipe, generator, label, report=report)
+    network.load_state_dict(result.state)
+    history = torch.tensor(result.rows, dtype=torch.float64)
     return _without_idle_latents(network, x), history
 
 
