@@ -107,7 +107,9 @@ def draw_posterior(
     if measured is None:
         sampling = sampling.replace(guidance=0.0)
     else:
-        condition = _condition(model, measured).expand(sampling.count, -1)
+        # A magnitude of zero counts as the hundredth part of the noise.
+        positive = measured.clamp_min(0.01 / known_protocol(model).snr)
+        condition = positive.log().float().expand(sampling.count, -1)
     images = draw_images(model, sampling, shape, seed, condition)
     statistics = image_statistics(images, model.field_of_view)
     drawn = Draws(images, model.field_of_view, statistics, model.protocol, measured)
@@ -126,8 +128,3 @@ def known_protocol(model: ScoreModel) -> Protocol:
             "signal out."
         )
     return model.protocol
-
-
-def _condition(model: ScoreModel, measured: Tensor) -> Float[Tensor, "1 feature"]:
-    """Logarithms; a magnitude of zero counts as the hundredth part of the noise."""
-    return measured.clamp_min(0.01 / known_protocol(model).snr).log()[None].float()

@@ -56,10 +56,8 @@ class Features:
                 f"synthesise: a signal of {condition.shape[1]} features for a model of "
                 f"{len(self.mean)}. Give images and signals of the model's protocol."
             )
-        return (self._scaled(condition) - self.mean.to(condition)) @ self.weight.to(condition)
-
-    def _scaled(self, condition: Tensor) -> Tensor:
-        return condition if self.protocol is None else self.protocol.scaled(condition)
+        scaled = condition if self.protocol is None else self.protocol.scaled(condition)
+        return (scaled - self.mean.to(condition)) @ self.weight.to(condition)
 
 
 def learn_features(
