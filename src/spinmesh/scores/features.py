@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
+from spinmesh.learning import Batch
 
 # Noisy signals from which the covariance of the noise is taken, at least.
 ENOUGH = 4000
@@ -30,8 +31,9 @@ LEAST_SPREAD = 1e-3
 # Normal laws that make up the law of the mean about its regression.
 ATOMS = 64
 
-# n, generator -> n images, and (their features, who is told them).
-Pairs = Callable[[int, torch.Generator], tuple[Tensor, tuple[Tensor, ...]]]
+# n, generator -> n clean data, and what the network is told of them: features, and a flag, 1 where
+# they count.
+Supply = Callable[[int, torch.Generator], tuple[Tensor, Batch]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ class ImageMean:
         return (share * (expected + atoms + narrow / wide * off)).sum(1)
 
 
-def learn_image_mean(supply: Pairs, images: int, generator: torch.Generator) -> ImageMean:
+def learn_image_mean(supply: Supply, images: int, generator: torch.Generator) -> ImageMean:
     """Ridge regression on `PAIRS` pairs of `supply`, which draws them from so many distinct images.
 
     The penalty has the least Bayesian information criterion (Schwarz 1978): features of a noiseless

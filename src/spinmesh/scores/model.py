@@ -16,10 +16,10 @@ from spinmesh.errors import ConfigError
 from spinmesh.learning import Batch, Runtime, fingerprint, fit
 from spinmesh.scores.denoiser import Denoiser, MeanWeight, Scalings, within_range
 from spinmesh.scores.equations import ChainEquation, LinearEquation
-from spinmesh.scores.features import Features, ImageMean, learn_features, learn_image_mean
+from spinmesh.scores.features import Features, ImageMean, Supply, learn_features, learn_image_mean
 from spinmesh.scores.network import UNet, seeded_unet
 from spinmesh.scores.nonlinear import equation_named
-from spinmesh.scores.targets import CLOSED, Supply, WeightRegression, problem, recipe
+from spinmesh.scores.targets import CLOSED, WeightRegression, problem, recipe
 from spinmesh.settings.synthesise import ScoreTraining
 from spinmesh.stored import quantity, store
 

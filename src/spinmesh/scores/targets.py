@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from spinmesh.scores.equations import (
     SeparableEquation,
     normal_like,
 )
-from spinmesh.scores.features import ImageMean
+from spinmesh.scores.features import ImageMean, Supply
 from spinmesh.scores.malliavin import (
     bismut_chain,
     forward_chain,
@@ -39,8 +39,6 @@ from spinmesh.scores.malliavin import (
 # Targets: the closed weight of a linear equation, and Malliavin weights of a simulated chain.
 DENOISER, DSM = CLOSED = ("denoiser", "dsm")
 FORWARD, BISMUT, LOCAL, ITO = "malliavin-a", "malliavin-c", "local-dsm", "ito"
-# n, generator -> n clean data and what the network is told about each of them.
-Supply = Callable[[int, torch.Generator], tuple[Tensor, Batch]]
 # Steps of a chain; one path gives PICKS training pairs, at random times, to as many batches.
 CHAIN_STEPS = 64
 PICKS = 4
