@@ -65,7 +65,8 @@ def test_example_is_short_and_needs_the_package_alone(path: Path) -> None:
             module = line.split()[1].partition(".")[0]
             assert module in {"spinmesh", "sys", "pathlib", "torch", "matplotlib"}, line
             assert line.startswith("import") or " import " in line
-            assert not line.startswith("from spinmesh."), "verbs come from the package itself"
+            figure = line.startswith("from spinmesh.report.")
+            assert figure or not line.startswith("from spinmesh."), "verbs are the package's"
 
 
 @pytest.mark.slow
