@@ -10,7 +10,6 @@ import torch
 
 import spinmesh
 from spinmesh.report.reconstruction import plot_reconstruction
-from spinmesh.shapes import shape_errors
 
 
 def main(folder: str | Path = ".") -> float:
@@ -23,8 +22,8 @@ def main(folder: str | Path = ".") -> float:
     table = spinmesh.sample_substrates(
         template, {"combined": 240}, ranges, {"train": 0.8, "validation": 0.2}, seed=1
     )
-    spec = spinmesh.ShapeTraining(latent=5, modes=120, scores=20, width=32, epochs=200)
-    model = spinmesh.train_shape_model(table, spec, seed=1)
+    training = spinmesh.ShapeTraining(latent=5, modes=120, scores=20, width=32, epochs=200)
+    model = spinmesh.train_shape_model(table, training, seed=1)
 
     # Measure an axon of no table, meshed twice as finely and simulated in another basis, SNR 50.
     b = torch.tensor([0.0, *[2.0] * 15, *[8.0] * 15])
@@ -47,7 +46,7 @@ def main(folder: str | Path = ".") -> float:
 
     # Judge it by the truth, which the reconstruction never sees.
     mean = template.with_points(model.mean_points)
-    error, of_mean = (shape_errors(mesh, truth.mesh(0)) for mesh in (result.mesh, mean))
+    error, of_mean = (spinmesh.shape_errors(mesh, truth.mesh(0)) for mesh in (result.mesh, mean))
     return of_mean["radius"] / error["radius"]
 
 
