@@ -14,9 +14,8 @@ from numpy import ndarray
 
 from spinmesh.errors import SequenceError
 from spinmesh.io.schemes import read_camino_scheme, read_waveforms
-from spinmesh.io.sidecars import read_sidecar
 from spinmesh.io.store import write_text
-from spinmesh.io.text import column_of, numbers_of
+from spinmesh.io.text import column_of, numbers_of, read_sidecar
 from spinmesh.io.volumes import affine_of
 from spinmesh.sequence import PGSE, Acquisition
 from spinmesh.units import b_from_s_per_mm2, b_to_s_per_mm2

@@ -1,15 +1,24 @@
-"""Signals and other rows as csv tables."""
+"""Csv tables: signals of ours, measured signals with their acquisition, and other rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
+from spinmesh.errors import SequenceError
 from spinmesh.io.codec import encode
+from spinmesh.io.text import text_of
+from spinmesh.reading import reading
+from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2
 from spinmesh.writing import complete_or_absent
 
@@ -53,3 +62,94 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """A table with one row per mapping, complete or not at all."""
     with complete_or_absent(Path(path)) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
+
+
+# Columns that hold the signal, the first one found being taken; true: relative to S0 already.
+SIGNAL_COLUMNS = {"attenuation": True, "signal": False, "magnitude": False}
+DIRECTION = ["gx", "gy", "gz"]
+# Of the largest b: files carry four digits or so.
+B_TOLERANCE = 2e-3
+TIME_TOLERANCE = 2e-3  # ms
+# 1 - cosine of the angle between directions: 2.6 degrees, the roundings of both files.
+ANGLE_TOLERANCE = 1e-3
+
+
+def read_signal_table(
+    path: str | Path, acquisition: Acquisition
+) -> tuple[Float[Tensor, " measurement"], bool]:
+    """Magnitudes, and whether they are relative to S0 already.
+
+    Raises SequenceError if the table has no column of signals, or columns of an acquisition (as
+    `spinmesh simulate` writes) that differ from `acquisition`; StoreError if it is missing.
+    """
+    path = Path(path)
+    table = _read(path)
+    for column, relative in SIGNAL_COLUMNS.items():
+        if column in table:
+            if len(table) == len(acquisition):
+                _compare(path, table, acquisition)
+            return torch.from_numpy(_numbers(path, table, [column])[:, 0]), relative
+    raise SequenceError(
+        f"{path}: columns are {list(table.columns)}; one must be `attenuation` or `signal` (or "
+        "give one column of magnitudes without a name)."
+    )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    text = text_of(path, "signal file")
+    with reading(path, "csv table", "Give one row per measurement."):
+        table = pd.read_csv(StringIO(text), comment="#", skipinitialspace=True)
+        if len(table.columns) == 1 and _is_number(str(table.columns[0])):
+            table = pd.read_csv(StringIO(text), comment="#", header=None, names=["magnitude"])
+    return table
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _numbers(path: Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    try:
+        return table[columns].to_numpy(dtype=np.float64, copy=True)
+    except (ValueError, TypeError) as error:
+        raise SequenceError(
+            f"{path}: column {', '.join(columns)} is not all numbers ({error}). Repair the table."
+        ) from error
+
+
+def _compare(path: Path, table: pd.DataFrame, acquisition: Acquisition) -> None:
+    """Refuse a table whose own b-values, timings or directions are not those of `acquisition`."""
+    b = b_to_s_per_mm2(acquisition.b_value).numpy()
+    expected = {
+        "b_s_per_mm2": (b, B_TOLERANCE * b.max() + 1e-6),
+        "delta_ms": (acquisition.durations("delta").numpy(), TIME_TOLERANCE),
+        "Delta_ms": (acquisition.durations("Delta").numpy(), TIME_TOLERANCE),
+    }
+    for column, (own, tolerance) in expected.items():
+        if column in table:
+            found = _numbers(path, table, [column])[:, 0]
+            # An empty cell is right where the sequence has no such time, and nowhere else.
+            same = (np.abs(found - own) <= tolerance) | (np.isnan(found) & np.isnan(own))
+            _refuse(path, column, ~same, found, own)
+    if set(DIRECTION) <= set(table.columns):
+        found, own = _numbers(path, table, DIRECTION), acquisition.direction.numpy()
+        # |S| does not know a gradient from its opposite.
+        apart = ~(np.abs(1 - np.abs((found * own).sum(1))) <= ANGLE_TOLERANCE)
+        strong = b > B_TOLERANCE * b.max()
+        _refuse(path, "direction", apart & strong, found, own)
+
+
+def _refuse(
+    path: Path, what: str, wrong: np.ndarray, found: np.ndarray, expected: np.ndarray
+) -> None:
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise SequenceError(
+            f"{path}: {what} of measurement {row} is {np.round(found[row], 4)}, but the "
+            f"acquisition says {np.round(expected[row], 4)}. Give the acquisition this signal was "
+            "measured with."
+        )

@@ -14,7 +14,7 @@ from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.inversion import Target
 from spinmesh.inversion.target import region_signal
 from spinmesh.inversion.voxels import VoxelTargets
-from spinmesh.io.signal_tables import read_signal_table
+from spinmesh.io.tables import read_signal_table
 from spinmesh.io.volumes import grid_of, read_mask, read_series
 from spinmesh.progress import LOGGER
 from spinmesh.sequence import Acquisition, same_echo, with_reference
