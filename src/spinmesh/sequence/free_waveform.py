@@ -47,9 +47,12 @@ class FreeWaveform(Sequence):
     def of(cls, durations, gradient) -> tuple[FreeWaveform, float]:
         """The waveform with levels of norm <= 1 and its amplitude, from g(t) in mT/m (step, 3).
 
-        `durations` (ms) is one number for all samples or one for each.
+        `durations` (ms) is one number for all samples or one for each. Raises SequenceError if a
+        gradient is not finite.
         """
         gradient = np.asarray(gradient, dtype=float)
+        if not np.isfinite(gradient).all():
+            raise SequenceError("FreeWaveform: levels are not all finite.")
         peak = float(np.linalg.norm(gradient, axis=1).max(initial=0.0))
         durations = np.broadcast_to(np.asarray(durations, dtype=float), len(gradient)).copy()
         return cls(durations, gradient / (peak or 1.0)), peak
