@@ -41,6 +41,7 @@ jaxtyping.install_import_hook("spinmesh", "beartype.beartype")
 pytest_plugins = ["image_sets"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker runs the tests of a file, and all that look at the tiny run; no GPU, no gpu tests.
 

@@ -13,7 +13,7 @@ import yaml
 
 from spinmesh.bloch_torrey import device_named
 from spinmesh.errors import ConfigError, SequenceError
-from spinmesh.io.inputs import check_inputs
+from spinmesh.io.targets import check_inputs
 from spinmesh.settings import (
     json_schema,
     load_config,

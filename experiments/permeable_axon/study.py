@@ -116,8 +116,10 @@ def target(
     shape = drawn(mesh, family, 1, seed)
     permeability = KAPPA * 2.0 ** (number % 3 - 1)
     basis = spinmesh.Basis(tolerance=2e-5)
-    seen = spinmesh.simulate_target(shape, water(permeability), protocol(), basis, snr, seed)
-    return seen, permeability
+    measured = spinmesh.simulate_target(
+        shape.mesh(0), water(permeability), protocol(), basis, snr, seed
+    )
+    return measured, permeability
 
 
 def reconstruction(starts: int = 3) -> spinmesh.Reconstruct:

@@ -9,7 +9,8 @@ import torch
 
 from spinmesh.bloch_torrey import Signals, simulate_mesh
 from spinmesh.errors import SequenceError
-from spinmesh.inversion import VOXEL_NUMBERS, Grid, ShapeMaps, VoxelTargets, reconstruct_voxels
+from spinmesh.grid import Grid
+from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps, VoxelTargets, reconstruct_voxels
 from spinmesh.io import gather
 from spinmesh.io.targets import read_voxels
 from spinmesh.mesh import SweptDisk, swept_disk

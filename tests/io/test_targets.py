@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from spinmesh.errors import ConfigError, SequenceError, SpinmeshError
-from spinmesh.inversion import VOXEL_NUMBERS, Grid, ShapeMaps
+from spinmesh.grid import Grid
+from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps
 from spinmesh.io import load, save
+from spinmesh.io.maps import write_maps
 from spinmesh.io.tables import read_signal_table
 from spinmesh.io.targets import read_target, read_voxels
-from spinmesh.io.volumes import write_maps
 from spinmesh.sequence import Acquisition
 
 Z, X = [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]

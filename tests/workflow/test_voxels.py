@@ -71,7 +71,11 @@ def test_maps_of_a_tiny_image(workspace: Workspace) -> None:
     assert radius[0, 0, 0] < radius[0, 1, 0]
     store = xr.open_zarr(workspace.results / "reconstruct/voxels.zarr")
     assert store.attrs["schema"] == "spinmesh/shape_maps"
-    assert [tuple(row) for row in store["index"].values.tolist()] == list(RADII)
+    assert [tuple(row) for row in store["voxel"].values.tolist()] == list(RADII)
+    assert [row["name"] for row in names] == [
+        store["names"].attrs["flag_meanings"][code] for code in store["names"].values
+    ]
+    column = [row["name"] for row in names].index("mean_radius")
     np.testing.assert_allclose(
-        store["mean_radius"].values, [radius[voxel] for voxel in RADII], rtol=1e-6
+        store["numbers"].values[:, column], [radius[voxel] for voxel in RADII], rtol=1e-6
     )

@@ -2,7 +2,7 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from spinmesh.io.inputs import check_inputs
+from spinmesh.io.targets import check_inputs
 from spinmesh.settings import validate_config
 from spinmesh.errors import SpinmeshError
 from spinmesh.provenance import config_digest

@@ -2,7 +2,7 @@ from snakemake.iocontainers import Snakemake
 
 from spinmesh.inversion import ShapeMaps
 from spinmesh.io import load_shards, save
-from spinmesh.io.volumes import write_maps
+from spinmesh.io.maps import write_maps
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 

@@ -15,7 +15,6 @@ from spinmesh.inversion.starts import nearest_training_shapes
 from spinmesh.inversion.target import Target, refuse_other_protocol, simulate_target
 from spinmesh.inversion.voxels import (
     VOXEL_NUMBERS,
-    Grid,
     ShapeMaps,
     VoxelTargets,
     reconstruct_voxels,
@@ -27,7 +26,6 @@ __all__ = [
     "VOXEL_NUMBERS",
     "Credibility",
     "Fit",
-    "Grid",
     "Posterior",
     "Reconstruction",
     "Samples",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError, SequenceError
+from spinmesh.grid import Grid
 from spinmesh.inversion.judgement import (
     DESCRIPTION,
     credibility,
@@ -35,14 +36,6 @@ VOXEL_NUMBERS = {
     "data_determined": "1",
     "of_the_signal": "1",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """A NIfTI image's lattice: its size, and voxel index to scanner coordinates (mm)."""
-
-    shape: tuple[int, int, int]
-    affine: Float[Tensor, "4 4"] = quantity("mm")
 
 
 @dataclass(frozen=True, eq=False)

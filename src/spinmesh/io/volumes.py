@@ -1,9 +1,7 @@
-"""NIfTI images: series of measurements, masks on the same grid, and maps of shape numbers."""
+"""NIfTI images: series of measurements, and masks on the same grid."""
 
 from __future__ import annotations
 
-import gzip
-import json
 import math
 from pathlib import Path
 from typing import cast
@@ -16,11 +14,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError, StoreError
-from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps
-from spinmesh.inversion.voxels import Grid
-from spinmesh.io.store import write_text
+from spinmesh.grid import Grid
 from spinmesh.reading import reading
-from spinmesh.writing import complete_or_absent
 
 # What it finds wrong with a header and mends is of no use to a user.
 nib.imageglobals.logger.setLevel("CRITICAL")
@@ -104,27 +99,3 @@ def _image(path: str | Path) -> nib.spatialimages.SpatialImage:
             "truncated or damaged. Export or copy it again."
         )
     return image
-
-
-def write_maps(maps: ShapeMaps, path: str | Path) -> None:
-    """A 4-D NIfTI, one volume per number, and a .json beside it that names them in order.
-
-    0 outside the mask, NaN where no shape was found; float32.
-    """
-    path = Path(path)
-    values = np.zeros((*maps.grid.shape, len(VOXEL_NUMBERS)), dtype=np.float32)
-    i, j, k = maps.voxel.numpy().T
-    values[i, j, k] = maps.numbers.numpy()
-    image = nib.nifti1.Nifti1Image(values, maps.grid.affine.numpy())
-    image.header.set_xyzt_units("mm")
-    with complete_or_absent(path) as partial:
-        partial.write_bytes(_packed(image, path))
-    names = [{"name": name, "units": units} for name, units in VOXEL_NUMBERS.items()]
-    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-    write_text(json.dumps({"volumes": names}, indent=1) + "\n", sidecar)
-
-
-def _packed(image: nib.nifti1.Nifti1Image, path: Path) -> bytes:
-    """The file's bytes; gzip without a time stamp, so that equal maps are equal files."""
-    content = image.to_bytes()
-    return gzip.compress(content, mtime=0) if path.suffix == ".gz" else content

@@ -32,9 +32,8 @@ from spinmesh.report.style import (
     picture,
     scale_bar,
 )  # fmt: skip
-from spinmesh.report.summary import errors_beside_mean_shape
 from spinmesh.report.surface import Surface, paint, silhouette, surface, view
-from spinmesh.shapes import Profile, ShapeModel, point_matrices, profile
+from spinmesh.shapes import Profile, ShapeModel, point_matrices, profile, shape_errors
 
 # Standard deviations on either side that hold 90 % of a normal law.
 NINETY = 1.645
@@ -259,3 +258,19 @@ def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) ->
     below.axhline(0, color=INK, lw=1)
     below.set(xlabel="b (ms/µm² = 1000 s/mm²)", ylabel="measured - predicted (noise spreads)")
     below.set_title("Residuals")
+
+
+def errors_beside_mean_shape(
+    reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None
+) -> dict[str, tuple[float, float]]:
+    """Radius and bend error (um) of the reconstruction and of the mean training shape.
+
+    `truth` is a table of one shape; without it nothing is known.
+    """
+    if truth is None:
+        return {}
+    mean_shape = model.basis.template.with_points(model.mean_points)
+    ours, of_mean = (
+        shape_errors(mesh, truth.mesh(0)) for mesh in (reconstruction.mesh, mean_shape)
+    )
+    return {name: (ours[name], of_mean[name]) for name in ("radius", "bend")}

@@ -9,7 +9,8 @@ from spinmesh.images import Synthesis
 from spinmesh.inversion import Reconstruction
 from spinmesh.mesh import Substrates
 from spinmesh.report.quality import tet_quality
-from spinmesh.shapes import ShapeModel, shape_errors
+from spinmesh.report.reconstruction import errors_beside_mean_shape
+from spinmesh.shapes import ShapeModel
 
 WIDTH = 100
 STAGES = ("mesh", "simulate", "reconstruct", "synthesise")
@@ -111,22 +112,6 @@ def _reconstruct(
     elif excess < -IMPLAUSIBLE and reconstruction.target.sigma > 0:
         lines.append("WARNING: less scatter than the stated noise. Raise `snr`.")
     return lines
-
-
-def errors_beside_mean_shape(
-    reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None
-) -> dict[str, tuple[float, float]]:
-    """Radius and bend error (um) of the reconstruction and of the mean training shape.
-
-    `truth` is a table of one shape; without it nothing is known.
-    """
-    if truth is None:
-        return {}
-    mean_shape = model.basis.template.with_points(model.mean_points)
-    ours, of_mean = (
-        shape_errors(mesh, truth.mesh(0)) for mesh in (reconstruction.mesh, mean_shape)
-    )
-    return {name: (ours[name], of_mean[name]) for name in ("radius", "bend")}
 
 
 def _synthesise(synthesis: Synthesis) -> list[str]:
