@@ -33,7 +33,7 @@ from spinmesh.report.style import (
     scale_bar,
 )  # fmt: skip
 from spinmesh.report.surface import Surface, paint, silhouette, surface, view
-from spinmesh.shapes import Profile, ShapeModel, point_matrices, profile, shape_errors
+from spinmesh.shapes import Profile, ShapeModel, errors_beside_mean_shape, point_matrices, profile
 
 # Standard deviations on either side that hold 90 % of a normal law.
 NINETY = 1.645
@@ -72,7 +72,9 @@ def headline(reconstruction: Reconstruction, model: ShapeModel, truth: Substrate
     """The numbers that matter, in one line."""
     words = [
         f"{name} error {error:.3f} µm (mean training shape: {of_mean:.3f})"
-        for name, (error, of_mean) in errors_beside_mean_shape(reconstruction, model, truth).items()
+        for name, (error, of_mean) in errors_beside_mean_shape(
+            reconstruction.mesh, model, truth
+        ).items()
     ]
     words.append(f"χ² per measurement {reconstruction.fit.chi2_per_measurement:.2f}")
     return "Reconstruction: " + ", ".join(words)
@@ -258,19 +260,3 @@ def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) ->
     below.axhline(0, color=INK, lw=1)
     below.set(xlabel="b (ms/µm² = 1000 s/mm²)", ylabel="measured - predicted (noise spreads)")
     below.set_title("Residuals")
-
-
-def errors_beside_mean_shape(
-    reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None
-) -> dict[str, tuple[float, float]]:
-    """Radius and bend error (um) of the reconstruction and of the mean training shape.
-
-    `truth` is a table of one shape; without it nothing is known.
-    """
-    if truth is None:
-        return {}
-    mean_shape = model.basis.template.with_points(model.mean_points)
-    ours, of_mean = (
-        shape_errors(mesh, truth.mesh(0)) for mesh in (reconstruction.mesh, mean_shape)
-    )
-    return {name: (ours[name], of_mean[name]) for name in ("radius", "bend")}

@@ -9,8 +9,7 @@ from spinmesh.images import Synthesis
 from spinmesh.inversion import Reconstruction
 from spinmesh.mesh import Substrates
 from spinmesh.report.quality import tet_quality
-from spinmesh.report.reconstruction import errors_beside_mean_shape
-from spinmesh.shapes import ShapeModel
+from spinmesh.shapes import ShapeModel, errors_beside_mean_shape
 
 WIDTH = 100
 STAGES = ("mesh", "simulate", "reconstruct", "synthesise")
@@ -94,7 +93,9 @@ def _reconstruct(
     reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None
 ) -> list[str]:
     lines = []
-    for name, (error, of_mean) in errors_beside_mean_shape(reconstruction, model, truth).items():
+    for name, (error, of_mean) in errors_beside_mean_shape(
+        reconstruction.mesh, model, truth
+    ).items():
         gain = of_mean / max(error, 1e-12)
         verdict = f"better by a factor {gain:.1f}" if gain >= 1 else f"WORSE, factor {gain:.2f}"
         lines.append(

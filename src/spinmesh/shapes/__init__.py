@@ -7,7 +7,7 @@ from spinmesh.shapes.align import (
     motion_onto,
 )
 from spinmesh.shapes.basis import SpectralBasis, point_matrices, spectral_basis, volume
-from spinmesh.shapes.measures import TRIM, Profile, profile, shape_errors
+from spinmesh.shapes.measures import TRIM, Profile, errors_beside_mean_shape, profile, shape_errors
 from spinmesh.shapes.models import (
     Components,
     Gaussian,
@@ -31,6 +31,7 @@ __all__ = [
     "VariationalModel",
     "aligned_chamfer_distance",
     "chamfer_distance",
+    "errors_beside_mean_shape",
     "motion_onto",
     "point_matrices",
     "profile",

@@ -11,9 +11,10 @@ from numpy.polynomial import legendre
 from scipy.integrate import cumulative_trapezoid
 from torch import Tensor
 
-from spinmesh.mesh import TetMesh, shape_gradients
+from spinmesh.mesh import Substrates, TetMesh, shape_gradients
 from spinmesh.shapes.align import aligned_chamfer_distance, motion_onto
 from spinmesh.shapes.basis import spectral_basis, volume
+from spinmesh.shapes.models import ShapeModel
 
 STATIONS = 24
 # Barycentric lattice 1/n inside each tet where the longitudinal coordinate is sampled.
@@ -122,3 +123,17 @@ def _aligned_rms(a: Float[Tensor, "station 3"], b: Float[Tensor, "station 3"]) -
     """RMS distance of corresponding points after the best motion or reflection."""
     moved = motion_onto(a.numpy(), b.numpy())(a.numpy())
     return float(np.sqrt(np.square(moved - b.numpy()).sum(1).mean()))
+
+
+def errors_beside_mean_shape(
+    shape: TetMesh, model: ShapeModel, truth: Substrates | None
+) -> dict[str, tuple[float, float]]:
+    """Radius and bend error (um) of a shape and of the mean training shape.
+
+    `truth` is a table of one shape; without it there are no errors.
+    """
+    if truth is None:
+        return {}
+    mean_shape = model.basis.template.with_points(model.mean_points)
+    errors, of_mean = (shape_errors(mesh, truth.mesh(0)) for mesh in (shape, mean_shape))
+    return {name: (errors[name], of_mean[name]) for name in ("radius", "bend")}
