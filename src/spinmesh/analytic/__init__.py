@@ -1,7 +1,12 @@
 """Exact attenuations to judge the simulator by; shares no code with it."""
 
 from spinmesh.analytic.free import free
-from spinmesh.analytic.multilayer import multilayer_cylinder, multilayer_sphere
-from spinmesh.analytic.restricted import cylinder, slab, sphere
+from spinmesh.analytic.multilayer import (
+    cylinder,
+    multilayer_cylinder,
+    multilayer_sphere,
+    slab,
+    sphere,
+)
 
 __all__ = ["cylinder", "free", "multilayer_cylinder", "multilayer_sphere", "slab", "sphere"]

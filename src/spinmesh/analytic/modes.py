@@ -66,7 +66,7 @@ def converged(
     sizes: Sequence[float] | Sequence[int],
     acquisition: Acquisition,
     across: Float[ndarray, " measurement"],
-    along: Float[ndarray, " measurement"] | float,
+    along: Float[ndarray, " measurement"],
     tolerance: float,
 ) -> Float[Tensor, " measurement"]:
     """S(g)/S(0) with the basis refined, measurement by measurement, until S stands still.
@@ -133,16 +133,6 @@ def _ordered_pulse(
     raise ReductionError(
         f"analytic: {steps} steps do not resolve the pulse of {delta} ms. Raise `tolerance`."
     )
-
-
-def angular_factor(dimension: int, order: ndarray) -> ndarray:
-    """<order| cos |order + 1> of the normalised harmonics about the gradient, in 1, 2 or 3 D."""
-    if dimension == 1:
-        return np.ones(len(order))
-    if dimension == 2:
-        return np.where(order == 0, 0.5**0.5, 0.5)
-    squared = (order + 1) ** 2 / ((2 * order + 1) * (2 * order + 3))
-    return np.asarray(squared**0.5)
 
 
 def split_gradient(acquisition: Acquisition, axis) -> tuple[ndarray, ndarray]:

@@ -1,6 +1,6 @@
-"""Concentric cylinders and spheres with permeable interfaces.
+"""Slab, cylinder and sphere, and concentric layers with permeable interfaces.
 
-For each angular order n the radial problem
+For each angular order n the radial problem in d = 1, 2, 3 dimensions
 
     r^(1-d) (r^(d-1) D w')' - (n(n + d - 2) D / r^2 + 1/T2) w = -rate w
 
@@ -9,7 +9,8 @@ in r^2 in the core (Zernike's in the disk and the ball, so regularity at r = 0 i
 Legendre polynomials in the shells. They are free at the layers' ends, and the membranes enter as
 exact surface terms. This was chosen over piecewise Bessel functions because those need the roots
 of determinants that nearly coincide as kappa -> 0 and overflow at high order, whereas this is one
-symmetric eigenproblem per order whose error falls exponentially with the degree.
+symmetric eigenproblem per order whose error falls exponentially with the degree. For one layer
+the modes are those of Bessel functions (Grebenkov 2007), found at a fraction of their cost.
 
 Densities rho: the flux through a membrane is kappa h (u'/rho' - u/rho) with
 h = 2 rho rho'/(rho + rho'), so rho is the equilibrium, and h = rho where both sides agree. The
@@ -36,7 +37,31 @@ from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
 # Total polynomial degrees (radial plus angular) of the refinements.
-DEGREES = (8, 12, 16, 20, 24, 32, 40, 48, 64)
+DEGREES = (8, 12, 16, 20, 24, 32, 40, 48, 64, 96, 128, 192)
+
+
+def slab(
+    acquisition: Acquisition, width: float, diffusivity: float, normal, tolerance=modes.TOLERANCE
+) -> Float[Tensor, " measurement"]:
+    """S(g)/S(0) between two parallel walls `width` (um) apart, free within the plane."""
+    in_plane, across = modes.split_gradient(acquisition, normal)
+    layers = _Layers.of([width / 2], Tissue.uniform(diffusivity), 1)
+    return _signals(layers, acquisition, across, in_plane, tolerance)
+
+
+def cylinder(
+    acquisition: Acquisition, radius: float, diffusivity: float, axis, tolerance=modes.TOLERANCE
+) -> Float[Tensor, " measurement"]:
+    """S(g)/S(0) within an infinite circular cylinder of `radius` (um), free along `axis`."""
+    tissue = Tissue.uniform(diffusivity)
+    return multilayer_cylinder(acquisition, [radius], tissue, axis, tolerance)
+
+
+def sphere(
+    acquisition: Acquisition, radius: float, diffusivity: float, tolerance=modes.TOLERANCE
+) -> Float[Tensor, " measurement"]:
+    """S(g)/S(0) within a sphere of `radius` (um)."""
+    return multilayer_sphere(acquisition, [radius], Tissue.uniform(diffusivity), tolerance)
 
 
 def multilayer_cylinder(
@@ -54,20 +79,16 @@ def multilayer_cylinder(
     to a hundred times where layers of unequal D meet a gradient along the axis: their generator
     changes during the pulses, which takes seconds per measurement.
     """
-    layers = _Layers.of(radii, tissue, 2)
     across, along = modes.split_gradient(acquisition, axis)
-    shared = modes.free_along(acquisition, along, float(layers.diffusivity.min()))
-    build = partial(_modes, layers)
-    return shared * modes.converged(build, DEGREES, acquisition, across, along, tolerance)
+    return _signals(_Layers.of(radii, tissue, 2), acquisition, across, along, tolerance)
 
 
 def multilayer_sphere(
     acquisition: Acquisition, radii: Sequence[float], tissue: Tissue, tolerance=modes.TOLERANCE
 ) -> Float[Tensor, " measurement"]:
     """S(g)/S(0) of concentric spheres; arguments as in `multilayer_cylinder`."""
-    layers = _Layers.of(radii, tissue, 3)
     across = acquisition.amplitude.detach().cpu().numpy()
-    return modes.converged(partial(_modes, layers), DEGREES, acquisition, across, 0.0, tolerance)
+    return _signals(_Layers.of(radii, tissue, 3), acquisition, across, 0 * across, tolerance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +105,8 @@ class _Layers:
     @classmethod
     def of(cls, radii: Sequence[float], tissue: Tissue, dimension: int) -> _Layers:
         bounds, labels = np.array([0.0, *radii]), tissue.labels
-        if len(radii) != len(labels) or not (np.diff(bounds) > 0).all():
+        thickness = np.diff(bounds)
+        if len(radii) != len(labels) or not ((thickness > 0) & (thickness < np.inf)).all():
             raise ConfigError(
                 f"multilayer: radii {list(radii)} for layers {labels}. "
                 "Give one radius per label, increasing from the core outwards."
@@ -110,20 +132,38 @@ class _Layers:
         return cls(dimension, bounds, diffusivity, 1 / t2, density, np.array(kappa))
 
 
+def _signals(
+    layers: _Layers, acquisition: Acquisition, across: ndarray, along: ndarray, tolerance: float
+) -> Float[Tensor, " measurement"]:
+    """Of gradient components (mT/m) that walls restrict and along which spins are free."""
+    build = partial(_modes, layers)
+    restricted = modes.converged(build, DEGREES, acquisition, across, along, tolerance)
+    return restricted * modes.free_along(acquisition, along, float(layers.diffusivity.min()))
+
+
 def _modes(layers: _Layers, degree: int) -> modes.Modes:
-    """Modes of total polynomial degree up to `degree`: all orders, coupled along the gradient."""
+    """Modes of total polynomial degree up to `degree`: all orders, coupled along the gradient.
+
+    The coupling of orders n and n + 1 holds <n| cos |n + 1> of the normalised harmonics.
+    """
     d = layers.dimension
     # Exact for the polynomial integrals; the surplus resolves 1/r in the shells of a cylinder.
     x, weight = np.polynomial.legendre.leggauss(degree + 40)
     half = np.diff(layers.bounds)[:, None] / 2
     r = layers.bounds[:-1, None] + half * (1 + x)  # (layer, quadrature point)
     weight = half * weight * r ** (d - 1)
-    solved = [_radial_modes(layers, order, degree, r, weight) for order in range(degree + 1)]
+    last = 1 if d == 1 else degree
+    solved = [_radial_modes(layers, n, degree, r, weight) for n in range(last + 1)]
     rates, fields = zip(*solved, strict=True)
     start = np.cumsum([0, *map(len, rates)])
     moment = np.zeros((start[-1], start[-1]))
-    angular = modes.angular_factor(d, np.arange(degree))
-    for n in range(degree):
+    order = np.arange(last)
+    angular = {
+        1: np.ones(last),
+        2: np.where(order == 0, 0.5**0.5, 0.5),
+        3: (order + 1) / np.sqrt((2 * order + 1) * (2 * order + 3)),
+    }[d]
+    for n in range(last):
         low, high = slice(*start[n : n + 2]), slice(*start[n + 1 : n + 3])
         block = fields[n].T @ ((weight * r).reshape(-1, 1) * fields[n + 1])
         moment[low, high] = angular[n] * block
