@@ -305,8 +305,8 @@ def test_magnetisation_that_has_decayed_is_no_attenuation():
 def test_nan_never_leaves_the_simulator(wrong, monkeypatch):
     kind = torch.complex128 if wrong == "simulate" else torch.float64
     nan = torch.full((1,), NAN, dtype=kind)
-    monkeypatch.setattr(f"spinmesh.bloch_torrey.substrates.{wrong}", lambda *_: nan)
     reduction = reduce_mesh(ball(5.0, 1), Tissue.uniform(2.0), pgse())
+    monkeypatch.setattr(f"spinmesh.bloch_torrey.signal.{wrong}", lambda *_: nan)
     with pytest.raises(ReductionError, match="not finite"):
         signals_of(reduction, pgse())
 

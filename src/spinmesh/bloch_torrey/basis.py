@@ -8,17 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from spinmesh.bloch_torrey.discretisation import discretisation_error
-from spinmesh.bloch_torrey.error_estimate import (
-    Judged,
-    largest_change,
-    representatives,
-    residual_block,
-)
+from spinmesh.bloch_torrey.error_estimate import largest_change, representatives, residual_block
+from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError, ResolutionWarning
-from spinmesh.fem import Matrices, assemble
+from spinmesh.fem import assemble
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction import (
     Projection,
@@ -58,7 +52,7 @@ ARRAYS = 4
 # What a container may take, and has taken.
 LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 
-Enriched = Callable[[Judged], tuple[Judged, float]]
+Enriched = Callable[[Projection], Projection]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,87 +100,72 @@ def reduce_mesh(
     # The slowest rate that matters: of the longest mode, or of what diffuses within the echo time.
     longest = max(sequence.echo_time for sequence in acquisition.sequences)
     shift = max(slowest_rate(mesh, tissue), 1 / longest)
+
+    def laplace(count: int) -> Projection:
+        count = min(count, len(matrices.space) - 1)
+        return Projection.empty(mesh, matrices).extended(laplace_modes(matrices, shift, count))
+
     if basis.kind == "laplace" and not basis.adaptive:
-        return _reduction(_laplace(mesh, matrices, shift, basis.modes or USUAL_MODES))
+        return _reduction(laplace(basis.modes or USUAL_MODES))
     solve = shift_inverse(matrices, shift)
     if not basis.adaptive:
         return _reduction(krylov_projection(mesh, matrices, solve, basis.degree, basis.blocks or 0))
-
     few = representatives(acquisition)
 
-    def enriched(smaller: Judged) -> tuple[Judged, float]:
-        projection = smaller.projection
-        columns = max(COLUMNS, projection.size // GROWTH)
-        block = solve(residual_block(projection, smaller.reduced, few, columns))
-        larger = Judged.of(projection.extended(block), few)
-        return larger, largest_change(smaller.answers, larger.answers)
+    def enriched(smaller: Projection) -> Projection:
+        columns = max(COLUMNS, smaller.size // GROWTH)
+        return smaller.extended(solve(residual_block(smaller, few, columns)))
 
     if basis.kind == "krylov":
         start = krylov_projection(mesh, matrices, solve, basis.degree, FIRST_BLOCKS)
-        return _grown_krylov(Judged.of(start, few), enriched, basis.tolerance)
-    return _grown_laplace(
-        lambda count: Judged.of(_laplace(mesh, matrices, shift, count), few),
-        enriched,
-        basis.tolerance,
-    )
+        return _grown_krylov(start, enriched, few, basis.tolerance)
+    return _grown_laplace(laplace, enriched, few, basis.tolerance)
 
 
-def _reduction(basis: Projection | Judged, error: float | None = None) -> Reduction:
+def _reduction(basis: Projection, error: float | None = None) -> Reduction:
     return Reduction(basis.span, basis.reduced, error)
 
 
-def _grown_krylov(basis: Judged, enriched: Enriched, tolerance: float) -> Reduction:
+def _grown_krylov(
+    basis: Projection, enriched: Enriched, acquisition: Acquisition, tolerance: float
+) -> Reduction:
     """Add residual blocks until they change no signal by more than the tolerance.
 
     `change` is the error of the smaller basis up to that of the larger one, which the ratio of
     successive changes tells.
     """
-    previous = 0.0
+    signals, previous = Signals.of(basis.reduced, acquisition), 0.0
     while basis.size <= MOST_MODES:
-        larger, change = enriched(basis)
+        larger = enriched(basis)
+        finer = Signals.of(larger.reduced, acquisition)
+        change = largest_change(signals, finer)
         ratio = min(change / previous, LARGEST_RATIO) if previous > 0 else FIRST_RATIO
         error = change / (1 - ratio)
         if error <= tolerance:
             return _reduction(basis, error)
-        basis, previous = larger, change
+        basis, signals, previous = larger, finer, change
     raise _out_of_reach("krylov", basis.size, previous, tolerance)
 
 
 def _grown_laplace(
-    modes: Callable[[int], Judged], enriched: Enriched, tolerance: float
+    modes: Callable[[int], Projection],
+    enriched: Enriched,
+    acquisition: Acquisition,
+    tolerance: float,
 ) -> Reduction:
-    """Compute more eigenfunctions, cut at a gap, until residuals change no signal too much.
-
-    The error falls as a power of their number, which two of them give.
-    """
-    count, errors = FIRST_MODES, list[tuple[int, float]]()
+    """Double the eigenfunctions, cut at a gap, until residuals change no signal too much."""
+    count = FIRST_MODES
     while True:
         basis = modes(count)
-        most = min(MOST_MODES, len(basis.span.vectors) - 1)
-        # One block of residuals takes most of the error away: the power law is slow, they are not.
-        error = enriched(basis)[1] / (1 - FIRST_RATIO / 2)
+        signals, finer = (Signals.of(b.reduced, acquisition) for b in (basis, enriched(basis)))
+        # One block of residuals takes most of the error away: modes converge slowly, they do not.
+        error = largest_change(signals, finer) / (1 - FIRST_RATIO / 2)
         if error <= tolerance:
             return _reduction(basis, error)
+        most = min(MOST_MODES, len(basis.vectors) - 1)
         if count >= most:
             raise _out_of_reach("laplace", basis.size, error, tolerance)
-        errors.append((count, error))
-        count = min(_next_count(errors, tolerance), most)
-
-
-def _next_count(errors: list[tuple[int, float]], tolerance: float) -> int:
-    """Where the power law through the last two errors meets the tolerance; at most doubled."""
-    count, error = errors[-1]
-    if len(errors) == 1 or errors[-2][1] <= error:
-        return 2 * count
-    power = np.log(errors[-2][1] / error) / np.log(count / errors[-2][0])
-    # Half again the error: the law is rough. Slower than the square root it is not yet a law.
-    growth = (1.5 * error / tolerance) ** (1 / max(power, 0.5))
-    return int(count * np.clip(growth, 1.3, 2.0))
-
-
-def _laplace(mesh: TetMesh, matrices: Matrices, shift: float, count: int) -> Projection:
-    count = min(count, len(matrices.space) - 1)
-    return Projection.empty(mesh, matrices).extended(laplace_modes(matrices, shift, count))
+        count = min(2 * count, most)
 
 
 def _out_of_reach(kind: str, size: int, error: float, tolerance: float) -> ReductionError:

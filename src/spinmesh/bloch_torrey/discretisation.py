@@ -28,7 +28,8 @@ from skfem import MeshTet
 from skfem.quadrature import get_quadrature
 from torch import Tensor
 
-from spinmesh.bloch_torrey.error_estimate import Answers, largest_change, representatives
+from spinmesh.bloch_torrey.error_estimate import largest_change, representatives
+from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError
 from spinmesh.fem.elements import face_rule, face_shapes
 from spinmesh.mesh import TET_EDGES, TetMesh
@@ -79,7 +80,7 @@ def discretisation_error(
             return float("inf")
         few = representatives(acquisition)
         some = few.select(torch.arange(0, len(few), -(-len(few) // FEW)))
-        return largest_change(Answers.of(reduced, some), Answers.of(smooth, some))
+        return largest_change(Signals.of(reduced, some), Signals.of(smooth, some))
 
 
 def recovered_defect(span: Span, tissue: Tissue) -> Float[ndarray, "mode mode"]:

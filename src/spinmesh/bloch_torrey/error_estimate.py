@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,10 +11,10 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.bloch_torrey.program import mirrored
-from spinmesh.bloch_torrey.signal import simulate, unweighted
+from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
-from spinmesh.reduction import Projection, ReducedModel, Span
-from spinmesh.sequence import Acquisition, Sequence
+from spinmesh.reduction import Projection, ReducedModel
+from spinmesh.sequence import Acquisition
 from spinmesh.units import GAMMA
 
 # Measurements that residuals and the error estimate look at, at most (at least 2 per sequence).
@@ -53,38 +52,27 @@ def _farthest(points: Float[Tensor, "point component"], count: int) -> Int[Tenso
     return torch.tensor(chosen)
 
 
-@dataclass(frozen=True, eq=False)
-class States:
-    """Reduced magnetisations met on the way, and the gradient (mT/m) on at that moment."""
+def reduced_states(
+    reduced: ReducedModel, acquisition: Acquisition
+) -> tuple[Complex[ndarray, "mode state"], Float[ndarray, "3 state"]]:
+    """States of all measurements along their sequences, and the gradient (mT/m) on at the time.
 
-    values: Complex[ndarray, "mode state"]
-    gradient: Float[ndarray, "3 state"]
-
-
-def reduced_states(reduced: ReducedModel, acquisition: Acquisition) -> States:
-    """States of all measurements along their sequences, and of the adjoint where it differs.
-
-    The operator is complex symmetric, so the adjoint solution runs through the reversed profile;
-    where that is the profile up to its sign it gives nothing new.
+    And those of the adjoint where it differs: the operator is complex symmetric, so the adjoint
+    solution runs through the reversed profile; where that is the profile up to its sign it gives
+    nothing new.
     """
-    values, gradients = [], []
+    states = []
     for number, sequence in enumerate(acquisition.sequences):
-        chosen = (acquisition.timing == number).nonzero()[:, 0]
-        if len(chosen):
-            vectors = acquisition.vectors(chosen)
-            for profile in _directions(sequence):
-                steps = [(length, vectors @ torch.from_numpy(level)) for length, level in profile]
-                for state, gradient in _along(reduced, steps):
-                    values.append(state.numpy())
-                    gradients.append(gradient.numpy())
-    return States(np.concatenate(values).T, np.concatenate(gradients).T)
-
-
-def _directions(sequence: Sequence) -> list[list[tuple[float, Float[ndarray, " axis"]]]]:
-    """Durations and levels; once more backwards unless that is the same profile up to its sign."""
-    lengths, levels = sequence.steps()
-    forward = [*zip(lengths.tolist(), levels, strict=True)]
-    return [forward] if mirrored(lengths, levels) else [forward, forward[::-1]]
+        rows = (acquisition.timing == number).nonzero()[:, 0]
+        if len(rows):
+            durations, levels = sequence.steps()
+            gradients = acquisition.vectors(rows) @ torch.from_numpy(levels).T
+            steps = [*zip(durations.tolist(), gradients.unbind(-1), strict=True)]
+            states += _along(reduced, steps)
+            if not mirrored(durations, levels):
+                states += _along(reduced, steps[::-1])
+    values, fields = (torch.cat(parts).T.numpy() for parts in zip(*states, strict=True))
+    return values, fields
 
 
 def _along(
@@ -113,60 +101,22 @@ def _along(
 
 
 def residual_block(
-    projection: Projection, reduced: ReducedModel, acquisition: Acquisition, columns: int
+    projection: Projection, acquisition: Acquisition, columns: int
 ) -> Float[ndarray, "dof column"]:
     """`columns` random combinations of the residuals of all states.
 
     Random combinations find the dominant directions of many vectors without ever forming them
     (Halko, Martinsson & Tropp 2011), and no symmetry can hide a direction from them.
     """
-    states = reduced_states(reduced, acquisition)
+    states, gradient = reduced_states(projection.reduced, acquisition)
     random = np.random.default_rng(projection.size)
-    mixture = random.standard_normal((2 * states.values.shape[1], columns))
-    return projection.residual(states.values, states.gradient, mixture)
+    mixture = random.standard_normal((2 * states.shape[1], columns))
+    return projection.residual(states, gradient, mixture)
 
 
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """The signals that two models are compared by."""
-
-    signal: Complex[Tensor, " measurement"]
-    reference: Float[Tensor, " measurement"]  # without gradient
-
-    @classmethod
-    def of(cls, reduced: ReducedModel, acquisition: Acquisition) -> Answers:
-        """Of one model."""
-        return cls(simulate(reduced, acquisition), unweighted(reduced, acquisition))
-
-
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """A basis and the answers it gives, which both its own and the next estimate compare."""
-
-    projection: Projection
-    reduced: ReducedModel
-    answers: Answers
-
-    @classmethod
-    def of(cls, projection: Projection, acquisition: Acquisition) -> Judged:
-        """Project once, simulate once."""
-        reduced = projection.reduced
-        return cls(projection, reduced, Answers.of(reduced, acquisition))
-
-    @property
-    def span(self) -> Span:
-        """The frozen basis."""
-        return self.projection.span
-
-    @property
-    def size(self) -> int:
-        """Number of modes k."""
-        return self.projection.size
-
-
-def largest_change(first: Answers, second: Answers) -> float:
+def largest_change(first: Signals, second: Signals) -> float:
     """Largest change of any signal, and of any unweighted one, relative to the unweighted one."""
     change = torch.maximum(
-        (second.signal - first.signal).abs(), (second.reference - first.reference).abs()
+        (second.signal - first.signal).abs(), (second.unweighted - first.unweighted).abs()
     )
-    return float((change / second.reference).max())
+    return float((change / second.unweighted).max())

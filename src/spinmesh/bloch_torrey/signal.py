@@ -30,6 +30,14 @@ class Signals:
     signal: Complex[Tensor, "substrate measurement"] = quantity(SPINS, finite=True)
     unweighted: Float[Tensor, "substrate measurement"] = quantity(SPINS, finite=True)
 
+    @classmethod
+    def of(cls, reduced: ReducedModel, acquisition: Acquisition) -> Signals:
+        """Of a reduced model or a batch of them, computed on its device; without gradients."""
+        there = acquisition.to(str(reduced.mean.device))
+        with torch.no_grad():
+            parts = simulate(reduced, there), unweighted(reduced, there)
+        return cls(acquisition, *(part.cpu().reshape(-1, len(acquisition)) for part in parts))
+
     @property
     def attenuation(self) -> Float[Tensor, "substrate measurement"]:
         """|signal| relative to the same timing without gradient."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from spinmesh.bloch_torrey.basis import Reduction, reduce_mesh
-from spinmesh.bloch_torrey.signal import Signals, simulate, unweighted
+from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
 from spinmesh.mesh import Substrates, TetMesh, check_quality
@@ -66,12 +66,10 @@ def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cp
 
 def _simulated(names: list[str], reduced: ReducedModel, acquisition: Acquisition) -> Signals:
     """Signals of named shapes on the device of their operators; ReductionError as `signals_of`."""
-    there, count = acquisition.to(str(reduced.mean.device)), len(names)
-    with torch.no_grad():
-        signal = simulate(reduced, there).cpu().reshape(count, -1)
-        reference = unweighted(reduced, there).cpu().reshape(count, -1)
-        excited = reduced.initial.square().sum(-1).cpu().reshape(count, 1)
-    for name, values, left in zip(names, signal, reference / excited, strict=True):
+    signals = Signals.of(reduced, acquisition)
+    excited = reduced.initial.square().sum(-1).cpu().reshape(-1, 1)
+    remaining = signals.unweighted / excited
+    for name, values, left in zip(names, signals.signal, remaining, strict=True):
         if not bool(torch.isfinite(torch.view_as_real(values)).all() & torch.isfinite(left).all()):
             raise ReductionError(
                 f"{name}: the signal is not finite. Check the mesh's quality and the tissue."
@@ -83,7 +81,7 @@ def _simulated(names: list[str], reduced: ReducedModel, acquisition: Acquisition
                 f"magnetisation at the echo of measurement {last}: an attenuation would be "
                 "rounding. Raise t2_ms, lower the walls' permeability, or shorten the echo time."
             )
-    return Signals(acquisition, signal, reference)
+    return signals
 
 
 def simulate_substrates(

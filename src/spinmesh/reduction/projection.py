@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -68,7 +69,7 @@ class Projection:
             product[old:, old:] = (product[old:, old:] + product[old:, old:].T) / 2
         return Projection(self.mesh, self.matrices, self.operators, vectors, products)
 
-    @property
+    @cached_property
     def reduced(self) -> ReducedModel:
         """Operators in the basis."""
         massed = self.matrices.mass @ self.vectors
