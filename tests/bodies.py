@@ -16,7 +16,8 @@ from spinmesh.mesh import (
     neutral_parameters,
     swept_disk,
 )
-from spinmesh.mesh.template import turned_positive, with_mid_edge_nodes
+from spinmesh.mesh.faces import turned_positive
+from spinmesh.mesh.template import with_mid_edge_nodes
 from spinmesh.sequence import (
     PGSE,
     CosineOGSE,

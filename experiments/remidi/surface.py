@@ -13,8 +13,8 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from spinmesh.fem import face_shapes, function_space
-from spinmesh.mesh import TetMesh
+from spinmesh.fem import function_space
+from spinmesh.mesh import TetMesh, shape_functions
 from spinmesh.shapes.align import Clouds, Motion, laid_on
 
 # A face's samples: the centres of SUBDIVISION^2 triangles of equal reference area.
@@ -39,7 +39,7 @@ class _Surface:
         """Curved faces included."""
         space = function_space(mesh)
         faces = mesh.points[space.dof_point[space.wall_dofs]]
-        value, slope = face_shapes(_reference_points(SUBDIVISION), faces.shape[1])
+        value, slope = shape_functions(_reference_points(SUBDIVISION), faces.shape[1])
         points = torch.einsum("fna,sn->fsa", faces, value).reshape(-1, 3)
         tangent = torch.einsum("fna,snb->fsab", faces, slope)
         normal = torch.linalg.cross(tangent[..., 0], tangent[..., 1], dim=-1).reshape(-1, 3)

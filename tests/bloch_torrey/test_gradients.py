@@ -11,7 +11,7 @@ import pytest
 import torch
 from bodies import axon
 from torch.autograd import gradcheck
-from torch.func import jacfwd, jacrev, jvp, vmap
+from torch.func import jacfwd, jacrev, jvp
 
 from spinmesh.bloch_torrey import simulate, simulate_compartments, unweighted
 from spinmesh.mesh import (
@@ -208,21 +208,25 @@ def test_jacfwd_jacrev_jvp_and_differences_agree_on_the_reduced_part(name):
         assert torch.allclose(slope, difference, rtol=1e-6, atol=1e-7 * scale)
 
 
-def test_vmap_over_models_is_a_loop_over_them():
-    """A batch of materials and sizes on one span."""
-    signals, (laplacian, moments, mean) = reduced_signals("pulses")
+def test_slopes_of_many_models_are_those_of_each():
+    """A batch of materials and sizes on one span, along the first axis of the operators."""
+    _, inputs = reduced_signals("pulses")
     factors = torch.tensor([0.5, 1.0, 2.0]).double()
 
     def scaled(factor):
-        return signals(factor * laplacian, factor.sqrt() * moments, factor.sqrt() * mean)
+        power = (factor, factor.sqrt(), factor.sqrt())
+        return [x * f.reshape(f.shape + (1,) * x.ndim) for f, x in zip(power, inputs, strict=True)]
 
-    def slope(factor):
-        return jvp(scaled, (factor,), (torch.ones_like(factor),))[1]
+    def total(*operators):
+        laplacian, moments, mean = operators
+        return simulate(ReducedModel(laplacian, moments, mean), protocol())
 
-    for function in (scaled, slope, jacrev(scaled)):
-        batch, loop = vmap(function)(factors), torch.stack([function(x) for x in factors])
+    batch, slopes = jvp(lambda f: total(*scaled(f)), (factors,), (torch.ones_like(factors),))
+    for factor, together, slope in zip(factors, batch, slopes, strict=True):
+        alone = jvp(lambda f: total(*scaled(f)), (factor,), (torch.ones_like(factor),))
         # A batch shares its polynomials, each of which is good to 1e-10 per step.
-        assert torch.allclose(batch, loop, rtol=0, atol=1e-8 * float(loop.abs().max()))
+        for one, other in zip((together, slope), alone, strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=1e-8 * float(other.abs().max()))
 
 
 INPUTS = ("nodes", "diffusivity", "tensor", "t2", "density", "permeability", "wall")

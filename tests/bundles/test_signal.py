@@ -9,7 +9,8 @@ from spinmesh.bloch_torrey import Basis, simulate_mesh
 from spinmesh.bundles import Disks, PeriodicPlane, assemble_plane, mesh_plane, plane_attenuation
 from spinmesh.errors import SequenceError
 from spinmesh.mesh import TetMesh
-from spinmesh.mesh.template import prisms_to_tets, turned_positive, with_mid_edge_nodes
+from spinmesh.mesh.faces import turned_positive
+from spinmesh.mesh.template import prisms_to_tets, with_mid_edge_nodes
 from spinmesh.sequence import PGSE, Acquisition, CosineOGSE
 from spinmesh.tissue import Tissue
 

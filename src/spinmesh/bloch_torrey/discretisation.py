@@ -24,16 +24,13 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
-from skfem import MeshTet
-from skfem.quadrature import get_quadrature
 from torch import Tensor
 
 from spinmesh.bloch_torrey.error_estimate import largest_change, representatives
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError
-from spinmesh.fem.elements import face_rule, face_shapes
-from spinmesh.mesh import TET_EDGES, TetMesh
-from spinmesh.mesh.tetmesh import shape_gradients
+from spinmesh.fem import quadrature
+from spinmesh.mesh import TetMesh, reference_nodes, shape_functions
 from spinmesh.reduction import ReducedModel, Span, whitened
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
@@ -90,17 +87,18 @@ def recovered_defect(span: Span, tissue: Tissue) -> Float[ndarray, "mode mode"]:
     chosen = _chosen(count)
     used, local = np.unique(dofs[chosen], return_inverse=True)
     recovered = np.stack([average @ vectors for average in _averages(mesh, dofs, used)], 1)
-    xi, weight = get_quadrature(MeshTet.elem, DEGREE[nodes])
-    samples, pick = torch.from_numpy(xi.T.copy()), torch.from_numpy(chosen)
-    gradient, determinant = _gradients(mesh.points.detach()[mesh.tets[pick]], samples)
-    value = shape_gradients(samples, nodes)[0].numpy()
+    pick = torch.from_numpy(chosen)
+    weight, value, reference = quadrature(nodes, DEGREE[nodes])
+    gradient, determinant = _gradients(mesh.points.detach()[mesh.tets[pick]], reference)
     plain = np.einsum("tsna,tnk->tsak", gradient, vectors[dofs[chosen]], optimize=True)
-    averaged = np.einsum("sn,tnak->tsak", value, recovered[local.reshape(-1, nodes)], optimize=True)
+    averaged = np.einsum(
+        "sn,tnak->tsak", value.numpy(), recovered[local.reshape(-1, nodes)], optimize=True
+    )
     row = _row(tissue, mesh.compartment[pick])
     # With D = C C', the energy is the square of C' times the difference.
     root = torch.linalg.cholesky(tissue.diffusivity.detach()).mT[row].numpy()
     density = tissue.density.detach()[row].numpy() * count / len(chosen)
-    part = np.sqrt(determinant * weight * density[:, None])[:, :, None, None]
+    part = np.sqrt(determinant * weight.numpy() * density[:, None])[:, :, None, None]
     flat = (part * (root[:, None] @ (averaged - plain))).reshape(-1, vectors.shape[1])
     return np.asarray(flat.T @ flat)
 
@@ -119,10 +117,9 @@ def _averages(
     place = np.full(dofs.max() + 1, -1)
     place[used] = np.arange(len(used))
     around = np.flatnonzero((place[dofs] >= 0).any(1))
-    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.float64)
-    xi = torch.cat([corners, corners[torch.tensor(TET_EDGES)].mean(1)])[: dofs.shape[1]]
     points = mesh.points.detach()[mesh.tets[torch.from_numpy(around)]]
-    gradient, determinant = _gradients(points, xi)
+    reference = shape_functions(reference_nodes(dofs.shape[1]), dofs.shape[1])[1]
+    gradient, determinant = _gradients(points, reference)
     rows = place[dofs[around]]
     volume = np.broadcast_to(determinant.mean(1)[:, None], rows.shape)
     total = np.bincount(rows[rows >= 0], volume[rows >= 0], len(used))
@@ -138,10 +135,9 @@ def _averages(
 
 
 def _gradients(
-    points: Float[Tensor, "tet node 3"], xi: Float[Tensor, "sample 3"]
+    points: Float[Tensor, "tet node 3"], reference: Float[Tensor, "sample node 3"]
 ) -> tuple[Float[ndarray, "tet sample node 3"], Float[ndarray, "tet sample"]]:
-    """Gradients of the shape functions at reference points, and the map's determinant there."""
-    _, reference = shape_gradients(xi, points.shape[1])
+    """Gradients of the shape functions from their reference ones, and the map's determinant."""
     jacobian = torch.einsum("tna,snb->tsab", points, reference)
     gradient = torch.einsum("snb,tsba->tsna", reference, torch.linalg.inv(jacobian))
     return gradient.numpy(), torch.linalg.det(jacobian).numpy()
@@ -218,8 +214,7 @@ def _shared_edges(ends: Int[Tensor, "edge 2"]) -> tuple[Tensor, Tensor]:
 
 def _edge_normals(points: Float[Tensor, "face node 3"]) -> Float[Tensor, "face 3 3"]:
     """Unit normals at the middles of the edges (01), (12), (20)."""
-    middles = torch.tensor([[0.5, 0.0], [0.5, 0.5], [0.0, 0.5]], dtype=points.dtype)
-    _, reference = face_shapes(middles, points.shape[1])
+    _, reference = shape_functions(reference_nodes(6)[3:], points.shape[1])
     tangent = torch.einsum("fna,snb->fsab", points, reference)
     normal = torch.linalg.cross(tangent[..., 0], tangent[..., 1], dim=-1)
     return normal / normal.norm(dim=-1, keepdim=True)
@@ -227,7 +222,7 @@ def _edge_normals(points: Float[Tensor, "face node 3"]) -> Float[Tensor, "face 3
 
 def _on_faces(points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weights (face, sample), shape functions, surface gradients (face, sample, node, 3)."""
-    weight, value, dvalue = face_rule(points.shape[1])
+    weight, value, dvalue = quadrature(points.shape[1])
     tangent = torch.einsum("fna,snb->fsab", points, dvalue)
     metric = tangent.mT @ tangent
     slope = torch.einsum("fsab,fsbc,snc->fsna", tangent, torch.linalg.inv(metric), dvalue)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from inspect import signature
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.utils._pytree import tree_map
 
 from spinmesh.bloch_torrey.derivative import Cotangent, Sweep, Tangent
 from spinmesh.bloch_torrey.exponential import (
@@ -24,6 +21,7 @@ from spinmesh.bloch_torrey.exponential import (
     steps_and_polynomial,
 )
 from spinmesh.bloch_torrey.program import Chunk, Program, Stage, chunks_of
+from spinmesh.errors import SpinmeshError
 
 # Complex numbers of the states of shapes worked on together there (256 kB).
 CACHED = 2**14
@@ -41,7 +39,7 @@ def signal(
 
     `vectors[m, :, a]` (mT/m) is what axis a of the profile is multiplied by, `rest` (ms) the time
     without gradient in the middle. Differentiable once in L, J, mean and vectors, in forward and
-    reverse mode, and a `vmap` over shapes is a batch: one adjoint sweep serves every derivative.
+    reverse mode; under a `vmap` over directions one adjoint sweep serves every derivative.
     """
     few = max(1, CACHED // (len(rest) * laplacian.shape[-1]))
     if laplacian.device.type == "cpu" and len(laplacian) > few:
@@ -53,7 +51,7 @@ def signal(
 
 
 class _Propagation(torch.autograd.Function):
-    """The signal; its derivatives are functions of their own, so that each has its batch rule."""
+    """The signal; its derivatives are plain sums, which a `vmap` over directions batches."""
 
     @staticmethod
     def forward(laplacian, moments, mean, vectors, rest, program):
@@ -73,124 +71,44 @@ class _Propagation(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *inputs):
-        return _vmapped(_Propagation, ("laplacian", "moments", "mean"), info, in_dims, inputs)
+        # Asked for whenever a vmap is around; that over directions never gets here.
+        raise SpinmeshError(
+            "simulate: stack models along a first axis instead of a vmap over them."
+        )
 
     @staticmethod
     def jvp(ctx, *tangents):
-        primals = ctx.saved_tensors
+        """dS along one direction of L, J, mean and, unless None, the vectors."""
+        laplacian, moments, mean, vectors, rest = ctx.saved_tensors
         moving = [
-            torch.zeros_like(primal)[None] if tangent is None else tangent[None]
-            for primal, tangent in zip(primals[:3], tangents[:3], strict=True)
+            torch.zeros_like(primal) if tangent is None else tangent
+            for primal, tangent in zip((laplacian, moments, mean), tangents[:3], strict=True)
         ]
-        turning = None if tangents[3] is None else tangents[3][None]
-        return _Pushforward.apply(*primals, ctx.program, *moving, turning)[0]
+        frame = Frame.of(laplacian, moments)
+        tangent = Tangent.of(frame, *moving)
+        chunks = chunks_of(frame, vectors, rest, ctx.program)
+        values = []
+        for chunk in chunks:
+            turned = None if tangents[3] is None else tangents[3][chunk.index]
+            sweeps = _Halves(frame, mean, chunk, ctx.program).sweeps()
+            first, *others = [tangent.along(sweep, turned) for sweep in sweeps]
+            values.append(sum(others, first))
+        return _in_order(values, chunks)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
-        turned = ctx.needs_input_grad[3]
-        *gradients, in_vectors = _Pullback.apply(
-            *ctx.saved_tensors, ctx.program, turned, cotangent[None]
-        )
-        return (*(x[0] for x in gradients), in_vectors[0] if turned else None, None, None)
-
-
-class _Pushforward(torch.autograd.Function):
-    """dS along several directions (the first axis) of L, J, mean and, unless None, the vectors."""
-
-    @staticmethod
-    def forward(
-        laplacian, moments, mean, vectors, rest, program, d_laplacian, d_moments, d_mean, d_vectors
-    ):
-        along = partial(_pushforward, laplacian, moments, mean, vectors, rest, program)
-        directions = (0, 0, 0, None if d_vectors is None else 0)
-        return torch.func.vmap(along, directions)(d_laplacian, d_moments, d_mean, d_vectors)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(output)
-
-    @staticmethod
-    def vmap(info, in_dims, *inputs):
-        directions = ("d_laplacian", "d_moments", "d_mean", "d_vectors")
-        return _vmapped(_Pushforward, directions, info, in_dims, inputs)
-
-
-class _Pullback(torch.autograd.Function):
-    """Gradients in L, J, mean and the vectors, if `turned`, of several Re(conj(cotangent) S)."""
-
-    @staticmethod
-    def forward(laplacian, moments, mean, vectors, rest, program, turned, cotangents):
-        of = partial(_pullback, laplacian, moments, mean, vectors, rest, program, turned)
-        return torch.func.vmap(of)(cotangents)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.mark_non_differentiable(*output)
-
-    @staticmethod
-    def vmap(info, in_dims, *inputs):
-        return _vmapped(_Pullback, ("cotangents",), info, in_dims, inputs)
-
-
-def _vmapped(function, joined: tuple[str, ...], info, in_dims, inputs):
-    """A vmap: the batch of the arguments `joined` joins their first axis, as it does the result's.
-
-    If any other argument is batched, the batch is worked on one after the other.
-    """
-    names = [*signature(function.forward).parameters]
-    batched = {name for name, dim in zip(names, in_dims, strict=True) if dim is not None}
-    if batched <= set(joined):
-        results = function.apply(
-            *(
-                _joined(x, dim, info.batch_size) if name in joined and x is not None else x
-                for name, x, dim in zip(names, inputs, in_dims, strict=True)
-            )
-        )
-        results = tree_map(lambda x: x.unflatten(0, (info.batch_size, -1)), results)
-    else:
-        each = [
-            function.apply(
-                *(x if d is None else x.select(d, i) for x, d in zip(inputs, in_dims, strict=True))
-            )
-            for i in range(info.batch_size)
-        ]
-        results = tree_map(lambda *parts: torch.stack(parts), *each)
-    return results, tree_map(lambda _: 0, results)
-
-
-def _joined(x: Tensor, dim: int | None, count: int) -> Tensor:
-    """The batch axis of an argument, or `count` copies of it, made one with its first axis."""
-    batch = x.expand(count, *x.shape) if dim is None else x.movedim(dim, 0)
-    return batch.flatten(0, 1)
-
-
-def _pushforward(
-    laplacian, moments, mean, vectors, rest, program, d_laplacian, d_moments, d_mean, d_vectors
-) -> Tensor:
-    frame = Frame.of(laplacian, moments)
-    tangent = Tangent.of(frame, d_laplacian, d_moments, d_mean)
-    chunks = chunks_of(frame, vectors, rest, program)
-    values = []
-    for chunk in chunks:
-        turned = None if d_vectors is None else d_vectors[chunk.index]
-        sweeps = _Halves(frame, mean, chunk, program).sweeps()
-        first, *others = [tangent.along(sweep, turned) for sweep in sweeps]
-        values.append(sum(others, first))
-    return _in_order(values, chunks)
-
-
-def _pullback(
-    laplacian, moments, mean, vectors, rest, program, turned, cotangent
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    frame = Frame.of(laplacian, moments)
-    total = Cotangent.zero(frame, mean, vectors if turned else vectors[:0])
-    for chunk in chunks_of(frame, vectors, rest, program):
-        # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
-        weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.measured
-        for sweep in _Halves(frame, mean, chunk, program).sweeps():
-            total.add(sweep, weight, chunk.index)
-    return total.out_of_frame()
+        """Gradients of Re(conj(cotangent) S) in L, J, mean and the vectors."""
+        laplacian, moments, mean, vectors, rest = ctx.saved_tensors
+        frame, turned = Frame.of(laplacian, moments), ctx.needs_input_grad[3]
+        total = Cotangent.zero(frame, mean, vectors if turned else vectors[:0])
+        for chunk in chunks_of(frame, vectors, rest, ctx.program):
+            # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
+            weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.measured
+            for sweep in _Halves(frame, mean, chunk, ctx.program).sweeps():
+                total.add(sweep, weight, chunk.index)
+        *gradients, in_vectors = total.out_of_frame()
+        return (*gradients, in_vectors if turned else None, None, None)
 
 
 def _in_order(values: list[Tensor], chunks: list[Chunk]) -> Tensor:

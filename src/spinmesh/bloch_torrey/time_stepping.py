@@ -22,7 +22,7 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError
-from spinmesh.fem import Matrices, assemble
+from spinmesh.fem import assemble
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction import factorise
 from spinmesh.sequence import Acquisition, Sequence
@@ -53,11 +53,9 @@ class Step:
 def restricted_pade(order: int = 5) -> Step:
     """The L-stable restricted Pade approximation of Norsett (1974) with one real pole.
 
-    1/pole is a root of the Laguerre polynomial of degree `order`, which makes the numerator one
-    degree lower than the denominator: stiff modes vanish, and the order is still `order`. For a
-    linear system with constant coefficients it is all an SDIRK method of that order does, and
-    since the method is L-stable nonsmooth data do not lower the order. Roots as in Hairer & Wanner
-    (1996), table IV.6.4. Raises ReductionError for other orders than 2, 3 and 5.
+    1/pole is a root of the Laguerre polynomial of degree `order` (Hairer & Wanner 1996, table
+    IV.6.4), which makes the numerator one degree lower than the denominator: stiff modes vanish,
+    and the order is still `order`. Raises ReductionError for other orders than 2, 3 and 5.
     """
     if order not in (2, 3, 5):
         raise ReductionError(f"time stepping: order {order}. Give 2, 3 or 5 (those are L-stable).")
@@ -100,16 +98,21 @@ def step_signal(
 ) -> Signals:
     """Signals (um^3 times spin density) of the full system M w' = -(S + Q + R + i gamma f g.J) w.
 
-    `steps_per_interval` equal L-stable steps between neighbouring breakpoints. One complex sparse
-    factorisation per step length and gradient; a reversed gradient is the complex conjugate. Of
-    order 2 only where the profile varies between its breakpoints.
-    Expensive and simple: meant to judge, on small meshes. Not differentiable. Raises ReductionError
-    for fewer steps than 1, MeshError or ConfigError as `assemble`.
+    `steps_per_interval` equal L-stable steps between neighbouring breakpoints, with one sparse
+    factorisation per step length and gradient (-g by conjugates); of order 2 only where the profile
+    varies between its breakpoints. Expensive and simple: meant to judge, on small meshes. Raises
+    ReductionError for fewer steps than 1, MeshError or ConfigError as `assemble`.
     """
     if steps_per_interval < 1:
         raise ReductionError(f"time stepping: {steps_per_interval} steps. Give at least 1.")
     matrices = assemble(mesh, tissue)
-    operator = partial(_operator, matrices, mesh.points[mesh.vertices].mean(0).detach().numpy())
+    moments = matrices.moments_about(mesh.points[mesh.vertices].mean(0).tolist())
+
+    def operator(gradient: Float[ndarray, " 3"]) -> sp.csr_matrix:
+        """S + Q + R + i gamma g.J; real if there is no gradient."""
+        phases = (1j * GAMMA * g * J for g, J in zip(gradient, moments, strict=True) if g != 0)
+        return sum(phases, matrices.decay)
+
     propagate = partial(_propagate, matrices.mass, operator, restricted_pade(order))
     signal = np.zeros(len(acquisition), dtype=complex)
     reference = np.zeros(len(acquisition))
@@ -122,17 +125,6 @@ def step_signal(
             gradients = [(length, vectors @ level) for length, level in parts]
             signal[int(row)] = propagate(gradients)
     return Signals(acquisition, torch.from_numpy(signal)[None], torch.from_numpy(reference)[None])
-
-
-def _operator(
-    matrices: Matrices, centre: Float[ndarray, " 3"], gradient: Float[ndarray, " 3"]
-) -> sp.csr_matrix:
-    """S + Q + R + i gamma g.J, positions counting from `centre`; real if there is no gradient."""
-    result = matrices.stiffness + matrices.flux + matrices.relaxation
-    for g, moment, origin in zip(gradient, matrices.moments, centre, strict=True):
-        if g != 0:
-            result = result + 1j * GAMMA * g * (moment - origin * matrices.mass)
-    return result
 
 
 def _propagate(

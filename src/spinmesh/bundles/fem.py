@@ -20,7 +20,8 @@ from skfem.quadrature import get_quadrature
 
 from spinmesh.bundles.mesh import PeriodicPlane
 from spinmesh.errors import MeshError
-from spinmesh.fem import Pattern, face_shapes
+from spinmesh.fem import Pattern
+from spinmesh.mesh import shape_functions
 
 # Polynomial degree integrated exactly: that of the mass of straight triangles.
 DEGREE = 4
@@ -45,7 +46,7 @@ class PlaneMatrices:
 def assemble_plane(plane: PeriodicPlane, diffusivity: float) -> PlaneMatrices:
     """Matrices of six-node triangles by quadrature; MeshError if one is folded."""
     xi, weights = get_quadrature(MeshTri.elem, DEGREE)
-    value, gradient = (x.numpy() for x in face_shapes(torch.from_numpy(xi.T.copy()), 6))
+    value, gradient = (x.numpy() for x in shape_functions(torch.from_numpy(xi.T.copy()), 6))
     jacobian = np.einsum("tna,qnb->tqab", plane.points, gradient, optimize=True)
     determinant = np.linalg.det(jacobian)
     determinant = determinant * np.sign(determinant[:, :1])

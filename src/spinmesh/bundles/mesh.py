@@ -12,7 +12,7 @@ from scipy.spatial import Delaunay
 
 from spinmesh.bundles.packing import Disks
 from spinmesh.errors import MeshError
-from spinmesh.fem import face_shapes
+from spinmesh.mesh import shape_functions
 
 # Sides of a triangle by their corners; mid-side nodes 3, 4, 5 follow this order.
 SIDES = np.array([[0, 1], [1, 2], [2, 0]])
@@ -182,7 +182,7 @@ def _folded(points: Float[ndarray, "triangle 6 2"]) -> Int[ndarray, " folded"]:
     """Triangles whose map turns over at one of their nodes, where a curved side folds first."""
     corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     places = torch.from_numpy(np.concatenate([corner, corner[SIDES].mean(1)]))
-    gradient = face_shapes(places, 6)[1].numpy()
+    gradient = shape_functions(places, 6)[1].numpy()
     jacobian = np.einsum("tna,qnb->tqab", points, gradient, optimize=True)
     determinant = np.linalg.det(jacobian)
     return np.flatnonzero((determinant * np.sign(determinant.sum(1))[:, None] <= 0).any(1))

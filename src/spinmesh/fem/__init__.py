@@ -10,12 +10,11 @@ from spinmesh.fem.assembly import (
     check_tissue,
     jumps,
 )
-from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass, face_shapes
+from spinmesh.fem.elements import element_matrices, face_mass, quadrature
 from spinmesh.fem.space import Space, function_space
 
 __all__ = [
     "CellMatrices",
-    "ElementMatrices",
     "Matrices",
     "Pattern",
     "Patterns",
@@ -25,7 +24,7 @@ __all__ = [
     "check_tissue",
     "element_matrices",
     "face_mass",
-    "face_shapes",
     "function_space",
     "jumps",
+    "quadrature",
 ]

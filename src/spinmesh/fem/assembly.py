@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,42 +14,41 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, MeshError
-from spinmesh.fem.elements import ElementMatrices, element_matrices, face_mass
+from spinmesh.fem.elements import element_matrices, face_mass
 from spinmesh.fem.space import Space, function_space
 from spinmesh.mesh import TetMesh, check_quality
 from spinmesh.tissue import Tissue
 
 
-@dataclass(frozen=True, eq=False)
-class CellMatrices:
+class CellMatrices(NamedTuple):
     """Element and face matrices with the tissue's factors in, differentiable in points and tissue.
 
     The unknown is w = u / rho, so every volume matrix carries the density rho and all are
-    symmetric: M w' = -(S + Q + R + i gamma f g.J) w, w(0) = 1, signal = 1' M w.
+    symmetric: M w' = -(S + Q + R + i gamma f g.J) w, w(0) = 1, signal = 1' M w. A tuple, so that
+    torch.func takes it as it is; leading axes, if any, run over shapes.
     """
 
-    elements: ElementMatrices  # rho M, rho S, rho J of each tet
-    relaxation: Float[Tensor, " tet"]  # 1/T2 of each tet
-    membrane: Float[Tensor, "face node node"]  # kappa times the interface's surface mass
-    wall: Float[Tensor, "wall node node"]  # kappa_out rho times the wall's surface mass
+    mass: Float[Tensor, "*shape tet node node"]
+    stiffness: Float[Tensor, "*shape tet node node"]
+    relaxation: Float[Tensor, "*shape tet node node"]  # mass / T2
+    moments: Float[Tensor, "*shape tet 3 node node"]
+    membrane: Float[Tensor, "*shape face node node"]  # kappa times the interface's surface mass
+    wall: Float[Tensor, "*shape wall node node"]  # kappa_out rho times the wall's surface mass
 
     @property
-    def decay(self) -> Float[Tensor, "tet node node"]:
+    def decay(self) -> Float[Tensor, "*shape tet node node"]:
         """S + R of each tet."""
-        return self.elements.stiffness + self.relaxation[:, None, None] * self.elements.mass
+        return self.stiffness + self.relaxation
 
 
 def cell_matrices(mesh: TetMesh, space: Space, tissue: Tissue) -> CellMatrices:
     """All cell matrices of a mesh filled with a tissue."""
     labels = torch.tensor(tissue.labels, device=mesh.compartment.device)
     row = torch.searchsorted(labels, mesh.compartment)
-    density = tissue.density[row]
-    base = element_matrices(mesh.points[mesh.tets], tissue.diffusivity[row])
-    elements = ElementMatrices(
-        density[:, None, None] * base.mass,
-        density[:, None, None] * base.stiffness,
-        density[:, None, None, None] * base.moments,
-    )
+    density = tissue.density[row][:, None, None]
+    mass, stiffness, moments = element_matrices(mesh.points[mesh.tets], tissue.diffusivity[row])
+    mass = density * mass
+    relaxation = (1 / tissue.t2[row])[:, None, None] * mass
     density_of = dict(zip(tissue.labels, tissue.density, strict=True))
 
     def weight(a: int, b: int) -> Tensor:
@@ -62,7 +64,8 @@ def cell_matrices(mesh: TetMesh, space: Space, tissue: Tissue) -> CellMatrices:
         space.wall_label[:, None],
         lambda c: density_of[c] * tissue.wall_permeability.get(c, 0.0),
     )
-    return CellMatrices(elements, 1 / tissue.t2[row], membrane, wall)
+    moments = density[..., None] * moments
+    return CellMatrices(mass, density * stiffness, relaxation, moments, membrane, wall)
 
 
 def _scaled_faces(points: Tensor, labels: Tensor, weight) -> Tensor:
@@ -83,7 +86,17 @@ class Matrices:
     stiffness: sp.csr_matrix  # um^3/ms
     flux: sp.csr_matrix  # um^3/ms, interfaces and walls
     relaxation: sp.csr_matrix  # um^3/ms, mass / T2
-    moments: tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]  # um^4
+    moments: tuple[sp.csr_matrix, ...]  # um^4, of x, y and z
+
+    @cached_property
+    def decay(self) -> sp.csr_matrix:
+        """S + Q + R."""
+        return self.stiffness + self.flux + self.relaxation
+
+    def moments_about(self, centre: Sequence[float]) -> tuple[sp.csr_matrix, ...]:
+        """J of x, y and z with positions counted from `centre` (um)."""
+        pairs = zip(self.moments, centre, strict=True)
+        return tuple(moment - c * self.mass for moment, c in pairs)
 
 
 def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
@@ -97,23 +110,22 @@ def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
     check_tissue(mesh, space, tissue)
     with torch.no_grad():
         cells = cell_matrices(mesh, space, tissue)
-    relaxed = cells.relaxation[:, None, None] * cells.elements.mass
     patterns = Patterns.of(space)
     filled = patterns.tets.filled
-    x, y, z = (filled(cells.elements.moments[:, axis]) for axis in range(3))
     return Matrices(
         space,
-        filled(cells.elements.mass),
-        filled(cells.elements.stiffness),
+        filled(cells.mass),
+        filled(cells.stiffness),
         patterns.flux(cells.membrane, cells.wall),
-        filled(relaxed),
-        (x, y, z),
+        filled(cells.relaxation),
+        tuple(filled(moment) for moment in cells.moments.unbind(1)),
     )
 
 
-def jumps(membrane: Float[Tensor, "face node node"]) -> Float[Tensor, "face twice twice"]:
+def jumps(membrane: Float[Tensor, "*shape node node"]) -> Float[Tensor, "*shape twice twice"]:
     """kappa (w_c - w_c') tested on either side, over the dofs of one side, then the other's."""
-    return torch.cat([torch.cat([membrane, -membrane], 2), torch.cat([-membrane, membrane], 2)], 1)
+    sides = torch.cat([membrane, -membrane], -1), torch.cat([-membrane, membrane], -1)
+    return torch.cat(sides, -2)
 
 
 @dataclass(frozen=True, eq=False)

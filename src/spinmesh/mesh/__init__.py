@@ -1,6 +1,6 @@
 """Tetrahedral meshes: the noun, the swept-disk template, and the families of shapes."""
 
-from spinmesh.mesh.faces import outer_faces
+from spinmesh.mesh.faces import oriented, outer_faces
 from spinmesh.mesh.families import (
     FAMILIES,
     PARAMETER_TABLE,
@@ -14,7 +14,6 @@ from spinmesh.mesh.families import (
     single_substrate,
     substrates_of,
 )
-from spinmesh.mesh.orientation import oriented
 from spinmesh.mesh.solids import ball, nested_cylinder
 from spinmesh.mesh.template import swept_disk
 from spinmesh.mesh.tetmesh import (
@@ -24,7 +23,8 @@ from spinmesh.mesh.tetmesh import (
     check_quality,
     corner_volumes,
     jacobian_determinants,
-    shape_gradients,
+    reference_nodes,
+    shape_functions,
 )
 from spinmesh.settings import SweptDisk
 
@@ -47,9 +47,10 @@ __all__ = [
     "neutral_parameters",
     "oriented",
     "outer_faces",
+    "reference_nodes",
     "rotation_matrix",
     "sample_substrates",
-    "shape_gradients",
+    "shape_functions",
     "single_substrate",
     "substrates_of",
     "swept_disk",

@@ -1,11 +1,16 @@
-"""The faces of a mesh: which two tets share one, and which faces lie outside."""
+"""The faces of a mesh: who shares them, which lie outside, and which tets are folded over them."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from jaxtyping import Int
 
-from spinmesh.mesh.tetmesh import TET10_FACES, TET_FACES
+from spinmesh.errors import MeshError
+from spinmesh.mesh.tetmesh import TET10_FACES, TET_FACES, TetMesh
+
+# Swapping corners 1 and 2 turns a tet inside out; its mid-edge nodes follow.
+SWAPPED = np.array([0, 2, 1, 3, 6, 5, 4, 7, 9, 8])
 
 
 def all_faces(tets: Int[np.ndarray, "tet node"]) -> Int[np.ndarray, "face face_node"]:
@@ -36,3 +41,40 @@ def outer_faces(
     faces = all_faces(tets)
     alone = pair_faces(faces)[2]
     return faces[alone], alone // 4
+
+
+def turned_positive(
+    points: np.ndarray, tets: Int[np.ndarray, "tet node"]
+) -> Int[np.ndarray, "tet node"]:
+    """The same tets with two corners swapped where the volume is negative."""
+    edge = points[tets[:, 1:4]] - points[tets[:, :1]]
+    negative = np.linalg.det(edge) < 0
+    return np.where(negative[:, None], tets[:, SWAPPED[: tets.shape[1]]], tets)
+
+
+def oriented(mesh: TetMesh) -> TetMesh:
+    """The same mesh with every tet's corners in positive order.
+
+    The order of a tet's corners is a convention that programs differ on; a fold is not. Raises
+    MeshError if two tets lie on the same side of their common face, naming the first.
+    """
+    tets = turned_positive(mesh.points.numpy(), mesh.tets.numpy())
+    folded = _folded(tets)
+    if len(folded):
+        raise MeshError(
+            f"{mesh.name}: {len(folded):,} of {len(tets):,} tets overlap a neighbour (inverted; "
+            f"first: {folded[0]}). Re-mesh the surface."
+        )
+    return TetMesh(mesh.points, torch.from_numpy(tets), mesh.compartment, mesh.name)
+
+
+def _folded(tets: np.ndarray) -> np.ndarray:
+    """Tets whose face is traversed in the same sense by the tet on its other side."""
+    faces = all_faces(tets)
+    # The sense is the parity of the permutation that sorts the face's corners.
+    parity = np.sign(
+        (faces[:, 1] - faces[:, 0]) * (faces[:, 2] - faces[:, 1]) * (faces[:, 2] - faces[:, 0])
+    )
+    first, second, _ = pair_faces(faces)
+    wrong = parity[first] == parity[second]
+    return np.unique(np.minimum(first[wrong] // 4, second[wrong] // 4))

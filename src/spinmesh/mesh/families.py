@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -162,14 +162,9 @@ class Substrates:
 
     def take(self, index: list[int]) -> Substrates:
         """The substrates at `index`, in that order."""
-        return Substrates(
-            self.template,
-            self.points[index],
-            self.parameters[index],
-            self.names,
-            tuple(self.family[i] for i in index),
-            tuple(self.split[i] for i in index),
-        )
+        family, split = (tuple(words[i] for i in index) for words in (self.family, self.split))
+        points, parameters = self.points[index], self.parameters[index]
+        return replace(self, points=points, parameters=parameters, family=family, split=split)
 
     def select(self, split: str) -> Substrates:
         """The substrates of one split; MeshError if it has none."""

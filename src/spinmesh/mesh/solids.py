@@ -7,7 +7,8 @@ import torch
 from skfem import MeshTet
 
 from spinmesh.errors import MeshError
-from spinmesh.mesh.template import swept_disk, turned_positive, with_mid_edge_nodes
+from spinmesh.mesh.faces import turned_positive
+from spinmesh.mesh.template import swept_disk, with_mid_edge_nodes
 from spinmesh.mesh.tetmesh import TetMesh
 from spinmesh.settings import SweptDisk
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from spinmesh.mesh.faces import turned_positive
 from spinmesh.mesh.tetmesh import TET_EDGES, TetMesh
 from spinmesh.settings import SweptDisk
 
@@ -57,13 +58,6 @@ def prisms_to_tets(triangles: np.ndarray, stride: int, layers: int) -> np.ndarra
     A, B, C = a + stride, b + stride, c + stride
     prism = np.concatenate([np.column_stack(t) for t in ((a, b, c, C), (a, b, B, C), (a, A, B, C))])
     return np.concatenate([prism + layer * stride for layer in range(layers)])
-
-
-def turned_positive(points: np.ndarray, tets: np.ndarray) -> np.ndarray:
-    """The same tets with two corners swapped where the volume is negative."""
-    edge = points[tets[:, 1:]] - points[tets[:, :1]]
-    negative = np.linalg.det(edge) < 0
-    return np.where(negative[:, None], tets[:, [0, 2, 1, 3]], tets)
 
 
 def with_mid_edge_nodes(points: np.ndarray, tets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

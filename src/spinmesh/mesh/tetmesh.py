@@ -6,8 +6,10 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from skfem import ElementTetP1, ElementTetP2, ElementTriP1, ElementTriP2
 from torch import Tensor
 
 from spinmesh.errors import MeshError, ScaleWarning
@@ -15,14 +17,12 @@ from spinmesh.stored import quantity, store
 
 # Node order of a 10-node tet (VTK, meshio `tetra10`, scikit-fem): 4 vertices, then these edges.
 TET_EDGES = ((0, 1), (1, 2), (0, 2), (0, 3), (1, 3), (2, 3))
-# Vertices of the face opposite each vertex, oriented outwards for a positive tet.
-TET_FACES = ((1, 2, 3), (0, 3, 2), (0, 1, 3), (0, 2, 1))
-_EDGE_NUMBER = {frozenset(edge): 4 + number for number, edge in enumerate(TET_EDGES)}
-# The same faces with their three mid-edge nodes: 3 vertices, then edges (01), (12), (20).
-TET10_FACES = tuple(
-    (*face, *(_EDGE_NUMBER[frozenset((face[i], face[(i + 1) % 3]))] for i in range(3)))
-    for face in TET_FACES
-)
+# Nodes of the face opposite each vertex: corners, oriented outwards for a positive tet, then the
+# middles of the edges (01), (12), (20).
+TET10_FACES = ((1, 2, 3, 5, 9, 8), (0, 3, 2, 7, 9, 6), (0, 1, 3, 4, 8, 7), (0, 2, 1, 6, 5, 4))
+TET_FACES = tuple(face[:3] for face in TET10_FACES)
+# Lagrange elements by their number of nodes.
+ELEMENTS = {3: ElementTriP1(), 6: ElementTriP2(), 4: ElementTetP1(), 10: ElementTetP2()}
 # A tet whose volume is this small beside its longest edge cubed cannot be told from a flat one.
 DEGENERATE = 1e-6
 # A cell is some um to a few hundred um long; beyond these the file is in m, mm or nm.
@@ -110,19 +110,21 @@ def corner_volumes(points: Float[Tensor, "point 3"], tets: Int[Tensor, "tet node
     return torch.linalg.det(edge) / 6
 
 
-def shape_gradients(
-    xi: Float[Tensor, "sample 3"], nodes: int
-) -> tuple[Float[Tensor, "sample node"], Float[Tensor, "sample node 3"]]:
-    """Lagrange shape functions and reference gradients of the 4- or 10-node tet at `xi`."""
-    bary = torch.cat([1 - xi.sum(-1, keepdim=True), xi], -1)
-    dbary = torch.tensor([[-1.0, -1, -1], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).to(xi)
-    if nodes == 4:
-        return bary, dbary.expand(len(xi), 4, 3)
-    i, j = torch.tensor(TET_EDGES).T
-    value = torch.cat([bary * (2 * bary - 1), 4 * bary[:, i] * bary[:, j]], -1)
-    corner = (4 * bary - 1)[..., None] * dbary
-    edge = 4 * (bary[:, i, None] * dbary[j] + bary[:, j, None] * dbary[i])
-    return value, torch.cat([corner, edge], 1)
+def shape_functions(
+    xi: Float[Tensor, "sample axis"], nodes: int
+) -> tuple[Float[Tensor, "sample node"], Float[Tensor, "sample node axis"]]:
+    """Shape functions and reference gradients at `xi`: triangles of 3 or 6 nodes, tets of 4 or 10.
+
+    No derivative is taken in `xi`.
+    """
+    at = [ELEMENTS[nodes].lbasis(xi.cpu().numpy().T, node) for node in range(nodes)]
+    value = torch.from_numpy(np.stack([phi for phi, _ in at], -1))
+    return value.to(xi), torch.from_numpy(np.stack([dphi.T for _, dphi in at], 1)).to(xi)
+
+
+def reference_nodes(nodes: int) -> Float[Tensor, "node axis"]:
+    """Where an element's nodes lie in the reference triangle or tet."""
+    return torch.from_numpy(ELEMENTS[nodes].doflocs)
 
 
 def jacobian_determinants(
@@ -133,13 +135,9 @@ def jacobian_determinants(
     For a curved tet these samples catch every fold that reaches a node, which is where a
     quadratic tet folds first in practice; they do not prove positivity in between.
     """
-    corners = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]).to(points)
-    if tets.shape[1] == 4:
-        samples = corners[:1]
-    else:
-        i, j = torch.tensor(TET_EDGES).T
-        samples = torch.cat([corners, (corners[i] + corners[j]) / 2])
-    _, gradient = shape_gradients(samples, tets.shape[1])
+    nodes = tets.shape[1]
+    samples = reference_nodes(nodes)[: 1 if nodes == 4 else nodes]
+    gradient = shape_functions(samples, nodes)[1].to(points)
     jacobian = torch.einsum("...tna,snb->...tsab", points[..., tets, :], gradient)
     return torch.linalg.det(jacobian)
 

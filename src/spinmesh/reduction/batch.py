@@ -6,7 +6,7 @@ For templates of some hundred nodes, where a sparse factorisation per shape leav
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -72,20 +72,23 @@ class _Dense:
 
     @classmethod
     def of(cls, template: TetMesh, space: Space, points: Tensor, tissue: Tissue) -> _Dense:
-        """Assembled from one mesh that holds all shapes, side by side."""
+        """Cell matrices of all shapes, summed into dense ones."""
         points = points - points[:, template.vertices].mean(1, keepdim=True)
-        shapes, size = len(points), len(space)
-        cells = cell_matrices(*_side_by_side(template, space, points), tissue)
-        elements = cells.elements
+        cells = torch.func.vmap(
+            lambda shape: cell_matrices(template.with_points(shape), space, tissue)
+        )(points)
 
         def whole(blocks: Tensor, dofs: Tensor) -> Tensor:
-            return _scattered(blocks, dofs.to(points.device), shapes, size)
+            place = (dofs[:, :, None] * len(space) + dofs[:, None, :]).flatten().to(points.device)
+            result = points.new_zeros(len(points), len(space) ** 2)
+            result.index_add_(1, place, blocks.flatten(1))
+            return result.unflatten(1, (len(space), len(space)))
 
         decay = whole(cells.decay, space.tet_dofs)
         decay = decay + whole(jumps(cells.membrane), space.interface_dofs.flatten(1))
         decay = decay + whole(cells.wall, space.wall_dofs)
-        moments = [whole(elements.moments[:, axis], space.tet_dofs) for axis in range(3)]
-        mass = whole(elements.mass, space.tet_dofs)
+        moments = [whole(moment, space.tet_dofs) for moment in cells.moments.unbind(2)]
+        mass = whole(cells.mass, space.tet_dofs)
         inside = space.inside.to(points)
         position = points[:, space.dof_point.to(points.device)]
         return cls(mass, decay, torch.stack(moments, 1), position, inside)
@@ -119,34 +122,3 @@ class _Dense:
         moments = basis[:, None].mT @ self.moments @ basis[:, None]
         mean = self.inside @ (self.mass @ basis)
         return ReducedModel((laplacian + laplacian.mT) / 2, (moments + moments.mT) / 2, mean)
-
-
-def _side_by_side(
-    template: TetMesh, space: Space, points: Float[Tensor, "shape point 3"]
-) -> tuple[TetMesh, Space]:
-    """One mesh and space of all shapes; they touch nowhere."""
-    shapes, device = len(points), points.device
-
-    def repeated(index: Tensor, step: int) -> Tensor:
-        index = index.to(device)
-        shift = step * torch.arange(shapes, device=device).reshape(-1, *(1,) * index.ndim)
-        return (index + shift).flatten(0, 1)
-
-    count, size = points.shape[1], len(space)
-    mesh = TetMesh(
-        points.flatten(0, 1),
-        repeated(template.tets, count),
-        repeated(template.compartment, 0),
-        template.name,
-    )
-    steps = {"tet_dofs": size, "interface_dofs": size, "wall_dofs": size, "dof_point": count}
-    names = [item.name for item in fields(space)]
-    return mesh, Space(*(repeated(getattr(space, name), steps.get(name, 0)) for name in names))
-
-
-def _scattered(blocks: Tensor, dofs: Tensor, shapes: int, size: int) -> Tensor:
-    """Cell matrices of all shapes summed into dense ones."""
-    place = (dofs[:, :, None] * size + dofs[:, None, :]).flatten()
-    result = blocks.new_zeros(shapes, size * size)
-    result.index_add_(1, place, blocks.reshape(shapes, -1))
-    return result.unflatten(1, (size, size))

@@ -17,9 +17,6 @@ from spinmesh.reduction.reduced import ReducedModel
 from spinmesh.reduction.span import Span, orthonormal
 from spinmesh.units import GAMMA
 
-# sum_i matrices_i @ x_i never needs more than these: S + Q + R and the three moments.
-Operators = tuple[sp.csr_matrix, sp.csr_matrix, sp.csr_matrix, sp.csr_matrix]
-
 
 @dataclass(frozen=True, eq=False)
 class Projection:
@@ -31,7 +28,7 @@ class Projection:
 
     mesh: TetMesh
     matrices: Matrices
-    operators: Operators
+    operators: tuple[sp.csr_matrix, ...]  # S + Q + R and the three moments
     vectors: Float[ndarray, "dof mode"]
     products: Float[ndarray, "4 mode mode"]
 
@@ -39,12 +36,9 @@ class Projection:
     def empty(cls, mesh: TetMesh, matrices: Matrices) -> Projection:
         """No functions yet."""
         centre = mesh.points[mesh.vertices].mean(0).detach().tolist()
-        x, y, z = (
-            moment - c * matrices.mass for moment, c in zip(matrices.moments, centre, strict=True)
-        )
-        decay = matrices.stiffness + matrices.flux + matrices.relaxation
+        operators = (matrices.decay, *matrices.moments_about(centre))
         nothing = np.zeros((len(matrices.space), 0))
-        return cls(mesh, matrices, (decay, x, y, z), nothing, np.zeros((4, 0, 0)))
+        return cls(mesh, matrices, operators, nothing, np.zeros((4, 0, 0)))
 
     @property
     def size(self) -> int:

@@ -8,15 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.fem import Patterns
+from spinmesh.fem import CellMatrices, Patterns
 from spinmesh.reduction.reduced import ReducedModel, centred_cells, whitened
 from spinmesh.reduction.span import Span
 from spinmesh.tissue import Tissue
 
 # Bytes of cell matrices' tangents that are alive at a time.
 ALIVE = 2.5e8
-# Cell matrices that have a tangent each: decay, mass and three moments.
-KINDS = 5
+# Cell matrices that have a tangent each: mass, stiffness, relaxation and three moments.
+KINDS = 6
 
 Where = Callable[[Tensor], tuple[Tensor, Tissue]]
 
@@ -31,9 +31,13 @@ def push_forward(
     meet V: ten times less work, since a dof has a row in some two dozen cells.
     """
     patterns = Patterns.of(span.space)
-    tangents = _chunked(lambda step: _cells(span, *where(step)), here, directions)
-    value = _projected(span, patterns, _cells(span, *where(here)))
-    along = [_projected(span, patterns, one) for one in zip(*tangents, strict=True)]
+
+    def cells(step: Tensor) -> CellMatrices:
+        return centred_cells(span, *where(step))
+
+    value = _projected(span, patterns, cells(here))
+    tangents = zip(*_chunked(cells, here, directions), strict=True)
+    along = [_projected(span, patterns, CellMatrices(*one)) for one in tangents]
     stacked = tuple(torch.stack(parts) for parts in zip(*along, strict=True))
 
     def slope(*tangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,35 +52,28 @@ def _operators(mass: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return model.laplacian, model.moments, model.mean
 
 
-def _cells(span: Span, points: Tensor, tissue: Tissue) -> tuple[Tensor, ...]:
-    """Mass, decay, moments, membranes and walls of the cells."""
-    cells = centred_cells(span, points, tissue)
-    return cells.elements.mass, cells.decay, cells.elements.moments, cells.membrane, cells.wall
-
-
 def _chunked(
-    cells: Callable[[Tensor], tuple[Tensor, ...]], here: Tensor, directions: Tensor
+    cells: Callable[[Tensor], CellMatrices], here: Tensor, directions: Tensor
 ) -> tuple[Tensor, ...]:
     """Tangents of the cells, a few directions at a time."""
 
-    def along(direction: Tensor) -> tuple[Tensor, ...]:
-        result: tuple[Tensor, ...] = torch.func.jvp(cells, (here,), (direction,))[1]
+    def along(direction: Tensor) -> CellMatrices:
+        result: CellMatrices = torch.func.jvp(cells, (here,), (direction,))[1]
         return result
 
-    bytes_each = KINDS * 8 * cells(here)[0].numel()
+    bytes_each = KINDS * 8 * cells(here).mass.numel()
     parts = [
         torch.func.vmap(along)(few) for few in directions.split(max(1, int(ALIVE / bytes_each)))
     ]
     return tuple(torch.cat(blocks) for blocks in zip(*parts, strict=True))
 
 
-def _projected(span: Span, patterns: Patterns, cells: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _projected(span: Span, patterns: Patterns, cells: CellMatrices) -> tuple[Tensor, ...]:
     """V'AV of mass, decay and moments, and the compartments' means, from the cells."""
-    mass, decay, moments, membrane, wall = cells
     V, filled = span.vectors.numpy(), patterns.tets.filled
-    massed = filled(mass) @ V
-    decayed = (filled(decay) + patterns.flux(membrane, wall)) @ V
-    images = (massed, decayed, *(filled(moments[:, axis]) @ V for axis in range(3)))
+    massed = filled(cells.mass) @ V
+    decayed = (filled(cells.decay) + patterns.flux(cells.membrane, cells.wall)) @ V
+    images = (massed, decayed, *(filled(moment) @ V for moment in cells.moments.unbind(1)))
     square = [torch.from_numpy(V.T @ image) for image in images]
     whole, laplacian, *xyz = ((matrix + matrix.T) / 2 for matrix in square)
     return whole, laplacian, torch.stack(xyz), torch.from_numpy(span.space.inside.numpy() @ massed)

@@ -49,7 +49,7 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     are so far from the span's that its functions become dependent.
     """
     space, cells = span.space, centred_cells(span, points, tissue)
-    elements, local = cells.elements, span.vectors[space.tet_dofs]
+    local = span.vectors[space.tet_dofs]
     inner, outer = space.interface_dofs.unbind(1)
 
     def image(blocks: Tensor) -> Tensor:
@@ -63,8 +63,8 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     )
     lost = cells.wall @ span.vectors[space.wall_dofs]
     decay = decay + _gathered(lost, space.wall_dofs, len(space))
-    massed = image(elements.mass)
-    moments = torch.stack([image(elements.moments[:, axis]) for axis in range(3)])
+    massed = image(cells.mass)
+    moments = torch.stack([image(moment) for moment in cells.moments.unbind(1)])
     mass, laplacian, *xyz = (
         _symmetric(span.vectors.T @ product) for product in (massed, decay, *moments)
     )

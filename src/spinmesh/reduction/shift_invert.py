@@ -36,7 +36,7 @@ def shift_inverse(matrices: Matrices, shift: float) -> Solve:
     levels: the coarse one is the straight elements on the same tets (10-node tets) or clusters of
     nodes (4-node tets).
     """
-    operator = matrices.stiffness + matrices.flux + matrices.relaxation + shift * matrices.mass
+    operator = matrices.decay + shift * matrices.mass
     if len(matrices.space) <= MOST_DIRECT:
         solve: Solve = factorise(operator).solve
         return solve

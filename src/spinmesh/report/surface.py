@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
-from spinmesh.fem.elements import face_shapes
-from spinmesh.mesh import TetMesh, outer_faces
+from spinmesh.mesh import TetMesh, outer_faces, shape_functions
 
 # Pieces along each edge of a curved face; fewer would show as corners.
 PIECES = 4
@@ -86,7 +85,7 @@ def _lattice(pieces: int, nodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     """Shape functions on a barycentric lattice of a face, its small triangles, and its rim."""
     index = [(i, j) for i in range(pieces + 1) for j in range(pieces + 1 - i)]
     number = {ij: k for k, ij in enumerate(index)}
-    weights = face_shapes(torch.tensor(index, dtype=torch.float64) / pieces, nodes)[0].numpy()
+    weights = shape_functions(torch.tensor(index, dtype=torch.float64) / pieces, nodes)[0].numpy()
     small = []
     for i, j in index:
         if i + j < pieces:

@@ -125,9 +125,9 @@ def _orthonormal(
 def point_matrices(mesh: TetMesh) -> tuple[sp.csr_matrix, sp.csr_matrix]:
     """Stiffness (unit diffusivity, um) and mass (um^3) of the points, continuous over membranes."""
     unit = torch.eye(3, dtype=mesh.points.dtype).expand(len(mesh.tets), 3, 3)
-    element = element_matrices(mesh.points[mesh.tets], unit)
+    mass, stiffness, _ = element_matrices(mesh.points[mesh.tets], unit)
     pattern = Pattern.of(mesh.tets.numpy(), len(mesh.points))
-    return pattern.filled(element.stiffness), pattern.filled(element.mass)
+    return pattern.filled(stiffness), pattern.filled(mass)
 
 
 def volume(mesh: TetMesh) -> float:

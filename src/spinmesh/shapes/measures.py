@@ -11,7 +11,7 @@ from numpy.polynomial import legendre
 from scipy.integrate import cumulative_trapezoid
 from torch import Tensor
 
-from spinmesh.mesh import Substrates, TetMesh, shape_gradients
+from spinmesh.mesh import Substrates, TetMesh, shape_functions
 from spinmesh.shapes.align import aligned_chamfer_distance, motion_onto
 from spinmesh.shapes.basis import spectral_basis, volume
 from spinmesh.shapes.models import ShapeModel
@@ -86,7 +86,7 @@ def _samples(mesh: TetMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         for k in range(n - i - j)
     ]
     xi = torch.tensor(lattice, dtype=torch.float64) / n
-    shape, gradient = shape_gradients(xi, mesh.tets.shape[1])
+    shape, gradient = shape_functions(xi, mesh.tets.shape[1])
     corner = mesh.points[mesh.tets]
     jacobian = torch.einsum("tna,snb->tsab", corner, gradient)
     weight = torch.linalg.det(jacobian) / (6 * len(xi))
