@@ -6,15 +6,12 @@ For each angular order n the radial problem in d = 1, 2, 3 dimensions
 
 is discretised by Galerkin's method with polynomials in each layer: r^n times Jacobi polynomials
 in r^2 in the core (Zernike's in the disk and the ball, so regularity at r = 0 is built in) and
-Legendre polynomials in the shells. They are free at the layers' ends, and the membranes enter as
-exact surface terms. This was chosen over piecewise Bessel functions because those need the roots
-of determinants that nearly coincide as kappa -> 0 and overflow at high order, whereas this is one
-symmetric eigenproblem per order whose error falls exponentially with the degree. For one layer
-the modes are those of Bessel functions (Grebenkov 2007), found at a fraction of their cost.
+Legendre polynomials in the shells, with the membranes as exact surface terms. Unlike piecewise
+Bessel functions these need no roots of determinants that nearly coincide as kappa -> 0, and the
+error falls exponentially with the degree.
 
-Densities rho: the flux through a membrane is kappa h (u'/rho' - u/rho) with
-h = 2 rho rho'/(rho + rho'), so rho is the equilibrium, and h = rho where both sides agree. The
-unknown is w = u/sqrt(rho), which keeps every matrix symmetric.
+The flux through a membrane is kappa h (u'/rho' - u/rho) with h = 2 rho rho'/(rho + rho'), so the
+density rho is the equilibrium. The unknown w = u/sqrt(rho) keeps every matrix symmetric.
 """
 
 from __future__ import annotations

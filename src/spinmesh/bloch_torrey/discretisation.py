@@ -1,18 +1,13 @@
-"""How far a mesh's signals are from those of the smooth body it stands for.
+"""How far a mesh's signals are from those of the smooth body it stands for (decision 0004).
 
-Two parts, both added to the reduced operators (docs/decisions/0004 has the figures):
+The elements: Galerkin's method makes every decay rate too large by the energy of the functions'
+error. Gradients averaged over the tets around each node (Zienkiewicz & Zhu 1987) stand for the
+exact ones, and the energy of their difference is subtracted (Naga, Zhang & Zhou 2006).
 
-The elements. Galerkin's method makes every decay rate too large, by the energy of the functions'
-error: lambda_h - lambda = |grad(u - u_h)|^2 to leading order. Averaged over the tets around each
-node, the gradient of u_h is closer to that of u than its own (Zienkiewicz & Zhu 1987), so the
-difference of the two stands for the error, and subtracting its energy improves the rates (Naga,
-Zhang & Zhou 2006).
-
-The wall. Where two faces meet at an angle theta the smooth wall they approximate bulges beyond
-them. An edge of length l between faces of areas A/2 each hides a volume theta A^2 / (12 l) if the
-faces are flat: exact to leading order for cylinders and spheres. Curved faces (quadratic) meet at
-much smaller angles, and hide theta A^2 / (60 l), exact for a circle's arcs. Edges sharper than
-SHARP are the body's own. The layer's mass, energy and moments are added to the reduced operators.
+The wall: an edge of length l between faces of areas A/2 that meet at an angle theta hides a volume
+theta A^2 / (12 l) of the smooth wall if they are flat, theta A^2 / (60 l) if they are curved
+(quadratic): exact to leading order for circles. Edges sharper than SHARP are the body's own. The
+layer's mass, energy and moments are added to the reduced operators.
 """
 
 from __future__ import annotations

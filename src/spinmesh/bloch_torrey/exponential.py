@@ -1,11 +1,9 @@
 """exp(-t(L + i s B)) for many s at once: a polynomial in one resolvent, one pencil a direction.
 
-With v = (sigma - z)/(sigma + z), exp(-z) ~ sum_j c_j v^j on the half-strip
-{Re z >= 0, |Im z| <= a}; the one real pole serves forward and adjoint. The Bloch-Torrey operator
-t(L + iB), L >= 0 and |tB| <= a symmetric, has its numerical range in that strip, so by Crouzeix and
-Palencia (2017) the error of the matrix function is at most 1 + sqrt(2) times the scalar one,
-whatever its spectrum: exceptional points and stiff modes do no harm. About a + 25 terms give 1e-10
-(docs/decisions/0002).
+With v = (sigma - z)/(sigma + z), exp(-z) ~ sum_j c_j v^j on the half-strip Re z >= 0, |Im z| <= a.
+The numerical range of t(L + iB), L >= 0 and |tB| <= a symmetric, lies in that strip: the error of
+the matrix function is at most 1 + sqrt(2) times the scalar one (Crouzeix & Palencia 2017), whatever
+its spectrum. About a + 25 terms give 1e-10 (docs/decisions/0002).
 
 Arrays run over (compartment, shape, direction, mode, measurement), the last being the amplitudes s
 along one direction. All operators are in the eigenbasis of L, where resting is a diagonal.

@@ -190,20 +190,19 @@ def sample_substrates(
     unknown = [name for name in (*families, *ranges) if name not in FAMILIES | PARAMETER_TABLE]
     if unknown:
         raise ConfigError(f"mesh: unknown {unknown}. Families: {list(FAMILIES)}.")
-    rng = np.random.default_rng(seed)
-    rows, names = [], []
-    for family, count in families.items():
-        if count == 0:
-            continue
-        rows.append(_sample_family(template, FAMILIES[family], ranges, count, rng))
-        names += [family] * count
-    if not rows:
+    names = tuple(family for family, count in families.items() for _ in range(count))
+    if not names:
         raise MeshError("substrate table: every family has count 0. Give at least one shape.")
-    parameters = torch.cat(rows)
-    points = deform(template, parameters)
-    table = Substrates(
-        template, points, parameters, PARAMETERS, tuple(names), _splits(split, len(names), rng)
+    rng = np.random.default_rng(seed)
+    parameters = torch.cat(
+        [
+            _sample_family(template, FAMILIES[family], ranges, count, rng)
+            for family, count in families.items()
+            if count > 0
+        ]
     )
+    points, splits = deform(template, parameters), _splits(split, len(names), rng)
+    table = Substrates(template, points, parameters, PARAMETERS, names, splits)
     for index in range(len(table)):
         check_quality(table.mesh(index))
     return table

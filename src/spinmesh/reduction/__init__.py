@@ -1,8 +1,13 @@
 """Reduced operators: one seam (`project`), two bases (`krylov_span`, `laplace_span`)."""
 
+from spinmesh.reduction.bases import (
+    krylov_projection,
+    krylov_span,
+    laplace_modes,
+    laplace_span,
+    lowest_modes,
+)
 from spinmesh.reduction.batch import MOST_DENSE, reduce_shapes
-from spinmesh.reduction.krylov import krylov_projection, krylov_span
-from spinmesh.reduction.laplace import laplace_modes, laplace_span, lowest_modes
 from spinmesh.reduction.projection import Projection
 from spinmesh.reduction.pushforward import push_forward
 from spinmesh.reduction.reduced import ReducedModel, project, whitened
