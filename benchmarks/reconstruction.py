@@ -17,7 +17,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import spinmesh
-from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.bloch_torrey import simulate
 from spinmesh.inversion import Target
 from spinmesh.settings import load_config
 from spinmesh.shapes import ShapeModel, aligned_chamfer_distance
@@ -45,7 +45,7 @@ def main(run: str, count: str = "8", out: str | None = None) -> None:
     for i in in_turns(shapes.family)[: int(count)]:
         turn = torch.from_numpy(Rotation.random(rng=np.random.default_rng(i)).as_matrix())
         cell = fine.with_points(spinmesh.deform(fine, shapes.parameters[i]) @ turn.T)
-        seen = simulate_mesh(cell, water, signals.acquisition, OTHER_BASIS)
+        seen = simulate(cell, water, signals.acquisition, OTHER_BASIS)
         clean = Target(signals.acquisition, seen.attenuation[0])
         target = clean.noisy(SNR, torch.Generator().manual_seed(i))
         start = time.process_time()

@@ -9,7 +9,7 @@ import torch
 
 from simulator_cases.shapes import TISSUE, axon, directions, largest_error
 from simulator_cases.table import Row, Settings, cpu_seconds
-from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
+from spinmesh.bloch_torrey import Basis, Signals, simulate
 from spinmesh.fem import assemble
 from spinmesh.mesh import TetMesh
 from spinmesh.sequence import Acquisition
@@ -36,8 +36,8 @@ def krylov_against_laplace(settings: Settings) -> Iterator[Row]:
 
 def _one_mesh(mesh: TetMesh, acquisition: Acquisition, modes: Sequence[int]) -> Iterator[Row]:
     name = f"{mesh.name}, {len(mesh.points):,} nodes"
-    reference = simulate_mesh(mesh, TISSUE, acquisition, REFERENCE)
-    second = simulate_mesh(mesh, TISSUE, acquisition, SECOND)
+    reference = simulate(mesh, TISSUE, acquisition, REFERENCE)
+    second = simulate(mesh, TISSUE, acquisition, SECOND)
     doubt = largest_error(second.signal[0], reference)
     common = cpu_seconds(lambda: assemble(mesh, TISSUE))
     note = f"assembly, common to both roads: {common:.3f} s"
@@ -62,9 +62,9 @@ def _measured(
     mesh: TetMesh, acquisition: Acquisition, basis: Basis, reference: Signals
 ) -> tuple[float, float]:
     """True error and CPU seconds, assembly and signals included."""
-    signal = simulate_mesh(mesh, TISSUE, acquisition, basis).signal[0]
+    signal = simulate(mesh, TISSUE, acquisition, basis).signal[0]
     return largest_error(signal, reference), cpu_seconds(
-        lambda: simulate_mesh(mesh, TISSUE, acquisition, basis)
+        lambda: simulate(mesh, TISSUE, acquisition, basis)
     )
 
 

@@ -9,7 +9,7 @@ import torch
 
 from simulator_cases.shapes import TISSUE, published_acquisition
 from simulator_cases.table import Row, Settings
-from spinmesh.bloch_torrey import Basis, simulate_mesh, simulate_substrates
+from spinmesh.bloch_torrey import Basis, simulate, simulate_substrates
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 
 TARGET = 1e6  # signals per second on a GPU
@@ -22,7 +22,7 @@ def many_shapes(settings: Settings) -> Iterator[Row]:
     gpu = settings.device != "cpu"
     count = QUICK if settings.quick else ON_GPU if gpu else ON_CPU
     shapes, acquisition = _shapes(count), published_acquisition()
-    judge = simulate_mesh(shapes.mesh(0), TISSUE, acquisition, Basis(tolerance=1e-6))
+    judge = simulate(shapes.mesh(0), TISSUE, acquisition, Basis(tolerance=1e-6))
     first = simulate_substrates(shapes.take([0]), TISSUE, acquisition, BASIS, settings.device)
     error = float(((first.signal - judge.signal).abs() / judge.unweighted).max())
     seconds = _seconds(

@@ -9,7 +9,7 @@ import torch
 from simulator_cases.shapes import TISSUE
 from simulator_cases.table import Row, Settings, cpu_seconds
 from spinmesh.analytic import cylinder, sphere
-from spinmesh.bloch_torrey import Basis, simulate_mesh
+from spinmesh.bloch_torrey import Basis, simulate
 from spinmesh.mesh import SweptDisk, TetMesh, ball, swept_disk
 from spinmesh.sequence import Acquisition
 
@@ -49,7 +49,7 @@ def _row(
     basis = Basis(tolerance=1e-6 if judged == "fine" else 1e-5)
 
     def run() -> torch.Tensor:
-        return simulate_mesh(mesh, TISSUE, acquisition, basis).attenuation[0]
+        return simulate(mesh, TISSUE, acquisition, basis).attenuation[0]
 
     error = float((run() - exact).abs().max())
     seconds = cpu_seconds(run)

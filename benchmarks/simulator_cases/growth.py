@@ -11,7 +11,7 @@ import numpy as np
 from simulator_cases.large import PERMEABLE, nested, protocol
 from simulator_cases.shapes import TISSUE, axon
 from simulator_cases.table import Row, Settings, cpu_seconds
-from spinmesh.bloch_torrey import Basis, simulate, simulate_mesh
+from spinmesh.bloch_torrey import Basis, simulate, simulate_reduced
 from spinmesh.fem import assemble
 from spinmesh.reduction import ReducedModel, krylov_projection, shift_inverse
 from spinmesh.report.style import picture
@@ -57,9 +57,7 @@ def _with_nodes(settings: Settings) -> Series:
         mesh = nested(rings, layers)
         nodes.append(len(mesh.points))
         seconds.append(
-            cpu_seconds(
-                lambda mesh=mesh: simulate_mesh(mesh, PERMEABLE, acquisition, basis), repeats=2
-            )
+            cpu_seconds(lambda mesh=mesh: simulate(mesh, PERMEABLE, acquisition, basis), repeats=2)
         )
     return Series("nodes", np.array(nodes), np.array(seconds))
 
@@ -68,14 +66,15 @@ def _with_measurements(settings: Settings) -> Series:
     reduced = _reduced(USUAL_SIZE)
     counts = MEASUREMENTS[: 3 if settings.quick else None]
     seconds = [
-        cpu_seconds(lambda count=count: simulate(reduced, protocol(count))) for count in counts
+        cpu_seconds(lambda count=count: simulate_reduced(reduced, protocol(count)))
+        for count in counts
     ]
     return Series("measurements", np.array(counts), np.array(seconds))
 
 
 def _with_size(settings: Settings) -> Series:
     acquisition = protocol(USUAL_COUNT // (10 if settings.quick else 1))
-    seconds = [cpu_seconds(lambda k=k: simulate(_reduced(k), acquisition)) for k in SIZES]
+    seconds = [cpu_seconds(lambda k=k: simulate_reduced(_reduced(k), acquisition)) for k in SIZES]
     return Series("k", np.array(SIZES), np.array(seconds))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from simulator_cases.shapes import directions
 from simulator_cases.table import Row, Settings
-from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.bloch_torrey import simulate
 from spinmesh.mesh import SweptDisk, TetMesh, nested_cylinder
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
@@ -65,7 +65,7 @@ def _in_own_process(rings: int, layers: int) -> tuple[int, float, float]:
     torch.set_num_threads(1)
     mesh, acquisition = nested(rings, layers), protocol(270)
     start = time.process_time()
-    simulate_mesh(mesh, PERMEABLE, acquisition)
+    simulate(mesh, PERMEABLE, acquisition)
     return len(mesh.points), time.process_time() - start, _peak_memory()
 
 

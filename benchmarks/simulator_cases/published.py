@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simulator_cases.shapes import TISSUE, largest_error, published_acquisition
 from simulator_cases.table import REPEATS, Row, Settings
-from spinmesh.bloch_torrey import Basis, Signals, simulate, simulate_mesh, step_signal
+from spinmesh.bloch_torrey import Basis, Signals, simulate, simulate_reduced, step_signal
 from spinmesh.mesh import SweptDisk, TetMesh, swept_disk
 from spinmesh.reduction import krylov_span, project
 from spinmesh.sequence import Acquisition
@@ -40,7 +40,7 @@ def published_protocol(settings: Settings) -> Iterator[Row]:
     if settings.quick:
         acquisition = acquisition.select(slice(0, None, 20))
     yield REMIDI
-    reference = simulate_mesh(mesh, TISSUE, acquisition, REFERENCE)
+    reference = simulate(mesh, TISSUE, acquisition, REFERENCE)
     yield from _reference_judged(mesh, acquisition, reference)
     scale = len(acquisition) / 1890
     for degree, blocks in ((2, 3), (3, 2), (3, 3), (3, 4)):
@@ -66,7 +66,7 @@ def _reference_judged(mesh: TetMesh, acquisition: Acquisition, reference: Signal
     rows = torch.cat([own[acquisition.amplitude[own].argsort()[-JUDGED:]] for own in timing])
     few = acquisition.select(rows)
     here = Signals(few, reference.signal[:, rows], reference.unweighted[:, rows])
-    full = simulate_mesh(mesh, TISSUE, few, Basis(kind="laplace", modes=len(mesh.points) - 1))
+    full = simulate(mesh, TISSUE, few, Basis(kind="laplace", modes=len(mesh.points) - 1))
     words = f"reference against {{}}, {len(rows)} strongest signals"
     yield Row(
         "published",
@@ -102,7 +102,7 @@ def _signals_and_gradient(
     clock.append(time.process_time())
     reduced = project(span, points, TISSUE)
     clock.append(time.process_time())
-    signal = simulate(reduced, acquisition)
+    signal = simulate_reduced(reduced, acquisition)
     clock.append(time.process_time())
     signal.abs().square().sum().backward()
     clock.append(time.process_time())

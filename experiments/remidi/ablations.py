@@ -12,7 +12,7 @@ from torch import Tensor
 
 from experiments.remidi.estimates import Estimates
 from experiments.remidi.methods import Bench
-from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
+from spinmesh.bloch_torrey import Basis, Signals, simulate
 from spinmesh.inversion.poses import fit_harmonics, shell_keys
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target
@@ -140,7 +140,7 @@ def ablate(bench: Bench, name: str, fine: TetMesh, basis: Basis) -> Estimates:
 def _reconstructed(bench: Bench, case: Case, fine: TetMesh, basis: Basis):
     template = bench.model.basis.template
     target_mesh = fine.with_points(_deformed(fine, case), case.label)
-    signals = simulate_mesh(target_mesh, bench.tissue, case.acquisition, basis)
+    signals = simulate(target_mesh, bench.tissue, case.acquisition, basis)
     target = Target(case.acquisition, signals.attenuation[0])
     begun = time.process_time()
     known = _training_signals(bench, case.acquisition)

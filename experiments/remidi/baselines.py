@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR
 
-from spinmesh.bloch_torrey import USUAL_BLOCKS, Basis, Signals, simulate, unweighted
+from spinmesh.bloch_torrey import USUAL_BLOCKS, Basis, Signals, simulate_reduced, unweighted
 from spinmesh.inversion.poses import Pose, fit_harmonics
 from spinmesh.inversion.target import Target
 from spinmesh.learning import Batch, Problem, Recipe, fit, perceptron, perceptron_of
@@ -164,5 +164,5 @@ def _loss(
     span = krylov_span(mesh, tissue, basis.degree, basis.blocks or USUAL_BLOCKS)
     reduced = project(span, points, tissue)
     acquisition = target.acquisition.rotated(rotation.T)
-    attenuation = simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
+    attenuation = simulate_reduced(reduced, acquisition).abs() / unweighted(reduced, acquisition)
     return (attenuation - target.attenuation).square().mean()

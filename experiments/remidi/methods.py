@@ -14,7 +14,7 @@ from torch import Tensor
 
 from experiments.remidi.baselines import descend, train_signal_network
 from experiments.remidi.estimates import Estimates
-from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
+from spinmesh.bloch_torrey import Basis, Signals, simulate
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.inversion.descent import Problem, improve
 from spinmesh.inversion.poses import nearest_poses
@@ -66,7 +66,7 @@ def simulate_held_out(
     for parameters in progress(list(shapes.parameters), "simulating held-out shapes"):
         rotation = held_out_rotation(parameters)
         mesh = fine.with_points(deform(fine, parameters), "held-out shape")
-        rows.append(simulate_mesh(mesh, tissue, acquisition.rotated(rotation.T), basis))
+        rows.append(simulate(mesh, tissue, acquisition.rotated(rotation.T), basis))
     signal = torch.cat([row.signal for row in rows])
     return Signals(acquisition, signal, torch.cat([row.unweighted for row in rows]))
 

@@ -37,7 +37,7 @@ HOME = {
     "spinmesh.bloch_torrey": (
         "Basis",
         "Signals",
-        "simulate_mesh as simulate",
+        "simulate",
         "simulate_substrates",
     ),
     "spinmesh.settings.reconstruct": ("ShapeTraining",),
@@ -61,11 +61,7 @@ HOME = {
     "spinmesh.io.acquisitions": ("read_acquisition",),
     "spinmesh.io.targets": ("read_target",),
 }
-_PLACES = {
-    words.split()[-1]: (module, words.split()[0])
-    for module, names in HOME.items()
-    for words in names
-}
+_PLACES = {name: module for module, names in HOME.items() for name in names}
 
 __all__ = sorted(_PLACES)
 
@@ -73,8 +69,7 @@ __all__ = sorted(_PLACES)
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module 'spinmesh' has no attribute {name!r}")
-    module, attribute = _PLACES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

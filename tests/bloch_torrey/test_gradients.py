@@ -13,7 +13,7 @@ from bodies import axon
 from torch.autograd import gradcheck
 from torch.func import jacfwd, jacrev, jvp
 
-from spinmesh.bloch_torrey import simulate, simulate_compartments, unweighted
+from spinmesh.bloch_torrey import simulate_compartments, simulate_reduced, unweighted
 from spinmesh.mesh import (
     SweptDisk,
     TetMesh,
@@ -110,7 +110,9 @@ def frozen(body, basis):
     scale = 1 / float(reduced.initial @ reduced.initial)
 
     def signals(points, *numbers):
-        signal = scale * simulate(project(span, points, filled(count, *numbers)), acquisition)
+        signal = scale * simulate_reduced(
+            project(span, points, filled(count, *numbers)), acquisition
+        )
         return torch.cat([signal, signal.abs().to(signal)])
 
     return signals, (mesh.points, *numbers)
@@ -219,7 +221,7 @@ def test_slopes_of_many_models_are_those_of_each():
 
     def total(*operators):
         laplacian, moments, mean = operators
-        return simulate(ReducedModel(laplacian, moments, mean), protocol())
+        return simulate_reduced(ReducedModel(laplacian, moments, mean), protocol())
 
     batch, slopes = jvp(lambda f: total(*scaled(f)), (factors,), (torch.ones_like(factors),))
     for factor, together, slope in zip(factors, batch, slopes, strict=True):
@@ -252,7 +254,7 @@ def moved(name, step):
 def slope_on_frozen_span(span, name):
     def signals(step):
         mesh, tissue = moved(name, step)
-        return torch.view_as_real(simulate(project(span, mesh.points, tissue), protocol()))
+        return torch.view_as_real(simulate_reduced(project(span, mesh.points, tissue), protocol()))
 
     step = torch.zeros((), dtype=torch.float64)
     return jvp(signals, (step,), (torch.ones_like(step),))[1]
@@ -265,7 +267,7 @@ def fresh_slopes():
     def signals(name, step):
         mesh, tissue = moved(name, step)
         reduced = project(krylov_span(mesh, tissue, 3, 4), mesh.points, tissue)
-        return torch.view_as_real(simulate(reduced, protocol()))
+        return torch.view_as_real(simulate_reduced(reduced, protocol()))
 
     return {n: (signals(n, 1e-3) - signals(n, -1e-3)) / 2e-3 for n in INPUTS}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from bodies import cells
 
-from spinmesh.bloch_torrey import Basis, simulate_mesh, step_signal
+from spinmesh.bloch_torrey import Basis, simulate, step_signal
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.errors import ReductionError
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder, swept_disk
@@ -72,7 +72,7 @@ def test_reduced_signals_are_those_of_time_stepping_to_the_tolerance(mesh, tissu
     """Two roads: basis and rational exponential, or all nodes and L-stable steps."""
     stepped = step_signal(mesh, tissue, acquisition(), 24)
     tolerance = 1e-6
-    reduced = simulate_mesh(mesh, tissue, acquisition(), Basis(tolerance=tolerance))
+    reduced = simulate(mesh, tissue, acquisition(), Basis(tolerance=tolerance))
     # 24 steps of order 5 are good to 1e-8 here (compared with 48).
     assert distance(reduced, stepped) < tolerance
     assert torch.allclose(reduced.unweighted, stepped.unweighted, rtol=tolerance)
@@ -107,5 +107,5 @@ def test_any_sequence_is_judged(name):
         swept_disk(SweptDisk(rings=1, layers=4, radius_um=2.0, length_um=9.0)),
         Tissue.uniform(2.0),
     )
-    reduced = simulate_mesh(mesh, tissue, acquisition, Basis(tolerance=1e-6))
+    reduced = simulate(mesh, tissue, acquisition, Basis(tolerance=1e-6))
     assert distance(reduced, step_signal(mesh, tissue, acquisition, steps)) < 1e-5

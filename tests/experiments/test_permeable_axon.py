@@ -9,7 +9,7 @@ import torch
 
 import spinmesh
 from experiments.permeable_axon import study
-from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.bloch_torrey import simulate
 
 
 def test_the_outer_wall_has_no_beads_and_the_axon_has_its_own_radius():
@@ -37,7 +37,7 @@ def test_shape_and_permeability_come_back_together():
     points = model.decode(model.prior.mean + torch.linalg.cholesky(model.prior.covariance) @ y)
     truth, kappa = model.basis.template.with_points(points), study.KAPPA / 2
     acquisition, basis = study.protocol(), spinmesh.Basis(blocks=1)
-    clean = simulate_mesh(truth, study.water(kappa), acquisition, basis).attenuation[0]
+    clean = simulate(truth, study.water(kappa), acquisition, basis).attenuation[0]
     seen = spinmesh.Target(acquisition, clean).noisy(200.0, generator)
     how = study.reconstruction().replace(starts=1, iterations=10, basis=basis)
     result = spinmesh.reconstruct(seen, model, study.water(study.KAPPA), how, seed=0)

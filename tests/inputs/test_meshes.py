@@ -7,7 +7,7 @@ import meshio
 import numpy as np
 import pytest
 
-from spinmesh.bloch_torrey import reduce_mesh, simulate_mesh
+from spinmesh.bloch_torrey import reduce_mesh, simulate
 from spinmesh.errors import ConfigError, MeshError, MeshWarning, SpinmeshError
 from spinmesh.io.meshes import read_mesh
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder
@@ -127,7 +127,7 @@ def test_halves_of_a_box_are_welded(tmp_path, gap: float) -> None:
     whole = read_mesh(write(tmp_path / "w.vtu", *box(0, 10, 12)))
     acquisition = Acquisition.pgse([0.0, 1.0], [Z, Z], 10.0, 30.0)
     signal = [
-        float(simulate_mesh(m, Tissue.uniform(2.0), acquisition).attenuation[0, 1])
+        float(simulate(m, Tissue.uniform(2.0), acquisition).attenuation[0, 1])
         for m in (welded, whole)
     ]
     # The two meshes are one up to the gap.

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from spinmesh import cli
-from spinmesh.bloch_torrey import Signals, simulate_mesh
+from spinmesh.bloch_torrey import Signals, simulate
 from spinmesh.errors import ConfigError
 from spinmesh.inversion import Reconstruction, Target
 from spinmesh.io import load, save
@@ -157,7 +157,7 @@ def test_files_of_a_reconstruction(
         swept_disk(SweptDisk(rings=2, layers=8, radius_um=1.5, length_um=10.0)),
     )
     truth = fine.with_points(deform(fine, test.parameters[3]))
-    signals = simulate_mesh(truth, Tissue.uniform(2.0), acquisition)
+    signals = simulate(truth, Tissue.uniform(2.0), acquisition)
     write_signal_table(signals, folder / "found.csv")
     (folder / "out").mkdir()
     (folder / "out/summary.json").write_text("of yesterday")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Basis, simulate, simulate_mesh, unweighted
+from spinmesh.bloch_torrey import Basis, simulate, simulate_reduced, unweighted
 from spinmesh.errors import ConfigError
 from spinmesh.inversion.forward import jacobian, predict, turned
 from spinmesh.inversion.unknowns import Point, Unknowns
@@ -92,7 +92,7 @@ def test_jacobian_is_that_of_the_signal_on_the_frozen_span(unknowns, point, mixe
         there = unknowns.moved(point, step)
         shape, tissue = unknowns.shape(there), unknowns.tissue_at(there)
         reduced = turned(project(prediction.span, shape, tissue), there.rotation)
-        return simulate(reduced, mixed).abs() / unweighted(reduced, mixed)
+        return simulate_reduced(reduced, mixed).abs() / unweighted(reduced, mixed)
 
     h = 1e-4
     for k, direction in enumerate(torch.eye(size, dtype=torch.float64)):
@@ -123,7 +123,7 @@ def test_a_turned_point_is_a_turned_mesh(unknowns, point, mixed):
     predicted = predict(unknowns, point, mixed, basis).attenuation
     template = unknowns.model.basis.template
     mesh = template.with_points(unknowns.shape(point) @ point.rotation.T)
-    direct = simulate_mesh(mesh, unknowns.tissue_at(point), mixed, basis).attenuation[0]
+    direct = simulate(mesh, unknowns.tissue_at(point), mixed, basis).attenuation[0]
     # The monomials are scaled by a bounding box that turns too, which moves the span slightly.
     torch.testing.assert_close(predicted, direct, rtol=0, atol=1e-5)
 
@@ -132,19 +132,19 @@ def test_translation_and_point_reflection_are_invisible(unknowns, point, mixed):
     template, tissue = unknowns.model.basis.template, unknowns.tissue_at(point)
     points = unknowns.shape(point)
     basis = Basis(tolerance=1e-6)
-    here = simulate_mesh(template.with_points(points), tissue, mixed, basis).attenuation
+    here = simulate(template.with_points(points), tissue, mixed, basis).attenuation
     shift = torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64)
-    moved = simulate_mesh(template.with_points(points + shift), tissue, mixed, basis)
+    moved = simulate(template.with_points(points + shift), tissue, mixed, basis)
     torch.testing.assert_close(moved.attenuation, here, rtol=0, atol=5e-6)
     # Reflected tets have two corners swapped to keep their volumes positive.
     swapped = template.tets[:, [0, 2, 1, 3]]
     mirror = type(template)(-points, swapped, template.compartment, "mirror image")
-    reflected = simulate_mesh(mirror, tissue, mixed, basis)
+    reflected = simulate(mirror, tissue, mixed, basis)
     # Each is within 1e-6 of its mesh's signal by estimate, two of them and a margin.
     torch.testing.assert_close(reflected.attenuation, here, rtol=0, atol=5e-6)
     # A mirror image in a plane is another shape, which the signal does see.
     plane = type(template)(points * torch.tensor([1.0, 1.0, -1.0]), swapped, template.compartment)
-    other = simulate_mesh(plane, tissue, mixed, basis)
+    other = simulate(plane, tissue, mixed, basis)
     assert float((other.attenuation - here).abs().max()) > 1e-3
 
 

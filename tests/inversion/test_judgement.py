@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.bloch_torrey import simulate
 from spinmesh.errors import ReductionError
 from spinmesh.inversion import (
     DESCRIPTION,
@@ -95,7 +95,7 @@ OUTSIDE = {
 
 
 def found_at_snr_50(mesh: TetMesh, diffusivity: float, model: ShapeModel, acquisition):
-    attenuation = simulate_mesh(mesh, Tissue.uniform(diffusivity), acquisition).attenuation[0]
+    attenuation = simulate(mesh, Tissue.uniform(diffusivity), acquisition).attenuation[0]
     target = Target(acquisition, attenuation).noisy(50.0, torch.Generator().manual_seed(0))
     settings = Reconstruct(iterations=12, starts=1)
     return reconstruct(target, model, Tissue.uniform(2.0), settings, seed=0)

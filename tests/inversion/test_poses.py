@@ -7,7 +7,7 @@ from bodies import sampled
 from scipy.spatial.transform import Rotation
 
 from experiments.remidi.surface import surface_distance
-from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh, simulate_substrates
+from spinmesh.bloch_torrey import Basis, Signals, simulate, simulate_substrates
 from spinmesh.errors import SequenceError
 from spinmesh.inversion import Target, nearest_poses
 from spinmesh.inversion.poses import (
@@ -41,7 +41,7 @@ def turned(template: TetMesh) -> TetMesh:
 
 
 def test_diffusion_tensor_of_the_signal_points_along_the_cell(template, acquisition):
-    signal = simulate_mesh(turned(template), TISSUE, acquisition).attenuation[0]
+    signal = simulate(turned(template), TISSUE, acquisition).attenuation[0]
     found = principal_rotations(acquisition, signal[None])[0]
     # A straight cylinder: the axis is the tensor's own. 15 directions at b = 3 leave ~1 degree.
     assert abs(float(found[:, 2] @ R[:, 2])) > 0.999
@@ -60,7 +60,7 @@ def test_tensor_is_that_of_dipy(template, acquisition):
     from dipy.core.gradients import gradient_table
     from dipy.reconst.dti import TensorModel
 
-    signal = simulate_mesh(turned(template), TISSUE, acquisition).attenuation[0]
+    signal = simulate(turned(template), TISSUE, acquisition).attenuation[0]
     longest = (acquisition.durations("Delta") == 49.0) & (acquisition.b_value < 4)
     b = np.concatenate([[0.0], b_to_s_per_mm2(acquisition.b_value[longest]).numpy()])
     direction = np.concatenate([np.zeros((1, 3)), acquisition.direction[longest].numpy()])
@@ -90,7 +90,7 @@ def test_free_waveforms_without_any_Delta_have_a_pose_too(template, acquisition)
     wave, _ = FreeWaveform.of(12.0, lobe)
     planar = Acquisition.of(wave, torch.full((9,), 2.0), direction)
     whole = Acquisition.joined([*parts, planar])
-    signal = simulate_mesh(turned(template), TISSUE, whole).attenuation[0]
+    signal = simulate(turned(template), TISSUE, whole).attenuation[0]
     found = principal_rotations(whole, signal[None])[0]
     assert abs(float(found[:, 2] @ R[:, 2])) > 0.999
 
@@ -220,7 +220,7 @@ def test_guesses_find_a_training_shape_in_its_pose(
     # components and 28 shapes go: measured 0.32, and 1.2 with the frames turned the wrong way.
     seen = shells.rotated(pose.T)
     misfit = [
-        float((simulate_mesh(mesh, water, seen, BASIS).attenuation - turned.attenuation).norm())
+        float((simulate(mesh, water, seen, BASIS).attenuation - turned.attenuation).norm())
         for mesh in (found, other)
     ]
     assert misfit[0] < 0.6 * misfit[1]

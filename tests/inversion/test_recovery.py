@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.remidi.metric import modified_chamfer_distance
-from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh, simulate_substrates
+from spinmesh.bloch_torrey import Basis, Signals, simulate, simulate_substrates
 from spinmesh.errors import ReductionError, SequenceError
 from spinmesh.inversion import HISTORY, Target, nearest_training_shapes, reconstruct
 from spinmesh.inversion.forward import predict
@@ -115,7 +115,7 @@ def test_held_out_shape_is_recovered(
     if pose == "unknown":
         turn = rotation_matrix(torch.tensor([0.5, -0.8, 0.3], dtype=torch.float64))
         truth = truth.with_points(truth.points @ turn.T)
-    signal = simulate_mesh(truth, TISSUE, acquisition, Basis(degree=3, blocks=3)).attenuation[0]
+    signal = simulate(truth, TISSUE, acquisition, Basis(degree=3, blocks=3)).attenuation[0]
     target = Target(acquisition, signal)
     result = reconstruct(target, model, TISSUE, Reconstruct(pose=pose), 0, training_signals)
     errors = shape_errors(result.mesh, truth)
@@ -183,7 +183,7 @@ def test_held_out_shape_of_each_family_is_recovered(
     index = held_out.family.index(family)
     fine = swept_disk(SweptDisk(rings=2, layers=12, radius_um=2.0, length_um=10.0))
     cell = fine.with_points(deform(fine, held_out.parameters[index]))
-    target = Target(protocol, simulate_mesh(cell, TISSUE, protocol).attenuation[0])
+    target = Target(protocol, simulate(cell, TISSUE, protocol).attenuation[0])
     settings = Reconstruct(starts=1, iterations=6, samples=0, noise_floor=3e-4)
     result = reconstruct(target, pca, TISSUE, settings, seed=0)
     error = modified_chamfer_distance(result.mesh, held_out.mesh(index))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.bloch_torrey import simulate
 from spinmesh.errors import StoreError
 from spinmesh.inversion import Target, descent, reconstruct
 from spinmesh.inversion import search as search_module
@@ -32,7 +32,7 @@ def target(model: ShapeModel, acquisition: Acquisition) -> Target:
     """A turned training shape, with a little noise."""
     turn = rotation_matrix(torch.tensor([0.5, 0.2, -0.4], dtype=torch.float64))
     mesh = model.basis.template.with_points(model.decode(model.latents[2]) @ turn.T)
-    clean = Target(acquisition, simulate_mesh(mesh, TISSUE, acquisition).attenuation[0])
+    clean = Target(acquisition, simulate(mesh, TISSUE, acquisition).attenuation[0])
     return clean.noisy(100.0, torch.Generator().manual_seed(0))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Signals, simulate_mesh
+from spinmesh.bloch_torrey import Signals, simulate
 from spinmesh.errors import SequenceError
 from spinmesh.grid import Grid
 from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps, VoxelTargets, reconstruct_voxels
@@ -29,7 +29,7 @@ def targets(tmp_path: Path, acquisition) -> VoxelTargets:
     data, mask = np.zeros((2, 2, 1, len(acquisition))), np.zeros((2, 2, 1))
     for voxel, radius in RADII.items():
         mesh = swept_disk(SweptDisk(rings=2, layers=8, radius_um=radius, length_um=11.0))
-        data[voxel] = 500 * simulate_mesh(mesh, TISSUE, acquisition).attenuation[0].numpy()
+        data[voxel] = 500 * simulate(mesh, TISSUE, acquisition).attenuation[0].numpy()
         mask[voxel] = 1
     for name, values in (("dwi", data), ("mask", mask)):
         nib.Nifti1Image(values, np.eye(4)).to_filename(tmp_path / f"{name}.nii.gz")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Basis, reduce_mesh, signals_of, simulate_mesh
+from spinmesh.bloch_torrey import Basis, reduce_mesh, signals_of, simulate
 from spinmesh.bloch_torrey import basis as basis_module
 from spinmesh.bloch_torrey.basis import available_memory, needed_memory
 from spinmesh.errors import (
@@ -183,7 +183,7 @@ def test_wrong_mesh_or_tissue_is_refused_before_any_solve(case, monkeypatch):
     monkeypatch.setattr("spinmesh.bloch_torrey.basis.shift_inverse", no_compute)
     mesh, filling, words = WRONG_PAIRS[case]
     with pytest.raises((MeshError, ConfigError), match=words):
-        simulate_mesh(mesh(), filling(), pgse())
+        simulate(mesh(), filling(), pgse())
 
 
 def test_a_users_mesh_is_refused_by_the_path_of_its_file(tmp_path):
@@ -254,7 +254,7 @@ def test_a_mesh_too_large_for_memory_is_refused_with_both_numbers(monkeypatch):
     monkeypatch.setattr(basis_module, "available_memory", lambda: 1_000_000)
     words = r"4,096 tets.*need about 0\.\d+ GB of memory; 0\.001 GB are free\. Coarsen"
     with pytest.raises(ReductionError, match=words):
-        simulate_mesh(ball(5.0, 3, order=1), tissue((1,)), pgse())
+        simulate(ball(5.0, 3, order=1), tissue((1,)), pgse())
 
 
 def test_needed_memory_grows_with_the_mesh():
@@ -296,14 +296,14 @@ def test_a_tolerance_below_what_the_mesh_resolves_is_warned_of_and_by_far_refuse
 def test_magnetisation_that_has_decayed_is_no_attenuation():
     """exp(-50/0.5) is 4e-44 of the start: 0/0 up to rounding."""
     with pytest.raises(ReductionError, match=r"at the echo of measurement 0.*Raise t2_ms"):
-        simulate_mesh(ball(5.0, 1), Tissue.uniform(2.0, 0.5), pgse())
-    kept = simulate_mesh(ball(5.0, 1), Tissue.uniform(2.0, 5.0), pgse())
+        simulate(ball(5.0, 1), Tissue.uniform(2.0, 0.5), pgse())
+    kept = simulate(ball(5.0, 1), Tissue.uniform(2.0, 5.0), pgse())
     assert 0 < float(kept.attenuation[0, 0]) < 1
 
 
-@pytest.mark.parametrize("wrong", ["simulate", "unweighted"])
+@pytest.mark.parametrize("wrong", ["simulate_reduced", "unweighted"])
 def test_nan_never_leaves_the_simulator(wrong, monkeypatch):
-    kind = torch.complex128 if wrong == "simulate" else torch.float64
+    kind = torch.complex128 if wrong == "simulate_reduced" else torch.float64
     nan = torch.full((1,), NAN, dtype=kind)
     reduction = reduce_mesh(ball(5.0, 1), Tissue.uniform(2.0), pgse())
     monkeypatch.setattr(f"spinmesh.bloch_torrey.signal.{wrong}", lambda *_: nan)
@@ -316,4 +316,4 @@ def test_unknown_or_absent_devices_are_refused_before_compute(device, monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words = "sees no GPU. Give cpu" if device == "cuda" else "Give auto, cpu or cuda"
     with pytest.raises(ConfigError, match=words):
-        simulate_mesh(inverted(), Tissue.uniform(2.0), pgse(), device=device)
+        simulate(inverted(), Tissue.uniform(2.0), pgse(), device=device)

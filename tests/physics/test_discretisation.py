@@ -8,7 +8,7 @@ import torch
 from bodies import box, cells
 
 from spinmesh.analytic import cylinder, slab, sphere
-from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, unweighted
+from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_reduced, unweighted
 from spinmesh.bloch_torrey.discretisation import hidden_height
 from spinmesh.fem import assemble, function_space
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder, swept_disk
@@ -29,7 +29,9 @@ def protocol(strongest, delta, Delta, across=False):
 def judged(mesh, acquisition, exact):
     """Estimated and true error of the attenuation; the basis is good to 1e-6."""
     reduction = reduce_mesh(mesh, WATER, acquisition, Basis(tolerance=1e-6))
-    found = simulate(reduction.reduced, acquisition) / unweighted(reduction.reduced, acquisition)
+    found = simulate_reduced(reduction.reduced, acquisition) / unweighted(
+        reduction.reduced, acquisition
+    )
     estimate = reduction.discretisation_error(WATER, acquisition)
     return estimate, float((found - exact).abs().max())
 

@@ -10,8 +10,8 @@ from bodies import cells
 from spinmesh.bloch_torrey import (
     Basis,
     reduce_mesh,
+    simulate,
     simulate_compartments,
-    simulate_mesh,
     step_signal,
 )
 from spinmesh.fem import assemble
@@ -53,7 +53,7 @@ def test_a_sealed_membrane_leaves_each_cell_its_own_signal():
     together = parts(cells(kappa=0.0, **UNEQUAL), acquisition)
     for i in range(2):
         filling = cells(*([UNEQUAL[name][i]] for name in ("diffusivity", "t2", "density")))
-        apart = simulate_mesh(alone(i + 1), filling, acquisition, FINE).signal[0]
+        apart = simulate(alone(i + 1), filling, acquisition, FINE).signal[0]
         # Both to 1e-7 of the whole unweighted signal.
         assert float((together[i] - apart).abs().max()) < 2e-7 * float(together.abs().sum(0).max())
 
@@ -68,7 +68,7 @@ def test_exchange_sets_in_linearly_and_is_complete_like_one_over_kappa():
     assert torch.allclose(
         little[1], 2 * little[0], rtol=0.05, atol=1e-6 * float(sealed.abs().max())
     )
-    single = simulate_mesh(merged, Tissue.uniform(2.0), acquisition, FINE).signal[0]
+    single = simulate(merged, Tissue.uniform(2.0), acquisition, FINE).signal[0]
     much = [parts(cells(kappa=kappa), acquisition).sum(0) - single for kappa in (100.0, 200.0)]
     largest = [float(difference.abs().max()) for difference in much]
     # D/(kappa r) = 1e-2 is how far from its limit.
@@ -115,8 +115,8 @@ def test_relaxing_walls_decay_at_the_rate_of_their_surface():
     acquisition = pulses(b=(0.0,), TE=40.0)
     rates = []
     for wall in (1e-3, 2e-3):
-        signal = simulate_mesh(mesh, cells((2.0,), wall=wall), acquisition, FINE)
-        volume = simulate_mesh(mesh, Tissue.uniform(2.0), acquisition, FINE)
+        signal = simulate(mesh, cells((2.0,), wall=wall), acquisition, FINE)
+        volume = simulate(mesh, Tissue.uniform(2.0), acquisition, FINE)
         rates.append(-math.log(float(signal.unweighted / volume.unweighted)) / (wall * 40.0))
     # A/V = 2/r + 2/h of the core (r 2, h 6 um); Richardson takes the first order in wall away, and
     # six curved sectors leave 1e-3 of the area.

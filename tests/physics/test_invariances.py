@@ -16,8 +16,8 @@ from spinmesh.bloch_torrey import (
     Basis,
     matrix_formalism,
     reduce_mesh,
+    simulate,
     simulate_compartments,
-    simulate_mesh,
     step_signal,
 )
 from spinmesh.mesh import TetMesh, rotation_matrix
@@ -41,11 +41,11 @@ class Experiment:
 
 
 def krylov(e):
-    return simulate_mesh(e.mesh, e.tissue, e.acquisition, Basis(tolerance=1e-6)).signal[0]
+    return simulate(e.mesh, e.tissue, e.acquisition, Basis(tolerance=1e-6)).signal[0]
 
 
 def laplace(e):
-    return simulate_mesh(e.mesh, e.tissue, e.acquisition, MODES).signal[0]
+    return simulate(e.mesh, e.tissue, e.acquisition, MODES).signal[0]
 
 
 def definition(e):

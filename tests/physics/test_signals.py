@@ -11,7 +11,7 @@ import torch
 from bodies import axon, box, cells
 
 from spinmesh.analytic import multilayer_cylinder, slab, sphere
-from spinmesh.bloch_torrey import Basis, simulate_mesh
+from spinmesh.bloch_torrey import Basis, simulate
 from spinmesh.mesh import (
     SweptDisk,
     TetMesh,
@@ -52,9 +52,7 @@ def protocol(count=24, strongest=6.0, delta=8.0, Delta=30.0, seed=0):
 
 
 def error(mesh, tissue, acquisition, exact, basis=None):
-    return float(
-        (simulate_mesh(mesh, tissue, acquisition, basis).attenuation[0] - exact).abs().max()
-    )
+    return float((simulate(mesh, tissue, acquisition, basis).attenuation[0] - exact).abs().max())
 
 
 @pytest.mark.parametrize("basis", [Basis(), Basis(kind="laplace", modes=150)])
@@ -116,7 +114,7 @@ def spindoctor(name):
 def test_spindoctor_on_its_own_mesh_gives_our_signal(name, tissue):
     """Same mesh, same P1 elements: what is left is its 300 modes (about 1e-5 of S0)."""
     mesh, acquisition, theirs = spindoctor(name)
-    ours = simulate_mesh(mesh, tissue, acquisition, Basis(degree=3, blocks=4)).signal[0]
+    ours = simulate(mesh, tissue, acquisition, Basis(degree=3, blocks=4)).signal[0]
     assert float((ours.real - theirs).abs().max() / theirs.max()) < 3e-5
     assert float(ours.imag.abs().max() / theirs.max()) < 1e-9
 
@@ -134,7 +132,7 @@ def test_two_permeable_compartments_agree_with_the_layered_cylinder():
 
 def test_pgse_with_equal_pulses_has_a_real_positive_signal():
     """Time reversal makes S = sum of exp(-lambda t)|nu|^2 in one compartment without membranes."""
-    signal = simulate_mesh(axon(bend=0.4), Tissue.uniform(), protocol()).signal[0]
+    signal = simulate(axon(bend=0.4), Tissue.uniform(), protocol()).signal[0]
     assert float(signal.real.min()) > 0
     assert float(signal.imag.abs().max()) < 1e-9 * float(signal.real.max())
 
@@ -144,7 +142,7 @@ def test_first_cumulant_is_the_mean_squared_displacement_of_the_gaussian_phase()
     mesh, tissue = ball(5.0, 2), Tissue.uniform(2.0)
     b = torch.tensor([1e-3, 2e-3]).double()
     acquisition = Acquisition.pgse(b, torch.tensor([[1.0, 0, 0]] * 2).double(), 10.0, 40.0)
-    adc = -torch.log(simulate_mesh(mesh, tissue, acquisition).attenuation[0]) / b
+    adc = -torch.log(simulate(mesh, tissue, acquisition).attenuation[0]) / b
     exact = -torch.log(sphere(acquisition, 5.0, 2.0)) / b
     assert float(2 * adc[0] - adc[1]) == pytest.approx(float(2 * exact[0] - exact[1]), rel=2e-3)
 
@@ -160,9 +158,7 @@ def test_a_box_of_anisotropic_water_shows_the_slab_of_each_axis(axis):
     basis = Basis(tolerance=1e-6)
     errors = [
         float(
-            (simulate_mesh(box(n, 4.0, 2), material, pulses, basis).attenuation[0] - exact)
-            .abs()
-            .max()
+            (simulate(box(n, 4.0, 2), material, pulses, basis).attenuation[0] - exact).abs().max()
         )
         for n in (2, 4)
     ]

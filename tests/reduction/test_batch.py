@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Basis, simulate, simulate_mesh, simulate_substrates
+from spinmesh.bloch_torrey import Basis, simulate, simulate_reduced, simulate_substrates
 from spinmesh.errors import MeshError, ReductionError
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder, sample_substrates, swept_disk
 from spinmesh.reduction import reduce_shapes
@@ -46,7 +46,7 @@ def test_a_batch_has_the_signals_of_its_shapes(template, tissue):
     basis = Basis(degree=3, blocks=3)
     batch = simulate_substrates(shapes, tissue, ACQUISITION, basis)
     for index in range(3):
-        one = simulate_mesh(shapes.mesh(index), tissue, ACQUISITION, basis)
+        one = simulate(shapes.mesh(index), tissue, ACQUISITION, basis)
         scale = float(one.unweighted.max())
         # The spans differ in nearly dependent directions, kept or dropped at 1e-10 of rounding:
         # far below the basis's own error, 1e-5 here.
@@ -61,8 +61,8 @@ def test_directions_that_a_shape_lacks_are_zero_functions():
     norms = reduced.laplacian[0].abs().amax(0) + reduced.moments[0].abs().amax((0, 1))
     assert reduced.laplacian.shape[-1] == 40
     assert bool((norms < 1e-12).any())
-    one = simulate_mesh(mesh, Tissue.uniform(2.0), ACQUISITION, Basis(degree=2, blocks=3))
-    assert torch.allclose(simulate(reduced, ACQUISITION)[0], one.signal[0], rtol=1e-6)
+    one = simulate(mesh, Tissue.uniform(2.0), ACQUISITION, Basis(degree=2, blocks=3))
+    assert torch.allclose(simulate_reduced(reduced, ACQUISITION)[0], one.signal[0], rtol=1e-6)
 
 
 def test_a_folded_shape_and_a_large_template_are_refused():

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Signals, simulate_mesh, simulate_substrates
+from spinmesh.bloch_torrey import Signals, simulate, simulate_substrates
 from spinmesh.bundles import ImageSet
 from spinmesh.images import Synthesis
 from spinmesh.inversion import Fit, Posterior, Reconstruction, Samples, Target
@@ -53,7 +53,7 @@ def signals(substrates: Substrates, acquisition: Acquisition) -> Signals:
 @pytest.fixture(scope="session")
 def target(target_mesh: Substrates, acquisition: Acquisition) -> Target:
     mesh = target_mesh.mesh(0)
-    noise_free = simulate_mesh(mesh, Tissue.uniform(2.0, math.inf), acquisition).attenuation[0]
+    noise_free = simulate(mesh, Tissue.uniform(2.0, math.inf), acquisition).attenuation[0]
     noisy = add_rician(noise_free, 50.0, torch.Generator().manual_seed(1))
     return Target(acquisition, noisy, 0.02)
 

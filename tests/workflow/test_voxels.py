@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from spinmesh.bloch_torrey import simulate_mesh
+from spinmesh.bloch_torrey import simulate
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.tissue import Tissue
@@ -33,7 +33,7 @@ def workspace(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     data, mask = np.zeros((2, 2, 1, len(acquisition))), np.zeros((2, 2, 1))
     for voxel, radius in RADII.items():
         mesh = swept_disk(SweptDisk(rings=1, layers=6, radius_um=radius, length_um=12.0))
-        signals = simulate_mesh(mesh, Tissue.uniform(2.0), acquisition)
+        signals = simulate(mesh, Tissue.uniform(2.0), acquisition)
         data[voxel], mask[voxel] = 700 * signals.attenuation[0].numpy(), 1
     for name, values in (("dwi", data), ("mask", mask), ("none", 0 * mask)):
         path = copy.root / f"config/{name}.nii.gz"

@@ -2,12 +2,17 @@
 
 from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Reduction, reduce_mesh
 from spinmesh.bloch_torrey.definition import matrix_formalism, pgse_signal
-from spinmesh.bloch_torrey.signal import Signals, simulate, simulate_compartments, unweighted
+from spinmesh.bloch_torrey.signal import (
+    Signals,
+    simulate_compartments,
+    simulate_reduced,
+    unweighted,
+)
 from spinmesh.bloch_torrey.substrates import (
     MOST_DENSE_ON_CPU,
     device_named,
     signals_of,
-    simulate_mesh,
+    simulate,
     simulate_substrates,
 )
 from spinmesh.bloch_torrey.time_stepping import step_signal
@@ -26,7 +31,7 @@ __all__ = [
     "signals_of",
     "simulate",
     "simulate_compartments",
-    "simulate_mesh",
+    "simulate_reduced",
     "simulate_substrates",
     "step_signal",
     "unweighted",

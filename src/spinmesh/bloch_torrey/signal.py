@@ -35,7 +35,7 @@ class Signals:
         """Of a reduced model or a batch of them, computed on its device; without gradients."""
         there = acquisition.to(str(reduced.mean.device))
         with torch.no_grad():
-            parts = simulate(reduced, there), unweighted(reduced, there)
+            parts = simulate_reduced(reduced, there), unweighted(reduced, there)
         return cls(acquisition, *(part.cpu().reshape(-1, len(acquisition)) for part in parts))
 
     @property
@@ -47,7 +47,7 @@ class Signals:
         return len(self.signal)
 
 
-def simulate(
+def simulate_reduced(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Complex[Tensor, "*shape measurement"]:
     """Signal of each measurement (um^3 times spin density), summed over compartments."""

@@ -34,7 +34,7 @@ def device_named(device: str) -> str:
     return device
 
 
-def simulate_mesh(
+def simulate(
     mesh: TetMesh,
     tissue: Tissue,
     acquisition: Acquisition,
@@ -110,7 +110,7 @@ def simulate_substrates(
         ]
     else:
         rows = [
-            simulate_mesh(substrates.mesh(index), tissue, acquisition, basis, device)
+            simulate(substrates.mesh(index), tissue, acquisition, basis, device)
             for index in progress(range(len(substrates)), "simulate")
         ]
     return Signals(

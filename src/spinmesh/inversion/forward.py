@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, unweighted
+from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_reduced, unweighted
 from spinmesh.inversion.unknowns import Point, Unknowns
 from spinmesh.reduction import ReducedModel, Span, reduce_shapes
 from spinmesh.sequence import Acquisition
@@ -61,7 +61,7 @@ def attenuation(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "*shape measurement"]:
     """|S|/S0 of a reduced model, or of many, with S0 as it was measured."""
-    plain = simulate(reduced, acquisition).abs() / unweighted(reduced, acquisition)
+    plain = simulate_reduced(reduced, acquisition).abs() / unweighted(reduced, acquisition)
     if acquisition.reference is None:
         return plain
     reference = acquisition.reference

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Basis, Signals, simulate_mesh
+from spinmesh.bloch_torrey import Basis, Signals, simulate
 from spinmesh.errors import SequenceError
 from spinmesh.mesh import TetMesh
 from spinmesh.noise import add_rician, without_rician_bias
@@ -91,7 +91,7 @@ def simulate_target(
 
     Given a finer mesh and another basis than a reconstruction uses, it is no inverse crime.
     """
-    attenuation = simulate_mesh(mesh, tissue, acquisition, basis).attenuation[0]
+    attenuation = simulate(mesh, tissue, acquisition, basis).attenuation[0]
     return Target(acquisition, attenuation).noisy(snr, torch.Generator().manual_seed(seed))
 
 

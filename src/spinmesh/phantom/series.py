@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from spinmesh.analytic import free
-from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, unweighted
+from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_reduced, unweighted
 from spinmesh.errors import ConfigError
 from spinmesh.mesh import Substrates, TetMesh, ball
 from spinmesh.noise import add_rician
@@ -104,7 +104,7 @@ def _isotropic(
     field: Field, filling: Filling, cell: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "x y z measurement"]:
     """Signal of cells and free water, which no direction changes."""
-    inside = simulate(cell, acquisition).abs() / unweighted(cell, acquisition)
+    inside = simulate_reduced(cell, acquisition).abs() / unweighted(cell, acquisition)
     around = free(acquisition, filling.across_um2_per_ms)
     cells = filling.cell_fraction * inside + (1 - filling.cell_fraction) * around
     cells = cells * _unweighted(filling.cells, acquisition)
@@ -131,7 +131,7 @@ def _bundle(
         inside = torch.zeros(len(chunk), len(acquisition), dtype=torch.complex128)
         for axon in axons:
             turned = rotation @ _random_turns(len(chunk), filling.dispersion_rad, rng)
-            signal = simulate(axon, _in_frames(acquisition, turned))
+            signal = simulate_reduced(axon, _in_frames(acquisition, turned))
             inside = inside + signal.reshape(len(chunk), -1)
         around = free(_in_frames(acquisition, rotation), hindered).reshape(len(chunk), -1)
         attenuation = (inside / volume).abs()
