@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from acquisition_files import write_camino_scheme
 from typer.testing import CliRunner
 
 import spinmesh
 from spinmesh import cli
-from spinmesh.io.schemes import write_camino_scheme, write_waveforms
+from spinmesh.io.schemes import write_waveforms
 
 BVALS = "0 1000 2000 4000\n"
 BVECS = "0 1 0 0\n0 0 1 0\n0 0 0 1\n"

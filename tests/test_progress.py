@@ -22,6 +22,13 @@ def steps(count: int) -> Iterator[int]:
         yield number
 
 
+class Counted(list[int]):
+    """As many, with a length."""
+
+    def __iter__(self) -> Iterator[int]:
+        return steps(len(self))
+
+
 @pytest.fixture(autouse=True)
 def logger(monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
     """The logger as a program finds it that configures no logging; a line for every step."""
@@ -37,7 +44,7 @@ def test_lines_count_estimate_and_note_and_none_comes_twice(
 ) -> None:
     """On stderr where nobody configured logging; two loops install one handler."""
     for label in ("training", "drawing"):
-        assert list(progress(steps(3), label, 3, note=lambda: "loss 0.5")) == [0, 1, 2]
+        assert list(progress(Counted(range(3)), label, note=lambda: "loss 0.5")) == [0, 1, 2]
     lines = [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()]
     assert lines[1] == "training: 2 of 3, 00:00, about 00:00 to go, loss 0.5"
     assert [line[:15] for line in lines[3:]] == [f"drawing: {n} of 3" for n in (1, 2, 3)]
@@ -60,7 +67,7 @@ def test_log_file_takes_the_lines_and_stderr_stays_silent(
     capsys: pytest.CaptureFixture[str], tmp_path
 ) -> None:
     log_to(tmp_path / "logs" / "mesh.log")
-    list(progress(steps(2), "mesh", 2))
+    list(progress(Counted(range(2)), "mesh"))
     assert "mesh: 2 of 2" in (tmp_path / "logs" / "mesh.log").read_text()
     assert capsys.readouterr().err == ""
 
@@ -73,7 +80,7 @@ def test_terminal_gets_a_bar_unless_it_asks_for_lines(
     monkeypatch.setattr("sys.stderr", stream)
     if lines:
         monkeypatch.setenv("SPINMESH_PROGRESS", "lines")
-    list(progress(steps(3), "job", 3, note=lambda: "loss 1"))
+    list(progress(Counted(range(3)), "job", note=lambda: "loss 1"))
     assert ("3/3" in stream.getvalue()) != lines
     assert ("job: 3 of 3" in stream.getvalue()) == lines
     assert "loss 1" in stream.getvalue()

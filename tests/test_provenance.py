@@ -10,7 +10,7 @@ from spinmesh.provenance import code_digest, config_digest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 PACKAGE = {
-    "__init__.py": 'HOME = {"spinmesh.third": ("idle as lazy", "later")}\n',
+    "__init__.py": 'HOME = {"spinmesh.third": "idle:lazy later"}\n',
     "third/__init__.py": "from spinmesh.third.here import idle\n",
     "third/here.py": "idle = 1\n",
     "third/there.py": "later = 1\n",

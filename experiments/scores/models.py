@@ -34,7 +34,7 @@ METRICS = (
 Row = dict[str, str | float]
 
 
-@store("spinmesh/drawn", version=2, stage="evaluate_scores")
+@store("spinmesh/drawn", version=2, stage="synthesis")
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Images that one model drew, trained from one seed; seconds are of CPU."""

@@ -48,7 +48,7 @@ TESTS = 4
 DIRECTIONS = 64
 
 
-@store("spinmesh/points", version=2, stage="evaluate_scores")
+@store("spinmesh/points", version=2, stage="synthesis")
 @dataclass(frozen=True, eq=False)
 class PointDraws:
     """Points of the set `name`: those trained on and those that every model drew from each seed.

@@ -7,61 +7,30 @@ Units inside: um, ms, mT/m, rad; b in ms/um^2 (see `spinmesh.units`).
 from importlib import import_module
 from typing import Any
 
+# Names by the module that defines them.
 HOME = {
-    "spinmesh.mesh": (
-        "Substrates",
-        "SweptDisk",
-        "TetMesh",
-        "ball",
-        "check_quality",
-        "deform",
-        "jacobian_determinants",
-        "nested_cylinder",
-        "sample_substrates",
-        "single_substrate",
-        "swept_disk",
-    ),
-    "spinmesh.tissue": ("Tissue",),
-    "spinmesh.sequence": (
-        "PGSE",
-        "Acquisition",
-        "CosineOGSE",
-        "FreeWaveform",
-        "MultiplePGSE",
-        "SineOGSE",
-        "TrapezoidalOGSE",
-    ),
-    "spinmesh.settings": ("Free", "Reconstruct"),
-    "spinmesh.fem": ("assemble",),
-    "spinmesh.reduction": ("krylov_span", "laplace_span", "project", "reduce_shapes"),
-    "spinmesh.bloch_torrey": (
-        "Basis",
-        "Signals",
-        "simulate",
-        "simulate_substrates",
-    ),
-    "spinmesh.settings.reconstruct": ("ShapeTraining",),
-    "spinmesh.shapes": ("ShapeModel", "shape_errors", "train_shape_model"),
-    "spinmesh.inversion": (
-        "Reconstruction",
-        "Target",
-        "reconstruct",
-        "simulate_target",
-    ),
-    "spinmesh.bundles": ("ImageSet",),
-    "spinmesh.settings.synthesise": ("ImageSettings", "Sampling", "ScoreTraining"),
-    "spinmesh.images": ("Synthesis", "pack_cross_sections", "synthesise"),
-    "spinmesh.scores": (
-        "ScoreModel",
-        "draw_images",
-        "train_score",
-    ),
-    "spinmesh.io": ("load", "save"),
-    "spinmesh.io.meshes": ("read_mesh", "write_mesh"),
-    "spinmesh.io.acquisitions": ("read_acquisition",),
-    "spinmesh.io.targets": ("read_target",),
+    "spinmesh.mesh": "Substrates SweptDisk TetMesh ball check_quality deform jacobian_determinants "
+    "nested_cylinder sample_substrates single_substrate swept_disk",
+    "spinmesh.tissue": "Tissue",
+    "spinmesh.sequence": "PGSE Acquisition CosineOGSE FreeWaveform MultiplePGSE SineOGSE "
+    "TrapezoidalOGSE",
+    "spinmesh.settings": "Free Reconstruct",
+    "spinmesh.fem": "assemble",
+    "spinmesh.reduction": "krylov_span laplace_span project reduce_shapes",
+    "spinmesh.bloch_torrey": "Basis Signals simulate simulate_substrates",
+    "spinmesh.settings.reconstruct": "ShapeTraining",
+    "spinmesh.shapes": "ShapeModel shape_errors train_shape_model",
+    "spinmesh.inversion": "Reconstruction Target reconstruct simulate_target",
+    "spinmesh.bundles": "ImageSet",
+    "spinmesh.settings.synthesise": "ImageSettings Sampling ScoreTraining",
+    "spinmesh.images": "Synthesis pack_cross_sections synthesise",
+    "spinmesh.scores": "ScoreModel draw_images train_score",
+    "spinmesh.io": "load save",
+    "spinmesh.io.meshes": "read_mesh write_mesh",
+    "spinmesh.io.acquisitions": "read_acquisition",
+    "spinmesh.io.targets": "read_target",
 }
-_PLACES = {name: module for module, names in HOME.items() for name in names}
+_PLACES = {name: module for module, names in HOME.items() for name in names.split()}
 
 __all__ = sorted(_PLACES)
 

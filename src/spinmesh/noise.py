@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,12 +32,8 @@ def add_rician(
         raise ConfigError(f"noise: snr is {snr}; give a number > 0 (.inf for no noise).")
     if math.isinf(snr):
         return attenuation
-    noise = torch.randn(
-        (2, *attenuation.shape),
-        generator=generator,
-        dtype=attenuation.dtype,
-        device=generator.device,
-    ).to(attenuation.device)
+    how: Any = {"generator": generator, "dtype": attenuation.dtype, "device": generator.device}
+    noise = torch.randn((2, *attenuation.shape), **how).to(attenuation.device)
     return torch.hypot(attenuation + noise[0] / snr, noise[1] / snr)
 
 
@@ -79,10 +77,7 @@ class MagnitudeNoise:
     def deviance(
         self, measured: Float[Tensor, " measurement"], signal: Float[Tensor, " measurement"]
     ) -> Float[Tensor, " measurement"]:
-        """-2 log likelihood of true magnitudes `signal`, relative to `signal` = `measured`.
-
-        Far above the noise it is the squared residual in noise units.
-        """
+        """-2 log likelihood of true magnitudes `signal`, relative to `signal` = `measured`."""
         square = (measured - signal) ** 2 / self.variance
         if self.sigma == 0:
             return square
@@ -100,15 +95,11 @@ class MagnitudeNoise:
         return (measured * torch.special.i1e(x) / torch.special.i0e(x) - signal) / self.variance
 
     def information(self, signal: Float[Tensor, " measurement"]) -> Tensor:
-        """Fisher information about `signal`: (dE/dS)^2 / variance, within 9 % of the Rician law's.
-
-        9 % without any signal, where E[score^2] = S^2/sigma^4 exactly; far above it both agree.
-        """
+        """Fisher information about `signal`: (dE/dS)^2 / variance, to 9 % of Rice's."""
         if self.sigma == 0:
             return torch.full_like(signal, 1 / self.variance)
-        slope = torch.func.jvp(
-            lambda s: rician_mean(s, self.sigma), (signal,), (torch.ones_like(signal),)
-        )[1]
+        mean = partial(rician_mean, sigma=self.sigma)
+        slope = torch.func.jvp(mean, (signal,), (torch.ones_like(signal),))[1]
         return self.temper * (slope / rician_std(signal, self.sigma)) ** 2
 
     def residual(
@@ -140,8 +131,7 @@ def without_rician_bias(
 ) -> Float[Tensor, " measurement"]:
     """The signal S with E[magnitude | S] = magnitude (Koay & Basser 2006); 0 in the noise floor.
 
-    For averages over many voxels: the mean of Rician magnitudes keeps their bias while its spread
-    shrinks, so it is no Rician magnitude of smaller sigma.
+    For averages over voxels: the mean of Rician magnitudes keeps their bias; its spread shrinks.
     """
     if sigma == 0:
         return magnitude

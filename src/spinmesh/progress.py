@@ -25,19 +25,15 @@ LINE_WITHOUT_TOTAL = "{desc}: {n}, {elapsed}{postfix}"
 
 
 def progress(
-    iterable: Iterable[Item],
-    label: str,
-    total: int | None = None,
-    note: Callable[[], str] | None = None,
+    iterable: Iterable[Item], label: str, note: Callable[[], str] | None = None
 ) -> Iterator[Item]:
     """Yield from `iterable` while reporting how far it is and how long it will take.
 
-    `total` is needed only where the iterable has no length; `note()` is asked for a few words, such
-    as the loss, at each step. A terminal gets a bar; otherwise the logger "spinmesh" gets a line
-    at most every 5 s. The environment variable SPINMESH_PROGRESS=lines asks for lines on a terminal
-    too, as where several jobs share it.
+    `note()` is asked for a few words, such as the loss, at each step. A terminal gets a bar;
+    otherwise the logger "spinmesh" gets a line at most every 5 s. The environment variable
+    SPINMESH_PROGRESS=lines asks for lines on a terminal too, as where several jobs share it.
     """
-    total = total or length_hint(iterable) or None
+    total = length_hint(iterable) or None
     options: dict[str, Any] = {"dynamic_ncols": True}
     if not sys.stderr.isatty() or os.environ.get("SPINMESH_PROGRESS") == "lines":
         if not LOGGER.hasHandlers():

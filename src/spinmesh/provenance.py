@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,7 @@ class Provenance:
 
 def package_version() -> str:
     """Version of the installed spinmesh."""
-    try:
-        return version("spinmesh")
-    except PackageNotFoundError:
-        return "uninstalled"
+    return version("spinmesh")
 
 
 def config_digest(config: Any) -> str:
@@ -42,10 +39,9 @@ OURS = ("spinmesh", "experiments")
 def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path = SOURCES) -> str:
     """Digest of the statements of a script and of all that it imports from spinmesh.
 
-    Packages are looked for in `sources` and, as the repository's experiments, in the folder above.
-    Comments, docstrings and layout do not count: it is the syntax tree that is hashed. A name
-    imported from a package counts the file that defines it, not the package's other files.
-    `packages` are distributions whose version changes results.
+    Packages are looked for in `sources` and the folder above. Comments, docstrings and layout do
+    not count: the syntax tree is hashed. A name imported from a package counts the file that
+    defines it. `packages` are distributions whose version changes results.
     """
     pending, texts = [Path(script)], dict[Path, str]()
     while pending:
@@ -54,7 +50,7 @@ def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path 
             texts[file] = file.read_text()
             homes = (_home(*imported, sources) for imported in _imports(texts[file]))
             pending += [home for home in homes if home is not None]
-    lines = [f"{file.name} {_dump(texts[file])}" for file in sorted(texts)]
+    lines = [f"{file.name} {ast.dump(_statements(texts[file]))}" for file in sorted(texts)]
     lines += [f"{package} {version(package)}" for package in sorted(packages)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -65,22 +61,13 @@ def _statements(text: str) -> ast.Module:
     tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            code = [line for line in node.body if not _is_text(line)]
+            code = []
+            for line in node.body:
+                value = line.value if isinstance(line, ast.Expr) else None
+                if not (isinstance(value, ast.Constant) and isinstance(value.value, str)):
+                    code.append(line)
             node.body = code or [ast.Pass()]
     return tree
-
-
-@cache
-def _dump(text: str) -> str:
-    return ast.dump(_statements(text))
-
-
-def _is_text(line: ast.stmt) -> bool:
-    return (
-        isinstance(line, ast.Expr)
-        and isinstance(line.value, ast.Constant)
-        and isinstance(line.value.value, str)
-    )
 
 
 @cache
@@ -118,7 +105,8 @@ def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
             }
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOME":
             for module, names in ast.literal_eval(node.value).items():
-                homes |= {words.split()[-1]: (module, words.split()[0]) for words in names}
+                pairs = (name.split(":") for name in names.split())
+                homes |= {pair[-1]: (module, pair[0]) for pair in pairs}
     return homes
 
 

@@ -13,6 +13,9 @@ from typing import Any, TypeVar
 from spinmesh.errors import StoreError
 
 Noun = TypeVar("Noun")
+# Targets of the Makefile by the stages that they run.
+TARGETS = dict.fromkeys(("mesh", "simulate", "reconstruct", "synthesise"), "run")
+TARGETS |= {name: name for name in ("phantom", "paper", "synthesis", "conditional")}
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,12 @@ class Schema:
     name: str
     version: int
     stage: str
+
+    @property
+    def maker(self) -> str:
+        """The stage in words, with the make target that runs it."""
+        target = TARGETS.get(self.stage)
+        return f"stage `{self.stage}`" + (f" (make {target})" if target else "")
 
 
 def store(name: str, version: int, stage: str) -> Callable[[type[Noun]], type[Noun]]:
@@ -45,10 +54,9 @@ def schema_of(noun: type) -> Schema:
 def quantity(
     units: str = "1", *, axis: str | None = None, finite: bool = False, **default: Any
 ) -> Any:
-    """A field of a noun with its unit; a field that is declared otherwise has the unit 1.
+    """A field of a noun with its unit, by default 1.
 
     `axis` names the axis of a tuple of words, which is stored as an array of codes. With `finite`
-    a value that is NaN or infinite is refused when it would be written. `default` is passed to
-    `dataclasses.field`.
+    NaN and infinity are not written. `default` is passed to `dataclasses.field`.
     """
     return field(metadata={"units": units, "axis": axis, "finite": finite}, **default)

@@ -14,6 +14,8 @@ from spinmesh.errors import ConfigError
 from spinmesh.settings import TissueSettings
 
 Interface = tuple[int, int]
+# ms; of a signal that lasts a hundred times shorter than any echo nothing is left.
+LEAST_T2 = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +34,19 @@ class Tissue:
     wall_permeability: Mapping[int, float | Tensor] = field(default_factory=dict)  # um/ms
 
     def __post_init__(self) -> None:
-        for name, values in (("t2", self.t2), ("density", self.density)):
-            if not bool((values > 0).all()):
-                raise ConfigError(f"tissue: {name} is {values.tolist()}; every one must be > 0.")
-        if not bool(torch.isfinite(self.density).all()):
-            raise ConfigError(f"tissue: density is {self.density.tolist()}; give finite numbers.")
-        if len(self.labels) != len(self.diffusivity):
+        count = len(self.labels)
+        if not count == len(self.diffusivity) == len(self.t2) == len(self.density):
             raise ConfigError(
-                f"tissue: {len(self.diffusivity)} diffusivities for compartments {self.labels}."
+                f"tissue: {len(self.diffusivity)} diffusivities, {len(self.t2)} T2 and "
+                f"{len(self.density)} densities for compartments {self.labels}."
+            )
+        if not bool((self.t2 >= LEAST_T2).all()):
+            raise ConfigError(
+                f"tissue: t2 is {self.t2.tolist()} ms; give numbers >= {LEAST_T2} (inf for none)."
+            )
+        if not bool(((self.density > 0) & torch.isfinite(self.density)).all()):
+            raise ConfigError(
+                f"tissue: density is {self.density.tolist()}; give finite numbers > 0."
             )
         for label, tensor in zip(self.labels, self.diffusivity.detach(), strict=True):
             finite = bool(torch.isfinite(tensor).all())
@@ -49,22 +56,15 @@ class Tissue:
                     f"tissue: diffusivity of compartment {label} is not symmetric positive "
                     f"definite: {tensor.tolist()}. Give a scalar > 0 or such a 3x3 tensor."
                 )
-        for pair, kappa in self.permeability.items():
-            if len(set(pair)) != 2 or not set(pair) <= set(self.labels):
-                raise ConfigError(
-                    f"tissue: interface {pair} is not a pair of compartments {self.labels}."
-                )
+        walls = {(label, None): kappa for label, kappa in self.wall_permeability.items()}
+        for (first, second), kappa in (self.permeability | walls).items():
+            what = f"wall of {first}" if second is None else f"interface {(first, second)}"
+            if first == second or not {first, second} - {None} <= set(self.labels):
+                raise ConfigError(f"tissue: {what} is not of compartments {self.labels}.")
             if not 0 <= (value := float(torch.as_tensor(kappa).detach())) < float("inf"):
                 raise ConfigError(
-                    f"tissue: permeability of {pair} is {value} um/ms; give a finite "
-                    "number >= 0, or one label to both compartments if nothing is between them."
-                )
-        for label, kappa in self.wall_permeability.items():
-            value = float(torch.as_tensor(kappa).detach())
-            if label not in self.labels or not 0 <= value < float("inf"):
-                raise ConfigError(
-                    f"tissue: wall of compartment {label} has permeability {value} um/ms; "
-                    f"give a finite number >= 0 for one of {self.labels}."
+                    f"tissue: permeability of {what} is {value} um/ms; give a finite number >= 0, "
+                    "or one label to both compartments if nothing is between them."
                 )
 
     def to(self, device: str) -> Tissue:

@@ -6,12 +6,10 @@ import math
 # 1 rad/(s T) = 1e-3 (1/ms) * 1e-9 (per um mT/m) -> 2.675e-4 rad/(ms um mT/m).
 GAMMA = 2.6752218744e-4
 
+# One s/mm^2 in ms/um^2.
 S_PER_MM2 = 1e-3
-"""One s/mm^2 in ms/um^2."""
-
 MS_PER_S = 1e3
 MT_PER_T = 1e3
-UM_PER_M = 1e6
 
 
 def b_from_s_per_mm2(b):
@@ -25,12 +23,12 @@ def b_to_s_per_mm2(b):
 
 
 def ms_from_s(time):
-    """Time from s (Camino schemes) to ms."""
+    """Time from s (Camino, BIDS) to ms."""
     return time * MS_PER_S
 
 
 def s_from_ms(time):
-    """Time from ms to s (Camino schemes)."""
+    """Time from ms to s (Camino, BIDS)."""
     return time / MS_PER_S
 
 
@@ -40,10 +38,5 @@ def rad_from_deg(angle):
 
 
 def mt_per_m_from_t_per_m(gradient):
-    """Gradient from T/m (Camino schemes) to mT/m."""
+    """Gradient from T/m (Camino) to mT/m."""
     return gradient * MT_PER_T
-
-
-def t_per_m_from_mt_per_m(gradient):
-    """Gradient from mT/m to T/m (Camino schemes)."""
-    return gradient / MT_PER_T

@@ -32,6 +32,12 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
         _clear([partial])
 
 
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text file (UTF-8), complete or not at all."""
+    with complete_or_absent(Path(path)) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def _clear(paths: Iterable[Path]) -> None:
     """Remove files and folders; what a killed writer left behind is found by its name."""
     for path in list(paths):

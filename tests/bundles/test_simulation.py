@@ -21,7 +21,8 @@ from spinmesh.bundles.simulation import (
     rasterised,
 )
 from spinmesh.errors import ConfigError
-from spinmesh.io import gather, load, save
+from spinmesh.io import load, save
+from spinmesh.io.codec import gather
 from spinmesh.settings import BundleSettings, ImageSettings, Synthesise
 
 BUNDLES = BundleSettings(radius_um=(1.0, 1.5), b_s_per_mm2=(1000.0, 5000.0), Delta_ms=(20.0,))

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from acquisition_files import write_fsl
 
 from spinmesh import cli
 from spinmesh.images import Draws
 from spinmesh.io import load, save
-from spinmesh.io.acquisitions import write_fsl
 from spinmesh.scores import ScoreModel
 from spinmesh.scores.features import Features
 

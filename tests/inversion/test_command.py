@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from acquisition_files import write_fsl
 
 from spinmesh import cli
 from spinmesh.bloch_torrey import Signals, simulate
 from spinmesh.errors import ConfigError
 from spinmesh.inversion import Reconstruction, Target
 from spinmesh.io import load, save
-from spinmesh.io.acquisitions import write_fsl
 from spinmesh.io.tables import write_signal_table
 from spinmesh.mesh import Substrates, SweptDisk, deform, swept_disk
 from spinmesh.sequence import Acquisition
@@ -87,13 +87,13 @@ MISTAKES = {
     "voxel NaN": ({"signal": "dwi.nii.gz", "voxel": "1,1,0"}, "voxel (1, 1, 0) is not finite"),
     "voxel outside": ({"signal": "dwi.nii.gz", "voxel": "2,0,0"}, "is not inside (2, 2, 1)"),
     "voxel words": ({"signal": "dwi.nii.gz", "voxel": "a,b"}, "give three indices from 0"),
-    "no voxel": ({"signal": "dwi.nii.gz"}, "say where"),
+    "no voxel": ({"signal": "dwi.nii.gz"}, "give one of `voxel"),
     "voxel of a table": ({"voxel": "0,0,0"}, "goes with a NIfTI series only"),
     "empty mask": ({"signal": "dwi.nii.gz", "roi": "empty.nii.gz"}, "the mask is empty"),
     "other mask": ({"signal": "dwi.nii.gz", "roi": "other.nii.gz"}, "mask of shape (3, 2, 1)"),
     "no mask": ({"signal": "dwi.nii.gz", "roi": "none.nii.gz"}, "no such NIfTI image"),
     "negative snr": ({"snr": "-3"}, "snr is -3.0; give"),
-    "no snr": ({"snr": None}, "too few to estimate the noise"),
+    "no snr": ({"snr": None}, "are too few"),
     "no signal": ({"signal": "none.csv"}, "no such signal file"),
     "suffix": ({"signal": "s.txt"}, "Give a .csv, .nii or .nii.gz"),
     "no acquisition": ({"bvals": None, "TE": None}, "Give bvals, bvecs, delta and Delta together"),

@@ -11,7 +11,7 @@ from spinmesh.bloch_torrey import Signals, simulate
 from spinmesh.errors import SequenceError
 from spinmesh.grid import Grid
 from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps, VoxelTargets, reconstruct_voxels
-from spinmesh.io import gather
+from spinmesh.io.codec import gather
 from spinmesh.io.targets import read_voxels
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.settings.reconstruct import Reconstruct

@@ -4,17 +4,13 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from acquisition_files import write_camino_scheme, write_fsl
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.errors import SequenceError, StoreError
+from spinmesh.errors import ConfigError, SequenceError, StoreError
 from spinmesh.io import load, save
-from spinmesh.io.acquisitions import read_acquisition, write_fsl
-from spinmesh.io.schemes import (
-    read_camino_scheme,
-    read_waveforms,
-    write_camino_scheme,
-    write_waveforms,
-)
+from spinmesh.io.acquisitions import read_acquisition
+from spinmesh.io.schemes import read_camino_scheme, read_waveforms, write_waveforms
 from spinmesh.io.tables import write_signal_table
 from spinmesh.sequence import (
     PGSE,
@@ -73,13 +69,6 @@ def test_fsl_files_come_back(tmp_path):
     assert torch.equal(back.durations("Delta"), pgse().durations("Delta"))
 
 
-@pytest.mark.parametrize("acquisition", [pgse(TE=80.0), pgse(ramp=0.5), of(EVERY[1])])
-def test_fsl_files_refuse_what_they_cannot_hold(tmp_path, acquisition):
-    with pytest.raises(SequenceError, match=r"measurement 0 is .* FSL files cannot hold it"):
-        write_fsl(acquisition, *(tmp_path / name for name in "abcd"))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_camino_scheme_comes_back_with_its_echo_time(tmp_path):
     write_camino_scheme(pgse(TE=80.0), tmp_path / "a.scheme")
     back = read_acquisition(scheme=str(tmp_path / "a.scheme"))
@@ -99,13 +88,6 @@ def test_a_camino_echo_time_of_zero_means_none_and_a_short_one_is_refused(tmp_pa
     path.write_text("VERSION: STEJSKALTANNER\n0 0 1 0.1 0.040 0.010 0.045\n")
     with pytest.raises(SequenceError, match=r"echo time 45\.0 ms is before the gradient's end"):
         read_camino_scheme(path)
-
-
-def test_ramps_need_a_raster_in_a_camino_scheme(tmp_path):
-    with pytest.raises(SequenceError, match=r"STEJSKALTANNER cannot hold.*Give a raster"):
-        write_camino_scheme(pgse(ramp=0.5), tmp_path / "a.scheme")
-    with pytest.raises(SequenceError, match=r"not a multiple of the raster, 0\.7 ms"):
-        write_camino_scheme(pgse(), tmp_path / "a.scheme", raster=0.7)
 
 
 @pytest.mark.parametrize(
@@ -252,13 +234,13 @@ def test_schemes_come_back_as_the_same_sequences(tmp_path, raster):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"scheme": "a.scheme", "bvals": "b"}, "scheme a.scheme excludes bvals"),
-        ({"bvals": "b", "bvecs": "v", "Delta_ms": 40.0}, r"delta \(ms\) missing"),
-        ({}, r"bvals, bvecs, delta \(ms\), Delta \(ms\) missing"),
+        ({"scheme": "a.scheme", "bvals": "b"}, "`scheme` excludes bvals"),
+        ({"bvals": "b", "bvecs": "v", "Delta_ms": 40.0}, "delta_ms missing"),
+        ({}, "bvals, bvecs, delta_ms, Delta_ms missing"),
     ],
 )
 def test_wrong_combinations_are_refused_before_a_file_is_opened(given, words):
-    with pytest.raises(SequenceError, match=words):
+    with pytest.raises(ConfigError, match=words):
         read_acquisition(**given)
 
 

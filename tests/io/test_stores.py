@@ -8,7 +8,7 @@ import xarray as xr
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import StoreError
-from spinmesh.io import load, provenance_of, save
+from spinmesh.io import load, save
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, sample_substrates, swept_disk
 from spinmesh.provenance import Provenance
 from spinmesh.sequence import Acquisition
@@ -64,9 +64,9 @@ def test_xarray_opens_a_store_without_a_warning_and_every_array_has_units(tmp_pa
     assert all("units" in variable.attrs for variable in dataset.variables.values())
     assert dataset["points"].dims == ("substrate", "point", "axis")
     wanted = {"schema": "spinmesh/substrates", "schema_version": 2, "seed": 7}
+    wanted |= {"config_digest": "abc"}
     assert wanted.items() <= dataset.attrs.items()
-    assert {"package_version", "config_digest"} <= set(dataset.attrs)
-    assert provenance_of(path) == Provenance(7, "abc")
+    assert "package_version" in dataset.attrs
 
 
 def test_another_schema_or_version_names_the_stage_to_rerun(tmp_path, monkeypatch):
@@ -92,7 +92,7 @@ def test_a_store_that_lost_or_changed_a_file_is_refused(tmp_path, damage):
 
 
 def test_no_store_says_which_stage_to_run(tmp_path):
-    with pytest.raises(StoreError, match="Run stage `mesh` first"):
+    with pytest.raises(StoreError, match=r"First run stage `mesh` \(make run\)\."):
         load(TetMesh, tmp_path / "nothing.zarr")
 
 

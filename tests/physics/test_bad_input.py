@@ -56,8 +56,8 @@ WRONG_TISSUES = {
     "kappa < 0": (lambda: tissue(permeability={(1, 2): -0.1}), "permeability of .1, 2. is -0.1"),
     "kappa nan": (lambda: tissue(permeability={(1, 2): NAN}), "give a finite number"),
     "kappa inf": (lambda: tissue(permeability={(1, 2): INF}), "one label to both compartments"),
-    "wall < 0": (lambda: tissue(wall_permeability={2: -1.0}), "wall of compartment 2.*>= 0"),
-    "wall nan": (lambda: tissue(wall_permeability={2: NAN}), "wall of compartment 2.*>= 0"),
+    "wall < 0": (lambda: tissue(wall_permeability={2: -1.0}), "wall of 2.*>= 0"),
+    "wall nan": (lambda: tissue(wall_permeability={2: NAN}), "wall of 2.*>= 0"),
     "D < 0": (lambda: tissue(diffusivity=-torch.eye(3)), "compartment 2.*positive definite"),
     "D = 0": (lambda: tissue(diffusivity=0 * torch.eye(3)), "positive definite"),
     "D indefinite": (

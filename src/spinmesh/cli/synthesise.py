@@ -44,7 +44,7 @@ def synthesise(
     """
     # Everything a user can get wrong is looked at before the first second of compute.
     measured.refuse_full(out, force)
-    from spinmesh.images import draw_posterior, known_protocol
+    from spinmesh.images import draw_posterior, known_protocol, relative_to_zero
     from spinmesh.io import load
     from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.scores.model import ScoreModel
@@ -55,7 +55,7 @@ def synthesise(
     sampling = Sampling(
         sampler=quick_sampler(trained.sde), steps=steps, count=count, guidance=guidance
     )
-    target, doubt = None, None
+    attenuation, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)
         acquisition = read_acquisition(**measured.along_image(files, signal))
@@ -63,15 +63,12 @@ def synthesise(
         target = _weighted(measured.target_of(signal, acquisition, snr, voxel, roi))
         protocol.refuse_other(target.acquisition)
         doubt = protocol.doubt(target.sigma)
+        attenuation, reference = target.attenuation, target.acquisition.reference
+        if reference is not None:
+            attenuation = relative_to_zero(trained, sampling, seed, attenuation, reference)
     elif files or any(given is not None for given in (snr, voxel, roi)):
         raise ConfigError("an acquisition, --snr, --voxel and --roi go with --signal. Give it too.")
-    drawn = draw_posterior(
-        trained,
-        sampling,
-        seed,
-        None if target is None else target.attenuation,
-        min(simulated, count),
-    )
+    drawn = draw_posterior(trained, sampling, seed, attenuation, min(simulated, count))
     summary = {"signal": None if signal is None else str(signal), "seed": seed, "doubt": doubt}
     _write(drawn, out, seed, summary | drawn.summary())
     for line in _lines(drawn.summary(), out):

@@ -1,7 +1,12 @@
 """Images of cut substrates, images drawn from a score model, and statistics of both."""
 
 from spinmesh.images.packing import pack_cross_sections
-from spinmesh.images.posterior import Draws, draw_posterior, known_protocol
+from spinmesh.images.posterior import (
+    Draws,
+    draw_posterior,
+    known_protocol,
+    relative_to_zero,
+)
 from spinmesh.images.statistics import compare, radial_spectrum
 from spinmesh.images.synthesis import Synthesis, synthesise
 
@@ -13,5 +18,6 @@ __all__ = [
     "known_protocol",
     "pack_cross_sections",
     "radial_spectrum",
+    "relative_to_zero",
     "synthesise",
 ]

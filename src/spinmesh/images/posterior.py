@@ -14,6 +14,7 @@ from spinmesh.bundles import STATISTICS, Protocol, image_statistics, misfit, res
 from spinmesh.errors import ConfigError
 from spinmesh.scores.model import ScoreModel
 from spinmesh.scores.samplers import draw_images
+from spinmesh.sequence.acquisition import Reference
 from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
 
@@ -21,6 +22,8 @@ from spinmesh.stored import quantity, store
 UNITS = ", ".join(f"{name}: {unit}" for name, unit in STATISTICS.items())
 # Parts of the posterior inside the central intervals that are reported.
 LEVELS = (0.5, 0.8, 0.95)
+# Images that a small b is simulated in.
+FEW = 4
 
 
 @store("spinmesh/draws", version=3, stage="synthesise")
@@ -117,6 +120,30 @@ def draw_posterior(
         return drawn
     again = resimulate(images[:simulated_again], model.field_of_view, model.protocol, seed)
     return replace(drawn, simulated=again[0], circle_error=again[1])
+
+
+def relative_to_zero(
+    model: ScoreModel,
+    sampling: Sampling,
+    seed: int,
+    measured: Float[Tensor, " measurement"],
+    reference: Reference,
+) -> Float[Tensor, " measurement"]:
+    """Attenuations relative to b = 0, as a model takes them, of a signal whose S0 has b > 0.
+
+    What the small b takes off is simulated in a few images that are drawn for the signal as it is;
+    it depends little on the tissue. Raises ConfigError if none of them can be simulated.
+    """
+    first = draw_posterior(model, sampling.replace(count=FEW), seed, measured)
+    protocol = replace(known_protocol(model), acquisition=reference.acquisition)
+    low, _ = resimulate(first.images, model.field_of_view, protocol, seed)
+    mean = low.nanmean(0)
+    if not bool(torch.isfinite(mean).all()):
+        raise ConfigError(
+            "synthesise: the unweighted measurements have b > 0, and what that takes off could not "
+            "be simulated. Give the signal relative to b = 0."
+        )
+    return measured * (1 + (mean - 1) @ reference.weight.T)
 
 
 def known_protocol(model: ScoreModel) -> Protocol:

@@ -1,21 +1,6 @@
 """Everything that touches files: Zarr stores, meshes, acquisitions, measured signals."""
 
-from spinmesh.io.codec import gather
-from spinmesh.io.store import (
-    load,
-    load_optional,
-    load_shards,
-    provenance_of,
-    save,
-    write_text,
-)
+from spinmesh.io.store import load, load_optional, load_shards, save
+from spinmesh.writing import write_text
 
-__all__ = [
-    "gather",
-    "load",
-    "load_optional",
-    "load_shards",
-    "provenance_of",
-    "save",
-    "write_text",
-]
+__all__ = ["load", "load_optional", "load_shards", "save", "write_text"]

@@ -14,14 +14,12 @@ from numpy import ndarray
 
 from spinmesh.errors import SequenceError
 from spinmesh.io.schemes import read_camino_scheme, read_waveforms
-from spinmesh.io.store import write_text
 from spinmesh.io.text import column_of, numbers_of, read_sidecar
 from spinmesh.io.volumes import affine_of
-from spinmesh.sequence import PGSE, Acquisition
+from spinmesh.sequence import Acquisition
+from spinmesh.settings import AcquisitionFiles
 from spinmesh.units import b_from_s_per_mm2, b_to_s_per_mm2
 
-# Below this b (s/mm^2) a measurement counts as unweighted and needs no direction.
-B0_THRESHOLD = 50.0
 # bvec files carry 4 to 6 digits; more than this off unit length is not rounding.
 UNIT_TOLERANCE = 1e-2
 # Beyond these a file is in another unit: the strongest gradient coils have 3 T/m (some NMR probes
@@ -31,63 +29,48 @@ PLAUSIBLE_B = (10.0, 1e6)  # s/mm^2
 PLAUSIBLE_DELTA = (0.2, 5e3)  # ms, of Delta
 
 
-def read_acquisition(
-    *,
-    bvals: str | None = None,
-    bvecs: str | None = None,
-    delta_ms: float | str | None = None,
-    Delta_ms: float | str | None = None,
-    TE_ms: float | str | None = None,
-    scheme: str | None = None,
-    sidecar: str | None = None,
-    image: str | None = None,
-    b0_threshold_s_per_mm2: float = B0_THRESHOLD,
-) -> Acquisition:
-    """The acquisition in the order of its files: FSL or MRtrix tables with timings, or one scheme.
+def read_acquisition(**names: Any) -> Acquisition:
+    """The acquisition in the order of its files; `names` are the keys of `AcquisitionFiles`.
 
-    A scheme is a Camino file, a csv of free waveforms if its name ends in .csv, or an MRtrix table
-    (x y z b), to which timings belong as to FSL files. `delta_ms`, `Delta_ms` and the echo time
-    `TE_ms` (by default the pulses' end) are numbers, or paths of text files with one value per
-    measurement; a BIDS `sidecar` gives those that are not given. FSL directions are turned into
-    world axes if an `image` is given whose axes they are along; all others are in world axes.
+    FSL tables (`bvals`, `bvecs`) with timings, or a `scheme`: a Camino file, a csv of free
+    waveforms if its name ends in .csv, or an MRtrix table (x y z b), to which timings belong as to
+    FSL files. `delta_ms`, `Delta_ms` and the echo time `TE_ms` (by default the pulses' end) are
+    numbers, or paths of text files with one value per measurement; a BIDS `sidecar` gives those
+    that are not given. FSL directions are turned into world axes if an `image` is given whose axes
+    they are along; all others are in world axes.
 
-    Raises SequenceError or StoreError, naming the file, if something is wrong or missing.
+    Raises ConfigError, SequenceError or StoreError, naming the file that is wrong or missing.
     """
-    timings: dict[str, Any] = dict(read_sidecar(sidecar)) if sidecar is not None else {}
-    given = {"delta": delta_ms, "Delta": Delta_ms, "TE": TE_ms}
+    files = AcquisitionFiles.checked(names, "acquisition")
+    timings: dict[str, Any] = {} if files.sidecar is None else dict(read_sidecar(files.sidecar))
+    given = {"delta": files.delta_ms, "Delta": files.Delta_ms, "TE": files.TE_ms}
     timings |= {name: value for name, value in given.items() if value is not None}
-    tables = {"bvals": bvals, "bvecs": bvecs}
-    excluded = [name for name, value in tables.items() if value is not None]
-    if scheme is not None and (excluded or (timings and not _is_mrtrix(scheme))):
-        excluded += [f"{name} (ms)" for name in timings]
-        raise SequenceError(
-            f"acquisition: scheme {scheme} excludes {', '.join(excluded)}. Give one or the other."
-        )
-    if scheme is not None and not _is_mrtrix(scheme):
-        csv = Path(scheme).suffix.lower() == ".csv"
-        with _about(scheme):
-            acquisition = read_waveforms(scheme) if csv else read_camino_scheme(scheme)
+    threshold = files.b0_threshold_s_per_mm2
+    if files.scheme is not None and not _is_mrtrix(files.scheme):
+        if timings:
+            raise SequenceError(
+                f"{files.scheme}: the scheme has timings of its own, but {', '.join(timings)} are "
+                "given. Leave them out."
+            )
+        csv = Path(files.scheme).suffix.lower() == ".csv"
+        with _naming(files.scheme):
+            acquisition = (read_waveforms if csv else read_camino_scheme)(files.scheme)
     else:
-        named = (tables if scheme is None else {}) | {
-            f"{name} (ms)": timings.get(name) for name in ("delta", "Delta")
-        }
-        missing = [key for key, value in named.items() if value is None]
+        missing = [name for name in ("delta", "Delta") if name not in timings]
         if missing:
             raise SequenceError(
-                f"acquisition: {', '.join(missing)} missing. Give bvals, bvecs, delta and Delta "
-                "together, or a scheme."
+                f"{files.scheme or files.sidecar}: {', '.join(missing)} missing. Give delta and "
+                "Delta (ms), or a sidecar that has both."
             )
-        b, direction, where = _table(bvals, bvecs, scheme, b0_threshold_s_per_mm2)
-        if image is not None and scheme is None:
-            direction = direction @ fsl_axes(affine_of(image)).T
-        with _about(where):
+        b, direction = _gradients(files, threshold)
+        with _naming(files.scheme or f"{files.bvals}, {files.bvecs}"):
             acquisition = _pgse(b, direction, timings)
-    _question_units(scheme or str(bvals), acquisition)
-    return replace(acquisition, unweighted_below=b_from_s_per_mm2(b0_threshold_s_per_mm2))
+    _question_units(files.scheme or str(files.bvals), acquisition)
+    return replace(acquisition, unweighted_below=b_from_s_per_mm2(threshold))
 
 
 @contextmanager
-def _about(path: str) -> Iterator[None]:
+def _naming(path: str) -> Iterator[None]:
     """Put the file's name before an error that does not say which acquisition it is about."""
     try:
         yield
@@ -104,15 +87,15 @@ def _is_mrtrix(path: str) -> bool:
         return False
 
 
-def _table(
-    bvals: str | None, bvecs: str | None, mrtrix: str | None, threshold: float
-) -> tuple[torch.Tensor, ndarray, str]:
-    """b (ms/um^2), directions (zero where there is none), and the files' names in an error."""
-    if mrtrix is not None:
-        table, where = numbers_of(mrtrix), mrtrix
-        b, direction, bvals, bvecs = table[:, 3], table[:, :3], mrtrix, mrtrix
+def _gradients(files: AcquisitionFiles, threshold: float) -> tuple[ndarray, ndarray]:
+    """b (s/mm^2), and directions in world axes, which are zero where a row needs none."""
+    if files.scheme is not None:
+        table = numbers_of(files.scheme)
+        b, layouts, bvals, bvecs = table[:, 3], [table[:, :3]], files.scheme, files.scheme
     else:
-        b, where = column_of(str(bvals)), f"{bvals}, {bvecs}"
+        bvals, bvecs = str(files.bvals), str(files.bvecs)
+        b = column_of(bvals)
+        layouts = _layouts(bvecs, bvals, len(b))
     wrong = ~np.isfinite(b) | (b < 0)
     if wrong.any():
         first = int(wrong.argmax())
@@ -120,35 +103,30 @@ def _table(
             f"{bvals}: b-value of measurement {first} is {b[first]:g} s/mm^2. It must be finite "
             "and >= 0; repair the file."
         )
-    if mrtrix is None:
-        direction = _directions(str(bvecs), b, threshold, str(bvals))
-    length = np.linalg.norm(direction, axis=1)
-    unit = np.abs(length - 1) <= UNIT_TOLERANCE
-    off = (b > threshold) & ~unit
-    if off.any():
-        raise SequenceError(_off_unit(str(bvals), str(bvecs), b, length, off))
-    direction = np.where(unit[:, None], direction, 0.0)
-    return b_from_s_per_mm2(torch.from_numpy(b.copy())), direction, where
+    units = [np.abs(np.linalg.norm(rows, axis=1) - 1) <= UNIT_TOLERANCE for rows in layouts]
+    off = [(b > threshold) & ~unit for unit in units]
+    best = int(np.argmin([each.any() for each in off]))
+    if off[best].any():
+        length = np.linalg.norm(layouts[best], axis=1)
+        raise SequenceError(_off_unit(bvals, bvecs, b, length, off[best]))
+    direction = np.where(units[best][:, None], layouts[best], 0.0)
+    if files.image is not None and files.scheme is None:
+        direction = direction @ fsl_axes(affine_of(files.image)).T
+    return b, direction
 
 
-def _directions(bvecs: str, b: ndarray, threshold: float, bvals: str) -> ndarray:
-    """FSL's three rows, three columns, or all numbers in one: whichever gives unit vectors."""
-    table, count = numbers_of(bvecs), len(b)
-    layouts = []
-    if table.shape == (3, count) or (table.size == 3 * count and min(table.shape) == 1):
-        layouts.append(table.reshape(3, count).T)
-    if table.shape == (count, 3) or (table.size == 3 * count and min(table.shape) == 1):
-        layouts.append(table.reshape(count, 3))
+def _layouts(bvecs: str, bvals: str, count: int) -> list[ndarray]:
+    """What FSL's three rows, three columns, or all numbers in one may mean, FSL's own first."""
+    table = numbers_of(bvecs)
+    flat = table.size == 3 * count and min(table.shape) == 1
+    layouts = [table.reshape(3, count).T] if flat or table.shape == (3, count) else []
+    layouts += [table.reshape(count, 3)] if flat or table.shape == (count, 3) else []
     if not layouts:
         raise SequenceError(
             f"{bvecs}: {table.shape[0]} rows of {table.shape[1]} numbers for the {count} b-values "
             f"of {bvals}. An FSL bvec file has three rows with one column per b-value."
         )
-    for direction in layouts:
-        length = np.linalg.norm(direction[b > threshold], axis=1)
-        if (np.abs(length - 1) <= UNIT_TOLERANCE).all():
-            return direction
-    return layouts[0]
+    return layouts
 
 
 def _off_unit(bvals: str, bvecs: str, b: ndarray, length: ndarray, off: ndarray) -> str:
@@ -166,7 +144,7 @@ def _off_unit(bvals: str, bvecs: str, b: ndarray, length: ndarray, off: ndarray)
     )
 
 
-def _pgse(b: torch.Tensor, direction: ndarray, timings: dict[str, Any]) -> Acquisition:
+def _pgse(b: ndarray, direction: ndarray, timings: dict[str, Any]) -> Acquisition:
     durations = {}
     for name, value in timings.items():
         times = column_of(value) if isinstance(value, str) else np.atleast_1d(value)
@@ -177,9 +155,10 @@ def _pgse(b: torch.Tensor, direction: ndarray, timings: dict[str, Any]) -> Acqui
                 "for each."
             )
         durations[name] = torch.from_numpy(times.astype(np.float64))
+    nominal = b_from_s_per_mm2(torch.from_numpy(b.copy()))
     directed = torch.from_numpy(direction).any(1)
-    acquisition = Acquisition.pgse(torch.where(directed, b, 0.0), direction, **durations)
-    return replace(acquisition, nominal_b=b)
+    acquisition = Acquisition.pgse(torch.where(directed, nominal, 0.0), direction, **durations)
+    return replace(acquisition, nominal_b=nominal)
 
 
 def fsl_axes(affine: ndarray) -> ndarray:
@@ -199,52 +178,20 @@ def _question_units(path: str, acquisition: Acquisition) -> None:
     """SequenceError where numbers are impossible in their units, with the likely one."""
     gradient = float(acquisition.amplitude.max())
     b = b_to_s_per_mm2(float(acquisition.b_value.max()))
-    Delta = acquisition.durations("Delta")[acquisition.amplitude > 0]
-    Delta = Delta[~Delta.isnan()]
-    low, high = PLAUSIBLE_B
-    doubt = None
-    if len(Delta) and float(Delta.max()) < PLAUSIBLE_DELTA[0]:
-        doubt = f"Delta is {float(Delta.max()):g} ms. Are the times in s, to be multiplied by 1000"
-    elif len(Delta) and float(Delta.max()) > PLAUSIBLE_DELTA[1]:
-        doubt = f"Delta is {float(Delta.max()):g} ms. Are the times in us, or in ms where s belong"
-    elif 0 < b < low:
-        doubt = f"the largest b is {b:.3g} s/mm^2. Is b in ms/um^2, to be multiplied by 1000"
-    elif b > high:
-        doubt = f"the largest b is {b:.3g} s/mm^2. Is b in s/m^2, or a gradient in mT/m, not T/m"
-    elif gradient > MOST_GRADIENT:
-        doubt = (
-            f"a gradient of {gradient / 1e3:.3g} T/m is needed. Are delta and Delta in ms, b in "
-            "s/mm^2, and the gradients of a scheme in T/m"
-        )
-    if doubt is not None:
-        raise SequenceError(f"{path}: {doubt}? Correct the unit.")
-
-
-def write_fsl(
-    acquisition: Acquisition,
-    bvals: str | Path,
-    bvecs: str | Path,
-    delta_ms: str | Path,
-    Delta_ms: str | Path,
-) -> None:
-    """The four text files that `read_fsl` takes, for rectangular PGSE read out at their end.
-
-    Raises SequenceError for any other sequence, whose signal the files would not determine.
-    """
-    for index, which in enumerate(acquisition.timing.tolist()):
-        sequence = acquisition.sequences[which]
-        plain = isinstance(sequence, PGSE) and sequence.ramp == 0
-        if not plain or sequence.echo_time > sequence.Delta + sequence.delta + 1e-6:
-            raise SequenceError(
-                f"{bvals}: measurement {index} is {sequence}; FSL files cannot hold it. Write a "
-                "Camino scheme or a csv of waveforms."
-            )
-    values = {
-        bvals: b_to_s_per_mm2(acquisition.b_value)[None],
-        bvecs: acquisition.direction.T,
-        delta_ms: acquisition.durations("delta")[:, None],
-        Delta_ms: acquisition.durations("Delta")[:, None],
+    Delta = acquisition.durations("Delta")[acquisition.amplitude > 0].nan_to_num(1.0)
+    longest = float(Delta.max()) if len(Delta) else 1.0
+    doubts = {
+        f"Delta is {longest:g} ms. Are the times in s, to be multiplied by 1000": longest
+        < PLAUSIBLE_DELTA[0],
+        f"Delta is {longest:g} ms. Are the times in us, or in ms where s belong": longest
+        > PLAUSIBLE_DELTA[1],
+        f"the largest b is {b:.3g} s/mm^2. Is b in ms/um^2, to be multiplied by 1000, or a "
+        "gradient in T/m where mT/m belong": 0 < b < PLAUSIBLE_B[0],
+        f"the largest b is {b:.3g} s/mm^2. Is b in s/m^2, or a gradient in mT/m where T/m belong": b
+        > PLAUSIBLE_B[1],
+        f"a gradient of {gradient / 1e3:.3g} T/m is needed. Are delta and Delta in ms, b in "
+        "s/mm^2, and the gradients of a scheme in T/m": gradient > MOST_GRADIENT,
     }
-    for path, table in values.items():
-        lines = [" ".join(f"{x:.17g}" for x in row) for row in table.tolist()]
-        write_text("\n".join(lines) + "\n", path)
+    for doubt, holds in doubts.items():
+        if holds:
+            raise SequenceError(f"{path}: {doubt}? Correct the unit.")

@@ -16,8 +16,7 @@ that a noun lists in `DERIVED`, with axis and unit, are written for other reader
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -25,26 +24,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 from torch import Tensor
 
 from spinmesh.errors import StoreError
 
 Noun = TypeVar("Noun")
-# Attributes that the store itself writes.
-RESERVED = frozenset(
-    (
-        "schema",
-        "schema_version",
-        "seed",
-        "package_version",
-        "config_digest",
-        "manifest",
-        "digest",
-        "units",
-    )
-)
-_NON_FINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 
 
 def encode(noun: Any) -> xr.Dataset:
@@ -54,9 +40,6 @@ def encode(noun: Any) -> xr.Dataset:
     # Of a noun whose class inherits its store, the store names the class.
     declared = next((base for base in type(noun).__mro__ if "__store__" in vars(base)), type(noun))
     _encode_noun(noun, declared, "", variables, attributes)
-    taken = sorted(RESERVED & attributes.keys() - {"units"})
-    if taken:
-        raise StoreError(f"{type(noun).__name__}: the field name {taken[0]} is the store's own.")
     return xr.Dataset(_with_equal_lengths(variables), attrs=attributes)
 
 
@@ -70,10 +53,10 @@ def gather(shards: Sequence[Noun], axis: str) -> Noun:
 
     What does not run along the axis is taken from the first shard.
     """
-    hints, values = _hints(type(shards[0])), {}
+    hints, values = get_type_hints(type(shards[0])), {}
     for item in fields(shards[0]):  # type: ignore[arg-type]
         parts = [getattr(shard, item.name) for shard in shards]
-        first = str(getattr(_without_none(hints[item.name]), "dim_str", "")).split()[:1]
+        first = str(getattr(_options(hints[item.name])[0], "dim_str", "")).split()[:1]
         if parts[0] is None or axis not in (*first, item.metadata.get("axis")):
             values[item.name] = parts[0]
         else:
@@ -99,38 +82,27 @@ def _refuse_non_finite(name: str, variable: xr.Variable) -> None:
         )
 
 
-def _hints(noun: type[Any]) -> dict[str, Any]:
-    return get_type_hints(noun)
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """What a union may be, but None; of any other annotation itself."""
+    union = get_origin(annotation) in (Union, UnionType)
+    options = get_args(annotation) if union else (annotation,)
+    return tuple(option for option in options if option is not NoneType)
 
 
 def _kinds(annotation: Any) -> dict[str, type]:
     """The classes an annotation stands for, itself and all below it, by name."""
-    options = get_args(annotation) if _is_union(annotation) else (annotation,)
     classes: dict[str, type] = {}
-    for option in options:
+    for option in _options(annotation):
         classes[option.__name__] = option
         for subclass in option.__subclasses__():
             classes |= _kinds(subclass)
     return classes
 
 
-def _is_union(annotation: Any) -> bool:
-    return get_origin(annotation) in (Union, UnionType)
-
-
-def _without_none(annotation: Any) -> Any:
-    """`X` of `X | None`."""
-    if not _is_union(annotation):
-        return annotation
-    rest = [option for option in get_args(annotation) if option is not NoneType]
-    return rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007
-
-
 def _is_noun(annotation: Any) -> bool:
-    options = get_args(annotation) if _is_union(annotation) else (annotation,)
     return all(
         isinstance(option, type) and any(map(is_dataclass, _kinds(option).values()))
-        for option in options
+        for option in _options(annotation)
     )
 
 
@@ -139,14 +111,12 @@ def _encode_noun(
 ) -> None:
     if len(_kinds(annotation)) > 1:
         attributes[prefix + "kind"] = type(noun).__name__
-    hints = _hints(type(noun))
+    hints = get_type_hints(type(noun))
     for item in fields(noun):
         value = getattr(noun, item.name)
         if item.init and value is not None:
-            name = prefix + item.name
-            _encode_field(
-                name, value, _without_none(hints[item.name]), item.metadata, variables, attributes
-            )
+            name, hint = prefix + item.name, hints[item.name]
+            _encode_field(name, value, hint, item.metadata, variables, attributes)
     for name, (axis, units) in getattr(noun, "DERIVED", {}).items():
         variables[prefix + name] = xr.Variable(axis, getattr(noun, name).numpy(), {"units": units})
 
@@ -162,7 +132,8 @@ def _encode_field(
     units = metadata.get("units", "1")
     if isinstance(value, Tensor | np.ndarray):
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-        variables[name] = xr.Variable(_axes(name, annotation, array.ndim), array, {"units": units})
+        axes = _axes(name, _options(annotation)[0], array.ndim)
+        variables[name] = xr.Variable(axes, array, {"units": units})
         if metadata.get("finite"):
             _refuse_non_finite(name, variables[name])
     elif isinstance(value, BaseModel):
@@ -173,30 +144,21 @@ def _encode_field(
         variables[name] = text_codes(metadata["axis"], value)
     elif isinstance(value, tuple) and value and is_dataclass(value[0]):
         attributes[name] = len(value)
+        kind = get_args(_options(annotation)[0])[0]
         for number, part in enumerate(value):
-            _encode_noun(part, get_args(annotation)[0], f"{name}.{number}.", variables, attributes)
+            _encode_noun(part, kind, f"{name}.{number}.", variables, attributes)
     elif isinstance(value, Mapping) and any(isinstance(v, Tensor) for v in value.values()):
         for key, tensor in value.items():
             array, part = tensor.detach().cpu().numpy(), f"{name}.{key}"
             axes = tuple(f"{part}[{axis}]" for axis in range(array.ndim))
             variables[part] = xr.Variable(axes, array, {"units": units})
     else:
-        attributes[name] = _plain(name, value)
+        try:
+            attributes[name] = to_jsonable_python(value, inf_nan_mode="strings")
+        except PydanticSerializationError as error:
+            raise StoreError(f"{name}: {type(value).__name__} has no place in a store.") from error
         if units != "1":
             attributes.setdefault("units", {})[name] = units
-
-
-def _plain(name: str, value: Any) -> Any:
-    """What JSON can hold; infinities and NaN as words."""
-    if isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, tuple | list):
-        return [_plain(name, each) for each in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(name, each) for key, each in value.items()}
-    raise StoreError(f"{name}: {type(value).__name__} has no place in a store.")
 
 
 def _axes(name: str, annotation: Any, count: int) -> tuple[str, ...]:
@@ -239,7 +201,7 @@ def _decode_noun(annotation: Any, prefix: str, dataset: xr.Dataset) -> Any:
     if kind not in kinds:
         raise StoreError(f"store: unknown kind {kind!r}. Known: {', '.join(sorted(kinds))}.")
     noun, values = kinds[kind], {}
-    hints = _hints(noun)
+    hints = get_type_hints(noun)
     for item in fields(noun):
         if item.init:
             values[item.name] = _decode_field(prefix + item.name, hints[item.name], dataset)
@@ -247,55 +209,34 @@ def _decode_noun(annotation: Any, prefix: str, dataset: xr.Dataset) -> Any:
 
 
 def _decode_field(name: str, annotation: Any, dataset: xr.Dataset) -> Any:
-    optional = annotation is not (annotation := _without_none(annotation))
-    origin = get_origin(annotation)
+    kind, *_ = options = _options(annotation)
     if name in dataset.variables:
         variable = dataset.variables[name]
         if "flag_meanings" in variable.attrs:
-            return text_from(variable)
+            return tuple(variable.attrs["flag_meanings"][code] for code in variable.values)
         array = np.array(variable)
-        return array if getattr(annotation, "array_type", Tensor) is np.ndarray else _tensor(array)
-    if name in dataset.attrs and origin is not tuple and not _is_noun(annotation):
-        return _restored(dataset.attrs[name], annotation)
-    if origin is tuple and name in dataset.attrs:
-        part = get_args(annotation)[0]
-        if _is_noun(part):
-            numbers = range(dataset.attrs[name])
-            return tuple(_decode_noun(part, f"{name}.{number}.", dataset) for number in numbers)
-        return _restored(dataset.attrs[name], annotation)
-    below = list(_names_below(f"{name}.", dataset))
-    if optional and not below:
+        return array if getattr(kind, "array_type", Tensor) is np.ndarray else _tensor(array)
+    if name in dataset.attrs:
+        value = dataset.attrs[name]
+        if get_origin(kind) is tuple and _is_noun(part := get_args(kind)[0]):
+            return tuple(_decode_noun(part, f"{name}.{k}.", dataset) for k in range(value))
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind.model_validate_json(value)
+        return TypeAdapter(annotation).validate_python(value)
+    names = map(str, (*dataset.variables, *dataset.attrs))
+    below = [each for each in names if each.startswith(f"{name}.")]
+    if not below and options != (annotation,):
         return None
-    if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
-        start = len(name) + 1
-        return {key[start:]: _tensor(np.array(dataset.variables[key])) for key in below}
     if below and _is_noun(annotation):
         return _decode_noun(annotation, f"{name}.", dataset)
+    if isinstance(origin := get_origin(kind), type) and issubclass(origin, Mapping):
+        start = len(name) + 1
+        return {key[start:]: _tensor(np.array(dataset.variables[key])) for key in below}
     raise StoreError(f"store: `{name}` is missing.")
-
-
-def _names_below(prefix: str, dataset: xr.Dataset) -> Iterator[str]:
-    names = (*dataset.variables, *dataset.attrs)
-    return (str(name) for name in names if str(name).startswith(prefix))
 
 
 def _tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(array)
-
-
-def _restored(value: Any, annotation: Any) -> Any:
-    """A plain value as the annotation wants it: settings, tuples, infinities."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation.model_validate_json(value)
-    if isinstance(value, list):
-        parts = get_args(annotation) or (Any,)
-        part = [parts[0]] * len(value) if Ellipsis in parts or len(parts) != len(value) else parts
-        return tuple(_restored(each, kind) for each, kind in zip(value, part, strict=True))
-    if isinstance(value, dict):
-        part = (get_args(annotation) or (str, Any))[1]
-        return {key: _restored(each, part) for key, each in value.items()}
-    is_number = annotation is float or (_is_union(annotation) and float in get_args(annotation))
-    return _NON_FINITE.get(value, value) if is_number and isinstance(value, str) else value
 
 
 def text_codes(axis: str, words: tuple[str, ...]) -> xr.Variable:
@@ -303,8 +244,3 @@ def text_codes(axis: str, words: tuple[str, ...]) -> xr.Variable:
     meanings = sorted(set(words))
     codes = np.array([meanings.index(word) for word in words], dtype=np.int32)
     return xr.Variable((axis,), codes, {"units": "1", "flag_meanings": meanings})
-
-
-def text_from(variable: xr.Variable) -> tuple[str, ...]:
-    """The words stored by `text_codes`."""
-    return tuple(variable.attrs["flag_meanings"][code] for code in np.asarray(variable))

@@ -10,8 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps
-from spinmesh.io.store import write_text
-from spinmesh.writing import complete_or_absent
+from spinmesh.writing import complete_or_absent, write_text
 
 
 def write_maps(maps: ShapeMaps, path: str | Path) -> None:
@@ -25,14 +24,10 @@ def write_maps(maps: ShapeMaps, path: str | Path) -> None:
     values[i, j, k] = maps.numbers.numpy()
     image = nib.nifti1.Nifti1Image(values, maps.grid.affine.numpy())
     image.header.set_xyzt_units("mm")
+    content = image.to_bytes()
     with complete_or_absent(path) as partial:
-        partial.write_bytes(_packed(image, path))
+        # Without a time stamp, so that equal maps are equal files.
+        partial.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
     names = [{"name": name, "units": units} for name, units in VOXEL_NUMBERS.items()]
     sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     write_text(json.dumps({"volumes": names}, indent=1) + "\n", sidecar)
-
-
-def _packed(image: nib.nifti1.Nifti1Image, path: Path) -> bytes:
-    """The file's bytes; gzip without a time stamp, so that equal maps are equal files."""
-    content = image.to_bytes()
-    return gzip.compress(content, mtime=0) if path.suffix == ".gz" else content

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float
 from numpy import ndarray
+from torch import Tensor
 
 from spinmesh.errors import StoreError
 from spinmesh.io.acquisitions import fsl_axes
 from spinmesh.phantom import Phantom
 from spinmesh.provenance import package_version
-from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2, s_from_ms
 from spinmesh.writing import complete_or_absent
 
@@ -34,50 +34,38 @@ def write_bids(phantom: Phantom, folder: str | Path, label: str = "phantom") -> 
     with complete_or_absent(Path(folder)) as partial:
         stem = partial / f"sub-{label}/dwi/sub-{label}_dwi"
         stem.parent.mkdir(parents=True)
-        _write_image(phantom.series, phantom, stem)
-        b, vectors = fsl_gradients(phantom.acquisition, phantom.field.affine.numpy())
-        stem.with_suffix(".bval").write_text(" ".join(f"{x:.6g}" for x in b) + "\n")
-        rows = [" ".join(f"{x:.8f}" for x in row + 0.0) for row in vectors.T]
-        stem.with_suffix(".bvec").write_text("\n".join(rows) + "\n")
-        _write_json(stem.with_suffix(".json"), sidecar(phantom))
+        affine, acquisition = phantom.field.affine.numpy(), phantom.acquisition
+        _write_image(phantom.series, affine, stem)
+        b = b_to_s_per_mm2(acquisition.b_value.numpy())
+        np.savetxt(stem.with_suffix(".bval"), b[None], fmt="%.6g")
+        # Along the image's own axes; `read_acquisition` with this image turns them back.
+        vectors = acquisition.direction.numpy() @ fsl_axes(affine)
+        np.savetxt(stem.with_suffix(".bvec"), vectors.T + 0.0, fmt="%.8f")
+        _write_json(stem.with_suffix(".json"), _sidecar(phantom))
         _write_json(partial / "dataset_description.json", _description("raw"))
         (partial / "README").write_text(_README)
         _write_truth(phantom, partial / "derivatives/truth", label)
 
 
-def fsl_gradients(
-    acquisition: Acquisition, affine: Float[ndarray, "4 4"]
-) -> tuple[Float[ndarray, " measurement"], Float[ndarray, "measurement 3"]]:
-    """b-values (s/mm^2) and directions as FSL wants them: along the image's own axes.
-
-    `read_acquisition` with this image turns them back.
-    """
-    world = acquisition.direction.numpy()
-    return b_to_s_per_mm2(acquisition.b_value.numpy()), world @ fsl_axes(affine)
-
-
-def sidecar(phantom: Phantom) -> dict[str, Any]:
+def _sidecar(phantom: Phantom) -> dict[str, Any]:
     """The JSON beside the series: BIDS names where there are some, times in seconds."""
-    acquisition = phantom.acquisition
-    echo = acquisition.durations("echo_time").tolist()
+    acquisition, times = phantom.acquisition, dict[str, list[Any]]()
+    for name in ("delta", "Delta", "echo_time"):
+        # null for a sequence that has no such time.
+        values = s_from_ms(acquisition.durations(name)).tolist()
+        times[name] = [None if math.isnan(value) else value for value in values]
     return {
         "Manufacturer": "spinmesh",
         "ManufacturersModelName": "finite-element simulation",
         "SoftwareVersions": package_version(),
-        "EchoTime": s_from_ms(max(echo)),
-        "EchoTimePerVolume": [s_from_ms(x) for x in echo],
-        "SmallDelta": _times(acquisition, "delta"),
-        "LargeDelta": _times(acquisition, "Delta"),
+        "EchoTime": max(times["echo_time"]),
+        "EchoTimePerVolume": times["echo_time"],
+        "SmallDelta": times["delta"],
+        "LargeDelta": times["Delta"],
         "NumberOfVolumes": len(acquisition),
         "NoiseStandardDeviation": phantom.sigma,
         "Units": "arbitrary",
     }
-
-
-def _times(acquisition: Acquisition, name: str) -> list[float | None]:
-    """Seconds of each volume, null for a sequence that has no such time."""
-    times = acquisition.durations(name).tolist()
-    return [s_from_ms(x) if x == x else None for x in times]
 
 
 def _write_truth(phantom: Phantom, folder: Path, label: str) -> None:
@@ -85,20 +73,18 @@ def _write_truth(phantom: Phantom, folder: Path, label: str) -> None:
     stem = folder / f"sub-{label}/dwi/sub-{label}_desc"
     stem.parent.mkdir(parents=True)
     _write_json(folder / "dataset_description.json", _description("derivative"))
-    direction = field.direction.flatten(3)
     for name, values in {
         "noisefree_dwi": phantom.noise_free,
         "fractions_probseg": field.fractions,
-        "directions_dwimap": direction,
+        "directions_dwimap": field.direction.flatten(3),
     }.items():
-        _write_image(values, phantom, stem.with_name(f"{stem.name}-{name}"))
+        _write_image(values, field.affine.numpy(), stem.with_name(f"{stem.name}-{name}"))
     labels = {"LabelMap": list(field.materials)}
     _write_json(stem.with_name(f"{stem.name}-fractions_probseg.json"), labels)
 
 
-def _write_image(values, phantom: Phantom, stem: Path) -> None:
+def _write_image(values: Tensor, affine: ndarray, stem: Path) -> None:
     """A float32 NIfTI whose qform and sform are the field's affine, in mm and seconds."""
-    affine = phantom.field.affine.numpy()
     image = nib.Nifti1Image(values.numpy().astype(np.float32), affine)
     image.set_sform(affine, code="scanner")
     image.set_qform(affine, code="scanner")

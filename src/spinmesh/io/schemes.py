@@ -14,8 +14,8 @@ from numpy import ndarray
 from spinmesh.errors import SequenceError
 from spinmesh.io.text import numbers_of, text_of
 from spinmesh.reading import reading
-from spinmesh.sequence import PGSE, Acquisition, FreeWaveform
-from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m, s_from_ms, t_per_m_from_mt_per_m
+from spinmesh.sequence import Acquisition, FreeWaveform
+from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m
 from spinmesh.writing import complete_or_absent
 
 HEADER = re.compile(r"VERSION\s*:\s*(\w+)", re.IGNORECASE)
@@ -27,21 +27,23 @@ def read_camino_scheme(path: str | Path) -> Acquisition:
 
     SI units: s and T/m. STEJSKALTANNER, one measurement per line: gx gy gz |G| DELTA delta TE, the
     pulses in the middle of TE; a direction 0 0 0 has no gradient, and TE = 0 means the pulses' end.
-    GRADIENT_WAVEFORM: K dt G1x G1y G1z ... GKx GKy GKz, each vector held for dt; the signs after a
-    refocusing pulse are turned already. Lines that begin with # are comments.
+    Seven columns without a header are taken for it. GRADIENT_WAVEFORM: K dt G1x G1y G1z ... GKx GKy
+    GKz, each vector held for dt; the signs after a refocusing pulse are turned already.
 
     Source: Camino's DW_Scheme, RectGradSteTanScheme and GradientWaveform_Scheme (package imaging),
     whose b-value is gamma^2 times the integral of |int G|^2; camino.m's ProtocolToScheme writes the
     same. MC/DC's waveform files have the same first line and another layout: they are refused.
     """
-    path = Path(path)
-    lines = text_of(path).splitlines()
-    header = [line for line in lines if line.strip() and line.lstrip()[0] not in "#%"][:1]
-    body = lines[lines.index(header[0]) + 1 :] if header else []
+    lines = [line for line in text_of(path).splitlines() if line.strip()]
+    header = [line for line in lines if line.lstrip()[0] not in "#%"][:1]
     version = HEADER.fullmatch(header[0].strip()) if header else None
-    if version and version[1].upper() in ("1", "STEJSKALTANNER"):
+    kind = version[1].upper() if version else None
+    if kind is None and header and len(header[0].split()) == 7:
+        kind = "1"
+    body = lines[lines.index(header[0]) + bool(version) :] if header else []
+    if kind in ("1", "STEJSKALTANNER"):
         return _stejskal_tanner(path, body)
-    if version and version[1].upper() == "GRADIENT_WAVEFORM":
+    if kind == "GRADIENT_WAVEFORM":
         return _gradient_waveform(path, body)
     raise SequenceError(
         f"{path}: first line is {(header[0] if header else '')[:60]!r}, not `VERSION: "
@@ -49,33 +51,6 @@ def read_camino_scheme(path: str | Path) -> Acquisition:
         "gy gz |G| DELTA delta TE (T/m, s); other schemes, and MC/DC's configurations of the same "
         "name, are not read here."
     )
-
-
-def write_camino_scheme(
-    acquisition: Acquisition, path: str | Path, raster: float | None = None
-) -> None:
-    """STEJSKALTANNER, or GRADIENT_WAVEFORM with values every `raster` ms if one is given.
-
-    On a raster each value is the profile's mean over its cell, so that q is kept at the cells'
-    ends; a sequence whose steps begin and end on the raster is written exactly.
-    """
-    if raster is not None:
-        rows = [_on_raster(acquisition, index, raster) for index in range(len(acquisition))]
-        _write_lines(path, "VERSION: GRADIENT_WAVEFORM", rows)
-        return
-    direction, amplitude = acquisition.direction, acquisition.amplitude
-    rows = []
-    for index, which in enumerate(acquisition.timing.tolist()):
-        sequence = acquisition.sequences[which]
-        if not (isinstance(sequence, PGSE) and sequence.ramp == 0):
-            raise SequenceError(
-                f"{path}: measurement {index} is {sequence}, which STEJSKALTANNER cannot hold. "
-                "Give a raster (ms) to write GRADIENT_WAVEFORM."
-            )
-        times = (sequence.Delta, sequence.delta, sequence.echo_time)
-        strength = t_per_m_from_mt_per_m(float(amplitude[index]))
-        rows.append([*direction[index].tolist(), strength, *(s_from_ms(t) for t in times)])
-    _write_lines(path, "VERSION: STEJSKALTANNER", rows)
 
 
 def read_waveforms(path: str | Path) -> Acquisition:
@@ -102,14 +77,15 @@ def write_waveforms(acquisition: Acquisition, path: str | Path) -> None:
     """Every measurement's steps as a csv; exact for piecewise-constant sequences."""
     parts = []
     for index in range(len(acquisition)):
-        durations, gradient = _steps(acquisition, index)
+        durations, levels = acquisition.sequences[int(acquisition.timing[index])].steps()
+        gradient = levels @ acquisition.vectors(torch.tensor([index]))[0].numpy().T
         row = np.column_stack([np.full(len(durations), index), durations, gradient])
         parts.append(pd.DataFrame(row, columns=list(COLUMNS)).astype({"measurement": int}))
     with complete_or_absent(Path(path)) as partial:
         pd.concat(parts).to_csv(partial, index=False, float_format="%.17g")
 
 
-def _stejskal_tanner(path: Path, body: list[str]) -> Acquisition:
+def _stejskal_tanner(path: str | Path, body: list[str]) -> Acquisition:
     table = np.atleast_2d(numbers_of(path, body))
     if table.shape[1] != 7:
         raise SequenceError(
@@ -127,7 +103,7 @@ def _stejskal_tanner(path: Path, body: list[str]) -> Acquisition:
     )
 
 
-def _gradient_waveform(path: Path, body: list[str]) -> Acquisition:
+def _gradient_waveform(path: str | Path, body: list[str]) -> Acquisition:
     waveforms: list[tuple[float, ndarray]] = []
     for line in body:
         if not re.split("[#%]", line)[0].strip():
@@ -150,34 +126,3 @@ def _free(waveforms) -> Acquisition:
     gradient = torch.tensor([[0.0, 0.0, peak] for _, peak in parts], dtype=torch.float64)
     timing = torch.arange(len(parts))
     return Acquisition(tuple(waveform for waveform, _ in parts), timing, gradient.reshape(-1, 3))
-
-
-def _steps(acquisition: Acquisition, index: int) -> tuple[ndarray, ndarray]:
-    """Durations (ms) and gradient vectors (mT/m) of one measurement."""
-    durations, levels = acquisition.sequences[int(acquisition.timing[index])].steps()
-    vectors = acquisition.vectors(torch.tensor([index]))[0].numpy()
-    return durations, levels @ vectors.T
-
-
-def _on_raster(acquisition: Acquisition, index: int, raster: float) -> list[float | int]:
-    durations, gradient = _steps(acquisition, index)
-    end = np.concatenate([[0.0], np.cumsum(durations)])
-    area = np.concatenate([np.zeros((1, 3)), np.cumsum(durations[:, None] * gradient, 0)])
-    count = round(end[-1] / raster)
-    if abs(count * raster - end[-1]) > 1e-6 * raster:
-        raise SequenceError(
-            f"scheme: echo time {end[-1]:g} ms of measurement {index} is not a multiple of the "
-            f"raster, {raster} ms. Choose one that divides it."
-        )
-    grid = np.linspace(0, end[-1], count + 1)
-    kept = np.stack([np.interp(grid, end, area[:, axis]) for axis in range(3)], 1)
-    means = t_per_m_from_mt_per_m(np.diff(kept, axis=0) / raster)
-    return [count, s_from_ms(raster), *means.ravel().tolist()]
-
-
-def _write_lines(
-    path: str | Path, header: str, rows: list[list[float]] | list[list[float | int]]
-) -> None:
-    lines = [header, *(" ".join(f"{x:.17g}" for x in row) for row in rows)]
-    with complete_or_absent(Path(path)) as partial:
-        partial.write_text("\n".join(lines) + "\n")

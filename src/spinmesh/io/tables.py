@@ -30,15 +30,11 @@ def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -
     gradient at the same timing.
     """
     encode(signals)  # refuses what no store would take either
-    acquisition = signals.acquisition
-    direction = acquisition.direction.numpy()
-    signal = signals.signal[substrate].numpy()
+    acquisition, signal = signals.acquisition, signals.signal[substrate].numpy()
     table = pd.DataFrame(
         {
             "b_s_per_mm2": b_to_s_per_mm2(acquisition.b_value.numpy()),
-            "gx": direction[:, 0],
-            "gy": direction[:, 1],
-            "gz": direction[:, 2],
+            **dict(zip(DIRECTION, acquisition.direction.numpy().T, strict=True)),
             "delta_ms": acquisition.durations("delta").numpy(),
             "Delta_ms": acquisition.durations("Delta").numpy(),
             "signal_real": signal.real,
@@ -52,10 +48,7 @@ def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The table that `write_rows` wrote."""
-    return [
-        {str(key): value for key, value in row.items()}
-        for row in pd.read_csv(path).to_dict("records")
-    ]
+    return pd.read_csv(path).to_dict("records")  # type: ignore[return-value]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
@@ -64,7 +57,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
 
 
-# Columns that hold the signal, the first one found being taken; true: relative to S0 already.
+# Columns that hold the signal, the first one that is there being taken; true: relative to S0.
 SIGNAL_COLUMNS = {"attenuation": True, "signal": False, "magnitude": False}
 DIRECTION = ["gx", "gy", "gz"]
 # Of the largest b: files carry four digits or so.
@@ -82,8 +75,11 @@ def read_signal_table(
     Raises SequenceError if the table has no column of signals, or columns of an acquisition (as
     `spinmesh simulate` writes) that differ from `acquisition`; StoreError if it is missing.
     """
-    path = Path(path)
-    table = _read(path)
+    text = text_of(path, "signal file")
+    with reading(path, "csv table", "Give one row per measurement."):
+        table = pd.read_csv(StringIO(text), comment="#", skipinitialspace=True)
+        if len(table.columns) == 1 and _is_number(str(table.columns[0])):
+            table = pd.read_csv(StringIO(text), comment="#", header=None, names=["magnitude"])
     for column, relative in SIGNAL_COLUMNS.items():
         if column in table:
             if len(table) == len(acquisition):
@@ -95,15 +91,6 @@ def read_signal_table(
     )
 
 
-def _read(path: Path) -> pd.DataFrame:
-    text = text_of(path, "signal file")
-    with reading(path, "csv table", "Give one row per measurement."):
-        table = pd.read_csv(StringIO(text), comment="#", skipinitialspace=True)
-        if len(table.columns) == 1 and _is_number(str(table.columns[0])):
-            table = pd.read_csv(StringIO(text), comment="#", header=None, names=["magnitude"])
-    return table
-
-
 def _is_number(word: str) -> bool:
     try:
         float(word)
@@ -112,44 +99,40 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _numbers(path: Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    try:
+def _numbers(path: str | Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    remedy = f"Every cell of {', '.join(columns)} is a number."
+    with reading(path, "csv table", remedy):
         return table[columns].to_numpy(dtype=np.float64, copy=True)
-    except (ValueError, TypeError) as error:
-        raise SequenceError(
-            f"{path}: column {', '.join(columns)} is not all numbers ({error}). Repair the table."
-        ) from error
 
 
-def _compare(path: Path, table: pd.DataFrame, acquisition: Acquisition) -> None:
+def _compare(path: str | Path, table: pd.DataFrame, acquisition: Acquisition) -> None:
     """Refuse a table whose own b-values, timings or directions are not those of `acquisition`."""
     b = b_to_s_per_mm2(acquisition.b_value).numpy()
-    expected = {
-        "b_s_per_mm2": (b, B_TOLERANCE * b.max() + 1e-6),
-        "delta_ms": (acquisition.durations("delta").numpy(), TIME_TOLERANCE),
-        "Delta_ms": (acquisition.durations("Delta").numpy(), TIME_TOLERANCE),
-    }
-    for column, (own, tolerance) in expected.items():
+    for column, expected, tolerance in (
+        ("b_s_per_mm2", b, B_TOLERANCE * b.max() + 1e-6),
+        ("delta_ms", acquisition.durations("delta").numpy(), TIME_TOLERANCE),
+        ("Delta_ms", acquisition.durations("Delta").numpy(), TIME_TOLERANCE),
+    ):
         if column in table:
-            found = _numbers(path, table, [column])[:, 0]
+            stated = _numbers(path, table, [column])[:, 0]
             # An empty cell is right where the sequence has no such time, and nowhere else.
-            same = (np.abs(found - own) <= tolerance) | (np.isnan(found) & np.isnan(own))
-            _refuse(path, column, ~same, found, own)
+            same = np.isclose(stated, expected, rtol=0, atol=tolerance, equal_nan=True)
+            _refuse(path, column, ~same, stated, expected)
     if set(DIRECTION) <= set(table.columns):
-        found, own = _numbers(path, table, DIRECTION), acquisition.direction.numpy()
+        stated, expected = _numbers(path, table, DIRECTION), acquisition.direction.numpy()
         # |S| does not know a gradient from its opposite.
-        apart = ~(np.abs(1 - np.abs((found * own).sum(1))) <= ANGLE_TOLERANCE)
+        apart = ~(np.abs(1 - np.abs((stated * expected).sum(1))) <= ANGLE_TOLERANCE)
         strong = b > B_TOLERANCE * b.max()
-        _refuse(path, "direction", apart & strong, found, own)
+        _refuse(path, "direction", apart & strong, stated, expected)
 
 
 def _refuse(
-    path: Path, what: str, wrong: np.ndarray, found: np.ndarray, expected: np.ndarray
+    path: str | Path, what: str, wrong: np.ndarray, stated: np.ndarray, expected: np.ndarray
 ) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise SequenceError(
-            f"{path}: {what} of measurement {row} is {np.round(found[row], 4)}, but the "
+            f"{path}: {what} of measurement {row} is {np.round(stated[row], 4)}, but the "
             f"acquisition says {np.round(expected[row], 4)}. Give the acquisition this signal was "
             "measured with."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,7 @@ from spinmesh.io.volumes import grid_of, read_mask, read_series
 from spinmesh.progress import LOGGER
 from spinmesh.sequence import Acquisition, same_echo, with_reference
 from spinmesh.settings import Config
+from spinmesh.settings.reconstruct import SignalSection
 from spinmesh.tissue import Tissue
 from spinmesh.units import b_to_s_per_mm2
 
@@ -49,25 +51,19 @@ class _Measured:
 
     def _repeated(self) -> float:
         """Pooled standard deviation of equal unweighted measurements; ConfigError if too few."""
-        free = self.acquisition.unweighted
-        shell = b_to_s_per_mm2(self.acquisition.b_value).round()
-        square, degrees = 0.0, 0
-        for number in range(len(self.acquisition.sequences)):
-            own = free & (self.acquisition.timing == number)
-            for b in shell[own].unique():
-                values = self.magnitude[:, own & (shell == b)]
-                square += float((values - values.mean(1, keepdim=True)).square().sum())
-                degrees += len(values) * (values.shape[1] - 1)
-        if degrees < ENOUGH_REPEATS:
+        acquisition, square, degrees = self.acquisition, 0.0, 0
+        shell = b_to_s_per_mm2(acquisition.b_value).round()
+        kind = torch.stack([acquisition.timing.double(), shell], 1)
+        for one in torch.unique(kind[acquisition.unweighted], dim=0):
+            values = self.magnitude[:, acquisition.unweighted & (kind == one).all(1)]
+            square += float((values - values.mean(1, keepdim=True)).square().sum())
+            degrees += len(values) * (values.shape[1] - 1)
+        if degrees < ENOUGH_REPEATS or square == 0:
+            what = "all equal" if degrees >= ENOUGH_REPEATS else "too few"
             raise ConfigError(
-                f"{self.path}: {degrees + 1} equal unweighted measurements are too few to estimate "
-                f"the noise from ({ENOUGH_REPEATS + 1} are needed). Give `snr`, the unweighted "
-                "signal's signal-to-noise ratio (inf for none)."
-            )
-        if square == 0:
-            raise ConfigError(
-                f"{self.path}: the unweighted measurements are all equal, so their noise is "
-                "unknown. Give `snr`, the unweighted signal's signal-to-noise ratio (inf for none)."
+                f"{self.path}: the repeated unweighted measurements are {what}, so their noise is "
+                f"unknown ({degrees + 1} of one kind; {ENOUGH_REPEATS + 1} are needed). Give "
+                "`snr`, the unweighted signal's signal-to-noise ratio (inf for none)."
             )
         return math.sqrt(square / degrees)
 
@@ -92,16 +88,15 @@ def read_target(
     Raises StoreError, SequenceError or ConfigError for a missing file, another number of
     measurements than the acquisition's, no unweighted measurement, S0 <= 0, or NaN.
     """
-    _refuse_snr(snr)
+    signal = _checked(csv=csv, nifti=nifti, voxel=voxel, roi=roi, snr=snr)
     acquisition = with_reference(acquisition)
-    if (csv is None) == (nifti is None):
-        raise ConfigError("signal: give either a csv file or a NIfTI series.")
-    if nifti is None:
-        if voxel is not None or roi is not None:
-            raise ConfigError(f"{csv}: a voxel or a region goes with a NIfTI series only.")
+    if signal.nifti is None:
         measured = _table(Path(str(csv)), acquisition)
     else:
-        measured, _ = _series(Path(nifti), acquisition, _place(nifti, voxel, roi))
+        place = torch.tensor([signal.voxel or (0, 0, 0)])
+        if signal.roi is not None:
+            place = read_mask(signal.roi, grid_of(signal.nifti))
+        measured, _ = _series(Path(signal.nifti), acquisition, place)
     magnitude, sigma = region_signal(measured.magnitude, float(measured.noise(snr).mean()))
     reference = measured.unweighted.mean(0)
     return Target.from_signal(acquisition, magnitude, reference, sigma)
@@ -116,12 +111,10 @@ def read_voxels(
     """The targets of every voxel of a mask; the errors are those of `read_target`.
 
     A voxel that cannot be used (a negative or NaN measurement, no unweighted signal) is NaN; how
-    many there are is logged.
-
-    `snr` is that of each voxel's unweighted signal; if None, one sigma for the whole image is
-    estimated from repeated unweighted measurements.
+    many there are is logged. `snr` is that of each voxel's unweighted signal; if None, one sigma
+    for the whole image is estimated from repeated unweighted measurements.
     """
-    _refuse_snr(snr)
+    _checked(nifti=nifti, mask=mask, snr=snr)
     acquisition = with_reference(acquisition)
     grid = grid_of(nifti)
     voxel = read_mask(mask, grid)
@@ -133,31 +126,15 @@ def read_voxels(
     return VoxelTargets(grid, voxel, acquisition, attenuation, sigma)
 
 
-def _refuse_snr(snr: float | None) -> None:
-    if snr is not None and not snr > 0:
-        raise ConfigError(
-            f"signal: snr is {snr}; give the unweighted signal's SNR, > 0 (inf for no noise)."
-        )
-
-
-def _place(
-    nifti: str | Path, voxel: tuple[int, int, int] | None, roi: str | Path | None
-) -> Int[Tensor, "voxel axis"]:
-    if (voxel is None) == (roi is None):
-        raise ConfigError(
-            f"{nifti}: say where: a voxel i,j,k counted from 0, or a mask whose mean is taken."
-        )
-    grid = grid_of(nifti)
-    if voxel is not None:
-        return torch.tensor([voxel], dtype=torch.int64)
-    return read_mask(str(roi), grid)
+def _checked(**names: Any) -> SignalSection:
+    words = {key: str(x) if isinstance(x, Path) else x for key, x in names.items()}
+    return SignalSection.checked(words, "signal")
 
 
 def _table(path: Path, acquisition: Acquisition) -> _Measured:
     magnitude, relative = read_signal_table(path, acquisition)
     magnitude = magnitude[None]
-    if magnitude.shape[1] != len(acquisition):
-        raise _other_count(path, magnitude.shape[1], acquisition)
+    _refuse_other_count(path, magnitude, acquisition)
     reference = torch.ones_like(magnitude)
     # Whatever attenuations are relative to, divided by their own mean at small b > 0 they are
     # relative to that.
@@ -172,7 +149,7 @@ def _table(path: Path, acquisition: Acquisition) -> _Measured:
                 f"{path}: the attenuation at b = 0 is {mean:g}, but it is 1 by definition. "
                 "Name the column `signal` if it holds magnitudes, or repair S0."
             )
-    _refuse_unusable(path, _faults(magnitude, reference), torch.zeros((1, 0), dtype=torch.int64))
+    _usable(path, magnitude, reference, None)
     return _Measured(path, acquisition, magnitude, reference)
 
 
@@ -180,57 +157,54 @@ def _series(
     path: Path, acquisition: Acquisition, voxel: Int[Tensor, "voxel axis"]
 ) -> tuple[_Measured, Bool[Tensor, " voxel"]]:
     """The voxels that can be used, and which of them those are; SequenceError if none is."""
-    count = read_series(path, voxel[:1]).shape[1]
-    if count != len(acquisition):
-        raise _other_count(path, count, acquisition)
     magnitude = read_series(path, voxel)
+    _refuse_other_count(path, magnitude, acquisition)
     reference = _unweighted(path, magnitude, acquisition)
-    faults = _faults(magnitude, reference)
-    usable = ~torch.stack(list(faults.values())).any(2).any(0)
-    if not bool(usable.any()):
-        _refuse_unusable(path, faults, voxel)
-    elif not bool(usable.all()):
-        each = ", ".join(
-            f"{int(wrong.any(1).sum())} {what}" for what, wrong in faults.items() if wrong.any()
-        )
-        first = tuple(voxel[~usable][0].tolist())
-        LOGGER.warning(
-            "%s: %d of %d voxels are left out (first: %s): %s.",
-            path, int((~usable).sum()), len(voxel), first, each,
-        )  # fmt: skip
+    usable = _usable(path, magnitude, reference, voxel)
     return _Measured(path, acquisition, magnitude[usable], reference[usable]), usable
 
 
-def _faults(magnitude: Tensor, reference: Tensor) -> dict[str, Bool[Tensor, "voxel measurement"]]:
-    """What makes a measurement unusable, in words."""
-    return {
+def _usable(
+    path: Path, magnitude: Tensor, reference: Tensor, voxel: Tensor | None
+) -> Bool[Tensor, " voxel"]:
+    """Rows without a fault; the others are counted in the log. SequenceError if none is left."""
+    faults = {
         "not finite": ~torch.isfinite(magnitude),
         "negative": magnitude < 0,
         "without unweighted signal": ~(reference > 0),
         f"above {MOST_ATTENUATION:g} times the unweighted signal": magnitude
         > MOST_ATTENUATION * reference,
     }
+    faults = {what: wrong for what, wrong in faults.items() if bool(wrong.any())}
+    usable = ~sum(faults.values(), torch.zeros_like(magnitude, dtype=torch.bool)).any(1)
+    if not bool(usable.any()):
+        what, wrong = next(iter(faults.items()))
+        row, column = wrong.nonzero()[0].tolist()
+        place = "" if voxel is None else f" of voxel {tuple(voxel[row].tolist())}"
+        raise SequenceError(
+            f"{path}: measurement {column}{place} is {what}; attenuation needs magnitudes >= 0 and "
+            "S0 > 0. Choose another voxel or mask, or repair the file."
+        )
+    if faults and voxel is not None:
+        each = ", ".join(f"{int(wrong.any(1).sum())} {what}" for what, wrong in faults.items())
+        first = tuple(voxel[~usable][0].tolist())
+        count = f"{int((~usable).sum())} of {len(voxel)}"
+        LOGGER.warning("%s: %s voxels are left out (first: %s): %s.", path, count, first, each)
+    return usable
 
 
-def _refuse_unusable(
-    path: Path, faults: dict[str, Bool[Tensor, "voxel measurement"]], voxel: Tensor
-) -> None:
-    for what, wrong in faults.items():
-        if bool(wrong.any()):
-            row, column = wrong.nonzero()[0].tolist()
-            place = f" of voxel {tuple(voxel[row].tolist())}" if voxel.shape[1] else ""
-            many = f" ({int(wrong.any(1).sum())} voxels have such)" if len(voxel) > 1 else ""
-            raise SequenceError(
-                f"{path}: measurement {column}{place} is {what}{many}; attenuation needs "
-                "magnitudes >= 0 and S0 > 0. Choose another voxel or mask, or repair the file."
-            )
-
-
-def _other_count(path: Path, count: int, acquisition: Acquisition) -> SequenceError:
-    return SequenceError(
-        f"{path}: {count} measurements, but its acquisition has {len(acquisition)}. Give the "
-        "acquisition this signal was measured with."
-    )
+def _refuse_other_count(path: Path, magnitude: Tensor, acquisition: Acquisition) -> None:
+    if magnitude.shape[1] != len(acquisition):
+        raise SequenceError(
+            f"{path}: {magnitude.shape[1]} measurements, but its acquisition has "
+            f"{len(acquisition)}. Give the acquisition this signal was measured with."
+        )
+    if bool(acquisition.unweighted.all()):
+        raise SequenceError(
+            f"{path}: no measurement is diffusion-weighted (b > "
+            f"{b_to_s_per_mm2(acquisition.unweighted_below):g} s/mm^2), so it says nothing of the "
+            "tissue. Give the whole series, or lower the b0-threshold."
+        )
 
 
 def _unweighted(

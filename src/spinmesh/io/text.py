@@ -31,7 +31,7 @@ def text_of(path: str | Path, what: str = "file") -> str:
         data = Path(path).read_bytes()
         if data[:2] in UTF16:
             text = data.decode("utf-16")
-        elif data[1:2] == b"\0" or data[:1] == b"\0":
+        elif b"\0" in data[:2]:
             text = data.decode("utf-16-le" if data[1:2] == b"\0" else "utf-16-be")
         else:
             try:
@@ -50,8 +50,7 @@ def numbers_of(path: str | Path, lines: list[str] | None = None) -> np.ndarray:
     """
     lines = text_of(path).splitlines() if lines is None else lines
     try:
-        rows = [[_number(word) for word in _words(line)] for line in lines]
-        rows = [row for row in rows if row]
+        rows = [row for row in map(_row, lines) if row]
         if not rows:
             raise SequenceError(f"{path}: holds no numbers. Is it the right file?")
         return np.array(rows)
@@ -72,38 +71,28 @@ def column_of(path: str | Path) -> np.ndarray:
     return table.ravel()
 
 
-def _words(line: str) -> list[str]:
+def _row(line: str) -> list[float]:
     body = re.split("[#%]", _NAN.sub("nan", line.translate(_MINUS)))[0].strip().rstrip(",;")
     body = re.sub(r"\s*([,;])\s*", r"\1", body)
-    marks = [mark for mark in ",;" if mark in body]
-    if len(marks) > 1 or (marks and len(body.split()) > 1):
+    marks = {" " if mark.isspace() else mark for mark in re.findall(r"[\s,;]", body)}
+    if len(marks) > 1:
         raise ValueError(f"{body[:40]!r} separates by commas and otherwise; use decimal points")
-    return body.split(marks[0] if marks else None)
+    words = re.split(r"[,;]|\s+", body) if body else []
+    if "_" in body:  # Python takes 1_000 for a number.
+        raise ValueError(f"{body[:40]!r} has underscores")
+    return [float(word) for word in words]
 
 
-def _number(word: str) -> float:
-    if "_" in word:
-        raise ValueError(f"could not convert string to float: {word!r}")
-    return float(word)
-
-
-# Names in use, for BIDS has none; all in seconds. Compared without case.
+# Names in use, for BIDS has none; all in seconds. Compared without case and signs.
 NAMES = {
-    "delta": (
-        "DiffusionGradientDuration",
-        "DiffusionPulseDuration",
-        "GradientDuration",
-        "SmallDelta",
-    ),
-    "Delta": (
-        "DiffusionGradientSeparation",
-        "DiffusionPulseSeparation",
-        "GradientSeparation",
-        "BigDelta",
+    name: tuple(words.split())
+    for name, words in {
+        "delta": "DiffusionGradientDuration DiffusionPulseDuration GradientDuration SmallDelta",
+        "Delta": "DiffusionGradientSeparation DiffusionPulseSeparation GradientSeparation BigDelta "
         "LargeDelta",
-    ),
-    # The first that is there: BIDS has no echo time for each volume.
-    "TE": ("EchoTimePerVolume", "EchoTime"),
+        # The first that is there: BIDS has no echo time for each volume.
+        "TE": "EchoTimePerVolume EchoTime",
+    }.items()
 }
 # Pulses and echoes of a second do not exist in vivo: such a file holds ms.
 MOST_SECONDS = 1.0
@@ -118,7 +107,7 @@ def read_sidecar(path: str | Path) -> dict[str, Float[ndarray, " time"]]:
         content = json.loads(text_of(path))
     if not isinstance(content, dict):
         raise SequenceError(f"{path}: no JSON object. Give the sidecar of the diffusion series.")
-    values = {key.lower(): value for key, value in content.items()}
+    values = {re.sub("[^a-z]", "", key.lower()): value for key, value in content.items()}
     timings = {}
     for name, keys in NAMES.items():
         given = {
@@ -132,11 +121,12 @@ def read_sidecar(path: str | Path) -> dict[str, Float[ndarray, " time"]]:
 
 
 def _seconds(path: str | Path, key: str, value: Any) -> list[float]:
-    """One time, or one for each measurement."""
-    times = value if isinstance(value, list) else [value]
+    """One time, or one for each measurement, where 0 or null stands for no pulse."""
+    each = isinstance(value, list)
+    times = [0.0 if each and time is None else time for time in (value if each else [value])]
     for time in times:
         number = isinstance(time, int | float) and not isinstance(time, bool)
-        if not number or not 0 < time < MOST_SECONDS:
+        if not number or not 0 <= time < MOST_SECONDS or not (each or time > 0):
             raise SequenceError(
                 f"{path}: `{key}` is {str(time)[:40]}; give seconds, between 0 and 1. Is it in ms?"
             )

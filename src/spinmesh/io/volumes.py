@@ -29,7 +29,9 @@ def grid_of(path: str | Path) -> Grid:
     """The lattice of a 4-D image; SequenceError if it has another number of axes."""
     shape = _image(path).shape
     if len(shape) != 4:
-        raise SequenceError(f"{path}: image of shape {shape}; a diffusion series has 4 axes.")
+        raise SequenceError(
+            f"{path}: image of shape {shape}; a diffusion series has 4 axes. Reshape it."
+        )
     return Grid(shape[:3], torch.from_numpy(affine_of(path)))
 
 
@@ -52,13 +54,11 @@ def read_series(
         raise ConfigError(
             f"{path}: voxel {first} is not inside {shape}. Give indices i,j,k counted from 0."
         )
-    values = _image(path).dataobj
+    image, first, last = _image(path), voxel.amin(0), voxel.amax(0) + 1
     with reading(path, "NIfTI image"):
-        i, j, k = voxel.numpy().T
-        one = len(voxel) == 1
-        signal = (
-            values[int(i[0]), int(j[0]), int(k[0]), :][None] if one else np.asarray(values)[i, j, k]
-        )
+        box = [slice(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True)]
+        i, j, k = (voxel - first).numpy().T
+        signal = np.asarray(image.dataobj[tuple(box)])[i, j, k]
         # Complex series are taken by magnitude, before anything is averaged.
         magnitude = np.abs(signal) if np.iscomplexobj(signal) else signal
         return torch.from_numpy(magnitude.astype(np.float64))
