@@ -63,8 +63,8 @@ class Tissue:
                 raise ConfigError(f"tissue: {what} is not of compartments {self.labels}.")
             if not 0 <= (value := float(torch.as_tensor(kappa).detach())) < float("inf"):
                 raise ConfigError(
-                    f"tissue: permeability of {what} is {value} um/ms; give a finite number >= 0, "
-                    "or one label to both compartments if nothing is between them."
+                    f"tissue: permeability of {what} is {value:g} um/ms; give a finite number "
+                    ">= 0, or one label to both compartments if nothing is between them."
                 )
 
     def to(self, device: str) -> Tissue:

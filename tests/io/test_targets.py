@@ -96,7 +96,7 @@ BAD_IMAGES = {
     ),
     "empty mask": ({"roi": {"voxels": []}}, "the mask is empty.*another mask"),
     "voxel outside": ({"voxel": (3, 0, 0)}, r"voxel \(3, 0, 0\) is not inside \(3, 2, 1\)"),
-    "negative voxel": ({"voxel": (0, 0, -1)}, "`voxel.2` is -1: give a value greater than or equal to 0"),
+    "negative voxel": ({"voxel": (0, 0, -1)}, "`voxel.2` is -1: give a value greater than"),
     "nowhere": ({}, "give one of `voxel"),
     "NaN": (
         {"voxel": (1, 0, 0), "put": (1, 0, 0, 3, np.nan)},

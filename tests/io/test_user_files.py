@@ -116,7 +116,7 @@ def test_timings_may_come_one_per_measurement_and_bvecs_transposed(tmp_path):
         ([0, 1000, 2000], [Z, Z], 8.0, 19.0, r"3 rows of 2 numbers for the 3 b-values"),
         ([0, 1000], [Z, [0, 0, 0.5]], 8.0, 19.0, r"measurement 1, length 0\.5"),
         ([0, -1000], [Z, Z], 8.0, 19.0, r"b-value of measurement 1 is -1000 s/mm\^2"),
-        ([0, 1000], [Z, Z], 19.0, 8.0, "delta_ms 19 exceeds Delta_ms 8; were they swapped"),
+        ([0, 1000], [Z, Z], 19.0, 8.0, "delta_ms 19 exceeds Delta_ms 8; swapped"),
         ([0, 1000], [Z, Z], 0.0, 8.0, "`delta_ms` is 0.0: give a value greater than 0"),
     ],
 )

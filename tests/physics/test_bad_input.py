@@ -53,7 +53,10 @@ def tensor(*rows):
 
 
 WRONG_TISSUES = {
-    "kappa < 0": (lambda: tissue(permeability={(1, 2): -0.1}), "permeability of .1, 2. is -0.1"),
+    "kappa < 0": (
+        lambda: tissue(permeability={(1, 2): -0.1}),
+        "permeability of interface .1, 2. is -0.1",
+    ),
     "kappa nan": (lambda: tissue(permeability={(1, 2): NAN}), "give a finite number"),
     "kappa inf": (lambda: tissue(permeability={(1, 2): INF}), "one label to both compartments"),
     "wall < 0": (lambda: tissue(wall_permeability={2: -1.0}), "wall of 2.*>= 0"),
@@ -70,12 +73,12 @@ WRONG_TISSUES = {
     ),
     "D nan": (lambda: tissue(diffusivity=NAN * torch.eye(3)), "positive definite"),
     "D inf": (lambda: tissue(diffusivity=INF * torch.ones(3, 3)), "positive definite"),
-    "T2 = 0": (lambda: tissue(t2=0.0), "t2 is .*must be > 0"),
-    "T2 < 0": (lambda: tissue(t2=-80.0), "t2 is .*must be > 0"),
-    "T2 nan": (lambda: tissue(t2=NAN), "t2 is .*must be > 0"),
-    "density = 0": (lambda: tissue(density=0.0), "density is .*must be > 0"),
-    "density < 0": (lambda: tissue(density=-1.0), "density is .*must be > 0"),
-    "density nan": (lambda: tissue(density=NAN), "density is .*must be > 0"),
+    "T2 = 0": (lambda: tissue(t2=0.0), "t2 is .*give numbers >= 0.1"),
+    "T2 < 0": (lambda: tissue(t2=-80.0), "t2 is .*give numbers >= 0.1"),
+    "T2 nan": (lambda: tissue(t2=NAN), "t2 is .*give numbers >= 0.1"),
+    "density = 0": (lambda: tissue(density=0.0), "density is .*give finite numbers > 0"),
+    "density < 0": (lambda: tissue(density=-1.0), "density is .*give finite numbers > 0"),
+    "density nan": (lambda: tissue(density=NAN), "density is .*give finite numbers > 0"),
     "density inf": (lambda: tissue(density=INF), "density is .*finite"),
 }
 

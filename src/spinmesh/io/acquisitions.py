@@ -80,9 +80,10 @@ def _naming(path: str) -> Iterator[None]:
 
 
 def _is_mrtrix(path: str) -> bool:
-    """Whether a file is a table of four columns, which no scheme of Camino is."""
+    """Whether a file is called .b, or is a table of four columns, which no Camino scheme is."""
+    suffix = Path(path).suffix.lower()
     try:
-        return Path(path).suffix.lower() != ".csv" and numbers_of(path).shape[1] == 4
+        return suffix == ".b" or (suffix != ".csv" and numbers_of(path).shape[1] == 4)
     except SequenceError:
         return False
 
@@ -185,8 +186,8 @@ def _question_units(path: str, acquisition: Acquisition) -> None:
         < PLAUSIBLE_DELTA[0],
         f"Delta is {longest:g} ms. Are the times in us, or in ms where s belong": longest
         > PLAUSIBLE_DELTA[1],
-        f"the largest b is {b:.3g} s/mm^2. Is b in ms/um^2, to be multiplied by 1000, or a "
-        "gradient in T/m where mT/m belong": 0 < b < PLAUSIBLE_B[0],
+        f"the largest b is {b:.3g} s/mm^2. Is b in ms/um^2, to be multiplied by 1000, or are a "
+        "csv's gradients in T/m or its times in s": 0 < b < PLAUSIBLE_B[0],
         f"the largest b is {b:.3g} s/mm^2. Is b in s/m^2, or a gradient in mT/m where T/m belong": b
         > PLAUSIBLE_B[1],
         f"a gradient of {gradient / 1e3:.3g} T/m is needed. Are delta and Delta in ms, b in "

@@ -46,7 +46,8 @@ WELD = (1e-5, 1e-2)
 REMEDY = (
     "Export it again (.msh, .vtu without lz4); in gmsh give every volume a physical group, or none."
 )
-HUGE = 1e12  # um
+# um; no scanner holds a metre of tissue, whatever unit is given.
+LARGEST = 1e6
 MANY = 2**53  # Whole numbers up to here are exact in double precision.
 
 
@@ -214,12 +215,15 @@ def _welded(path: Path, points: ndarray, tets: ndarray) -> tuple[ndarray, ndarra
     place = np.full(len(points), -1)
     place[used] = np.arange(len(used))
     points = points[used]
-    if not np.abs(points).max() < HUGE:
-        return points, place  # Refused by its size, or as not finite.
+    extent = float((points.max(0) - points.min(0)).max())
+    if not extent < LARGEST:
+        raise MeshError(
+            f"{path}: it is {extent:.3g} um long, or has points that are not finite. Give its unit "
+            "by `scale_to_um`, or repair it."
+        )
     corners = points[renumbered.reshape(tets.shape)[:, :4]]
     edges = np.linalg.norm(corners[:, :, None] - corners[:, None], axis=-1)
     shortest = edges[:, *np.triu_indices(4, 1)].min()
-    extent = float((points.max(0) - points.min(0)).max())
     near = min(WELD[0] * extent, WELD[1] * shortest)
     pairs = cKDTree(points).query_pairs(near, output_type="ndarray")
     if len(pairs) == 0:

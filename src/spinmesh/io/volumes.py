@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 from typing import cast
@@ -23,6 +24,7 @@ nib.imageglobals.logger.setLevel("CRITICAL")
 SAME_SPACE = 1e-3
 # Deflate cannot shrink data by more than this.
 MOST_DEFLATED = 1032
+CHUNK = 1 << 24  # bytes
 
 
 def grid_of(path: str | Path) -> Grid:
@@ -58,6 +60,7 @@ def read_series(
     with reading(path, "NIfTI image"):
         box = [slice(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True)]
         i, j, k = (voxel - first).numpy().T
+        _refuse_damaged_gzip(path)
         signal = np.asarray(image.dataobj[tuple(box)])[i, j, k]
         # Complex series are taken by magnitude, before anything is averaged.
         magnitude = np.abs(signal) if np.iscomplexobj(signal) else signal
@@ -82,16 +85,26 @@ def read_mask(path: str | Path, grid: Grid) -> Int[Tensor, "voxel axis"]:
             "Resample the mask to the series."
         )
     with reading(path, "NIfTI image"):
+        _refuse_damaged_gzip(path)
         inside = np.argwhere(np.asarray(image.dataobj).reshape(shape) > 0.5)
     if len(inside) == 0:
         raise ConfigError(f"{path}: the mask is empty (no voxel above 0.5). Give another mask.")
     return torch.from_numpy(inside.astype(np.int64))
 
 
+def _refuse_damaged_gzip(path: str | Path) -> None:
+    """Read to the end, where the checksum is: nibabel stops before it."""
+    if str(path).endswith(".gz"):
+        with gzip.open(path) as stream:
+            while stream.read(CHUNK):
+                pass
+
+
 def _image(path: str | Path) -> nib.spatialimages.SpatialImage:
     with reading(path, "NIfTI image"):
         image = cast(nib.spatialimages.SpatialImage, nib.load(path))
         size = math.prod(image.shape) * image.get_data_dtype().itemsize
+        size += getattr(image.dataobj, "offset", 0)
         most = Path(path).stat().st_size * (MOST_DEFLATED if str(path).endswith(".gz") else 1)
     if min(image.shape, default=0) < 1 or size > most:
         raise StoreError(

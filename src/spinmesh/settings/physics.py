@@ -123,7 +123,9 @@ class AcquisitionFiles(Setting):
             )
         delta, Delta = self.delta_ms, self.Delta_ms
         if isinstance(delta, float) and isinstance(Delta, float) and delta > Delta:
-            raise ValueError(f"delta_ms {delta:g} exceeds Delta_ms {Delta:g}; were they swapped, or in two units?")
+            raise ValueError(
+                f"delta_ms {delta:g} exceeds Delta_ms {Delta:g}; swapped, or in two units?"
+            )
         return self
 
     def along(self, image: str | None) -> AcquisitionFiles:
