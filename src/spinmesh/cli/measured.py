@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -120,9 +120,16 @@ def refuse_unwritable(out: Path) -> None:
     folder = out.absolute()
     while not folder.exists():
         folder = folder.parent
-    inside = folder.is_dir() or folder == out.absolute()
-    if not inside or not os.access(folder, os.W_OK):
-        raise ConfigError(f"--out {out}: {folder} cannot be written to. Give another place.")
+    if folder == out.absolute() and not out.is_dir():
+        folder = folder.parent
+    try:
+        # The superuser may write everywhere but where nobody can: only trying tells.
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--out {out}: {folder} cannot be written to. Give another place."
+        ) from error
 
 
 def refuse_full(out: Path, force: bool, apart: str = "") -> None:

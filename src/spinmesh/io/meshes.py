@@ -46,8 +46,8 @@ WELD = (1e-5, 1e-2)
 REMEDY = (
     "Export it again (.msh, .vtu without lz4); in gmsh give every volume a physical group, or none."
 )
-# um; no scanner holds a metre of tissue, whatever unit is given.
-LARGEST = 1e6
+# um; nobody meshes 10 cm of tissue, whatever unit is given.
+LARGEST = 1e5
 MANY = 2**53  # Whole numbers up to here are exact in double precision.
 
 
