@@ -124,6 +124,17 @@ def test_a_row_without_gradient_needs_no_pulses(tmp_path) -> None:
         read_acquisition(scheme=str(tmp_path / "a.scheme"))
 
 
+def test_seven_columns_without_a_header_are_stejskal_tanners(tmp_path) -> None:
+    """ISBI's scheme as it is distributed has a comment in place of the header."""
+    row = "0 0 1 0.061 0.022 0.003 0.049\n"
+    (tmp_path / "a.scheme").write_text(f"%--dir-x--\n0 0 0 0 0 0 0.049\n{row}")
+    acquisition = read_acquisition(scheme=str(tmp_path / "a.scheme"))
+    assert acquisition.amplitude.tolist() == pytest.approx([0, 61])
+    # (gamma G delta)^2 (Delta - delta/3) in SI units, s/m^2 to ms/um^2.
+    exact = (2.6752218744e8 * 0.061 * 0.003) ** 2 * 0.021 * 1e-9
+    assert float(acquisition.b_value[1]) == pytest.approx(exact, rel=1e-12)
+
+
 @pytest.mark.skipif(not REALDATA.is_dir(), reason="no shared/realdata here")
 @pytest.mark.parametrize(
     ("name", "count"), [("winther_7shells_21dirs", 148), ("winther_5shells_3dirs", 13)]
@@ -199,12 +210,17 @@ def test_three_measurements_in_three_columns_are_told_by_their_length(tmp_path) 
     )
 
 
-def test_a_table_of_mrtrix_is_a_scheme_with_timings(tmp_path) -> None:
+@pytest.mark.parametrize("separator", [" ", ",", ", ", "\t"])
+def test_a_table_of_mrtrix_is_a_scheme_with_timings(tmp_path, separator: str) -> None:
     table = np.column_stack([VECTORS, B])
-    (tmp_path / "grad.b").write_text("# command_history: dwiextract\n" + rows(table))
+    text = "# command_history: dwiextract\n" + rows(table, separator)
+    (tmp_path / "grad.b").write_text(text)
     acquisition = read_acquisition(scheme=str(tmp_path / "grad.b"), **PULSES)
     np.testing.assert_allclose(acquisition.b_value * 1000, B, rtol=1e-12)
     np.testing.assert_allclose(acquisition.direction, VECTORS, atol=1e-8)
+    (tmp_path / "grad.b").write_text("0 0 0 0\n0 0 1\n")
+    with pytest.raises(SequenceError, match=r"grad\.b: not a table of numbers"):
+        read_acquisition(scheme=str(tmp_path / "grad.b"), **PULSES)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +294,7 @@ def test_unweighted_signals_are_those_of_the_same_echo_time(tmp_path) -> None:
         ("GradientDuration", "GradientSeparation"),
         ("SmallDelta", "BigDelta"),
         ("smallDelta", "LargeDelta"),
+        ("small_delta", "big-delta"),
     ],
 )
 def test_a_sidecar_gives_delta_and_separation_in_seconds(tmp_path, delta: str, Delta: str) -> None:
@@ -288,6 +305,11 @@ def test_a_sidecar_gives_delta_and_separation_in_seconds(tmp_path, delta: str, D
     acquisition = read_acquisition(**files, sidecar=str(tmp_path / "dwi.json"))
     times = [float(acquisition.durations(name)[1]) for name in ("delta", "Delta", "echo_time")]
     assert times == pytest.approx([10.6, 43.1, 89.5])
+    # A series whose unweighted volume has no pulses.
+    each = {delta: [0, *[0.0106] * 4], Delta: [None, *[0.0431] * 4]}
+    (tmp_path / "dwi.json").write_text(json.dumps(each))
+    again = read_acquisition(**files, sidecar=str(tmp_path / "dwi.json"))
+    np.testing.assert_allclose(again.gradient, acquisition.gradient, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from spinmesh.bloch_torrey import reduce_mesh, simulate
 from spinmesh.errors import ConfigError, MeshError, MeshWarning, SpinmeshError
 from spinmesh.io.meshes import read_mesh
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder
+from spinmesh.mesh.faces import all_faces, pair_faces
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
@@ -117,6 +118,35 @@ def test_a_surface_inside_one_compartment_is_said_to_be_no_membrane(tmp_path) ->
         read_mesh(tmp_path / "m.vtu")
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.uint8, np.int64])
+def test_numbers_of_any_kind_that_may_be_labels_are_asked_for(tmp_path, kind: type) -> None:
+    points, tets, labels = two()
+    data = {"zone": [(labels - 1).astype(kind)]}
+    with pytest.raises(MeshError, match="Candidates: zone"):
+        read_mesh(write(tmp_path / "m.vtu", points, tets, cell_data=data))
+
+
+def test_surface_cells_divide_a_mesh_without_labels(tmp_path) -> None:
+    """As in SU2's files, whose tets have no labels: the two parts are the two compartments."""
+    points, tets, labels = two()
+    faces = all_faces(tets)
+    one, other, _ = pair_faces(faces)
+    membrane = faces[one[labels[one // 4] != labels[other // 4]]]
+    cells = [("triangle", membrane), ("tetra", tets)]
+    meshio.Mesh(points, cells).write(tmp_path / "m.vtu")
+    with pytest.warns(MeshWarning, match="divide it into 2 parts"):
+        divided = read_mesh(tmp_path / "m.vtu")
+    whole = read_mesh(write(tmp_path / "w.vtu", points, tets, cell_data={"compartment": [labels]}))
+    # Numbered in the order of the tets.
+    assert divided.labels == (1, 2)
+    same = divided.compartment == divided.compartment[0]
+    assert same.tolist() == (whole.compartment == whole.compartment[0]).tolist()
+    # A surface with a hole is no membrane.
+    meshio.Mesh(points, [("triangle", membrane[1:]), ("tetra", tets)]).write(tmp_path / "m.vtu")
+    with pytest.warns(MeshWarning, match=f"{len(membrane) - 1} surface cells lie inside"):
+        assert read_mesh(tmp_path / "m.vtu").labels == (1,)
+
+
 # ---- 8 and 19: walls that nobody asked for
 @pytest.mark.parametrize("gap", [0.0, 1e-6])
 def test_halves_of_a_box_are_welded(tmp_path, gap: float) -> None:
@@ -159,6 +189,8 @@ def test_another_unit_is_refused_unless_it_is_said(tmp_path, factor: float, scal
     for wrong in (-1.0, 0.0, np.nan, np.inf):
         with pytest.raises(ConfigError, match="scale_to_um"):
             read_mesh(path, wrong)
+    with pytest.raises(MeshError, match=r"it is 2e\+05 um long"):
+        read_mesh(path, 1e4 / factor)
 
 
 # ---- 10 and 12: failures are ours, remedies fit
@@ -182,10 +214,12 @@ def test_damaged_files_are_one_message(tmp_path, suffix: str, damage: str) -> No
         read_mesh(path)
 
 
-def test_a_file_of_two_pieces_is_not_read_by_half(tmp_path) -> None:
+@pytest.mark.parametrize("blank", [" ", "\n", "\t"])
+def test_a_file_of_two_pieces_is_not_read_by_half(tmp_path, blank: str) -> None:
     text = write(tmp_path / "m.vtu", *box(0, 10)).read_text()
     start, end = text.index("<Piece"), text.index("</Piece>") + len("</Piece>")
-    (tmp_path / "m.vtu").write_text(text[:end] + "\n" + text[start:end] + text[end:])
+    piece = text[start:end].replace("<Piece ", f"<Piece{blank}")
+    (tmp_path / "m.vtu").write_text(text[:end] + "\n" + piece + text[end:])
     with pytest.raises(MeshError, match=r"several pieces.*Merge"):
         read_mesh(tmp_path / "m.vtu")
 
@@ -225,6 +259,12 @@ def test_one_material_fills_a_mesh_of_any_labels() -> None:
         ConfigError, match=r"compartments are \(11, 22\), those of the mesh \(1, 2\)"
     ):
         tissue.filling((1, 2))
+
+
+@pytest.mark.parametrize("t2", [1e-3, 0.0, -1.0, np.nan])
+def test_a_relaxation_that_leaves_no_signal_is_refused_at_once(t2: float) -> None:
+    with pytest.raises(ConfigError, match=r"t2 is .*>= 0\.1"):
+        Tissue.uniform(t2=t2)
 
 
 # ---- 19: what the mesh's estimate cannot know

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spinmesh.inversion.judgement import Credibility
+from spinmesh.stored import Schema
 
 ROOT = Path(__file__).parents[2]
 GOOD = Credibility(30.0, 30, 0.5, 0.5, 4.0, 9.0, noise_free=False, determined=3, latent=16)
@@ -57,6 +58,15 @@ def test_a_locked_folder_says_which_target_unlocks_it(tmp_path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "make unlock run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("stage", "target"),
+    [("simulate", "run"), ("phantom", "phantom"), ("paper", "paper"), ("synthesis", "synthesis")],
+)
+def test_a_missing_store_is_asked_for_by_a_make_target_that_is_there(stage, target) -> None:
+    assert Schema("spinmesh/x", 1, stage).maker == f"stage `{stage}` (make {target})"
+    assert f"\n{target}: " in (ROOT / "Makefile").read_text()
 
 
 @pytest.mark.parametrize("stage", ["MESH", "SIMULATE", "RECONSTRUCT", "SYNTHESISE"])

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +12,7 @@ import torch
 
 from spinmesh import cli
 from spinmesh.bloch_torrey import Signals
-from spinmesh.errors import ConfigError, SequenceError, StoreError
+from spinmesh.errors import ConfigError, MeshError, MeshWarning, SequenceError, StoreError
 from spinmesh.io import load, save
 from spinmesh.io.meshes import write_mesh
 from spinmesh.io.targets import read_target, read_voxels
@@ -54,6 +55,25 @@ def test_a_truncated_image_is_refused_by_name(tmp_path, name: str, share: float)
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(StoreError, match=f"{name}: "):
         read_target(acquisition(), 30.0, nifti=path, voxel=(5, 5, 5))
+
+
+def test_a_byte_less_or_another_byte_is_seen(tmp_path) -> None:
+    """Where the voxel that is asked for is whole: nibabel reads no further."""
+    noise = np.random.default_rng(0).uniform(1, 2, (6, 6, 6, 4))
+    for name in ("dwi.nii", "dwi.nii.gz"):
+        data = image(tmp_path / name, noise).read_bytes()
+        (tmp_path / name).write_bytes(data[:-1])
+        with pytest.raises(StoreError, match=f"{name}: "):
+            read_target(acquisition(), 30.0, nifti=tmp_path / name, voxel=(0, 0, 0))
+    (tmp_path / name).write_bytes(data[:9000] + bytes([data[9000] ^ 1]) + data[9001:])
+    with pytest.raises(StoreError, match=r"dwi\.nii\.gz: cannot be read as NIfTI image"):
+        read_target(acquisition(), 30.0, nifti=tmp_path / name, voxel=(0, 0, 0))
+
+
+def test_a_series_without_diffusion_weighting_says_nothing(tmp_path) -> None:
+    (tmp_path / "s.csv").write_text("signal\n200\n201\n")
+    with pytest.raises(SequenceError, match="no measurement is diffusion-weighted"):
+        read_target(acquisition().select([0, 1]), 30.0, csv=tmp_path / "s.csv")
 
 
 @pytest.mark.parametrize("wrong", [-1e-3, np.nan, np.inf])
@@ -163,6 +183,33 @@ def test_an_existing_result_is_kept_without_force(tmp_path, monkeypatch, capsys,
     with pytest.raises(SystemExit) as exit_:
         cli.run()
     assert exit_.value.code == 1
+
+
+# ---- 15: outputs and warnings
+def test_an_output_that_cannot_be_written_is_found_before_the_inputs(monkeypatch, capsys) -> None:
+    """Not even by the superuser, whom the permissions allow everything."""
+    for out in ("/proc/s.csv", "/proc/a/s.zarr"):
+        words = ["spinmesh", "simulate", "no.vtu", "--scheme", "no.scheme", "--out", out]
+        monkeypatch.setattr("sys.argv", words)
+        with pytest.raises(SystemExit):
+            cli.run()
+        assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_warnings_of_libraries_do_not_reach_the_user(tmp_path, monkeypatch, capsys) -> None:
+    def read_mesh(*_: object) -> None:
+        warnings.warn("std(): degrees of freedom is <= 0", UserWarning, stacklevel=1)
+        warnings.warn("3 nodes lay on others", MeshWarning, stacklevel=1)
+        raise MeshError("no mesh")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("spinmesh.io.meshes.read_mesh", read_mesh)
+    Path("a.scheme").write_text("VERSION: 1\n0 0 1 0.05 0.03 0.01 0\n")
+    command = ["spinmesh", "simulate", "m.vtu", "--scheme", "a.scheme", "--out", "s.csv"]
+    monkeypatch.setattr("sys.argv", command)
+    with warnings.catch_warnings(), pytest.raises(SystemExit):
+        cli.run()
+    assert capsys.readouterr().err == ("MeshWarning: 3 nodes lay on others\nMeshError: no mesh\n")
 
 
 # ---- 19: configurations

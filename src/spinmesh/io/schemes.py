@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,7 @@ import torch
 from numpy import ndarray
 
 from spinmesh.errors import SequenceError
-from spinmesh.io.text import numbers_of, text_of
-from spinmesh.reading import reading
+from spinmesh.io.text import cells_of, csv_of, numbers_of, text_of
 from spinmesh.sequence import Acquisition, FreeWaveform
 from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m
 from spinmesh.writing import complete_or_absent
@@ -55,16 +53,13 @@ def read_camino_scheme(path: str | Path) -> Acquisition:
 
 def read_waveforms(path: str | Path) -> Acquisition:
     """A csv of free waveforms: rows of `COLUMNS` in time's order, measurements from 0 on."""
-    text = text_of(path)
-    with reading(path, "csv of waveforms", f"It needs the columns {','.join(COLUMNS)}."):
-        table = pd.read_csv(StringIO(text), comment="#", skipinitialspace=True)
+    table = csv_of(path, "file of waveforms")
     missing = [name for name in COLUMNS if name not in table]
     if missing:
         raise SequenceError(
             f"{path}: no column {', '.join(missing)}; it needs {','.join(COLUMNS)}."
         )
-    with reading(path, "csv of waveforms", "Every cell is a number."):
-        values = table[list(COLUMNS)].to_numpy(dtype=float)
+    values = cells_of(path, table, COLUMNS)
     number = values[:, 0]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     if len(number) == 0 or number[starts].tolist() != list(range(len(starts))):
@@ -106,7 +101,7 @@ def _stejskal_tanner(path: str | Path, body: list[str]) -> Acquisition:
 def _gradient_waveform(path: str | Path, body: list[str]) -> Acquisition:
     waveforms: list[tuple[float, ndarray]] = []
     for line in body:
-        if not re.split("[#%]", line)[0].strip():
+        if line.lstrip()[0] in "#%":
             continue
         row = numbers_of(path, [line])[0]
         if len(row) < 5 or len(row) != 2 + 3 * row[0]:
@@ -115,8 +110,7 @@ def _gradient_waveform(path: str | Path, body: list[str]) -> Acquisition:
                 f"{row[0]:g}; a line is K, dt (s) and 3 K values (T/m). A file of MC/DC has the "
                 "same first line but another layout: write it as csv or Camino's."
             )
-        gradient = mt_per_m_from_t_per_m(row[2:].reshape(-1, 3))
-        waveforms.append((ms_from_s(row[1]), gradient))
+        waveforms.append((ms_from_s(row[1]), mt_per_m_from_t_per_m(row[2:].reshape(-1, 3))))
     return _free(waveforms)
 
 

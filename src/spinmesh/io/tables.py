@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,14 @@ from torch import Tensor
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import SequenceError
 from spinmesh.io.codec import encode
-from spinmesh.io.text import text_of
-from spinmesh.reading import reading
+from spinmesh.io.text import cells_of, csv_of
 from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2
 from spinmesh.writing import complete_or_absent
 
 
 def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -> None:
-    """One row per measurement in the scheme's order, complete or not at all.
-
-    Signals in um^3 times relative spin density; attenuation is |signal| over the signal without
-    gradient at the same timing.
-    """
+    """One row per measurement, in the scheme's order; signals in um^3 times relative density."""
     encode(signals)  # refuses what no store would take either
     acquisition, signal = signals.acquisition, signals.signal[substrate].numpy()
     table = pd.DataFrame(
@@ -75,16 +69,14 @@ def read_signal_table(
     Raises SequenceError if the table has no column of signals, or columns of an acquisition (as
     `spinmesh simulate` writes) that differ from `acquisition`; StoreError if it is missing.
     """
-    text = text_of(path, "signal file")
-    with reading(path, "csv table", "Give one row per measurement."):
-        table = pd.read_csv(StringIO(text), comment="#", skipinitialspace=True)
-        if len(table.columns) == 1 and _is_number(str(table.columns[0])):
-            table = pd.read_csv(StringIO(text), comment="#", header=None, names=["magnitude"])
+    table = csv_of(path, "signal file")
+    if len(table.columns) == 1 and _is_number(str(table.columns[0])):
+        table = csv_of(path, "signal file", header=None, names=["magnitude"])
     for column, relative in SIGNAL_COLUMNS.items():
         if column in table:
             if len(table) == len(acquisition):
                 _compare(path, table, acquisition)
-            return torch.from_numpy(_numbers(path, table, [column])[:, 0]), relative
+            return torch.from_numpy(cells_of(path, table, [column])[:, 0]), relative
     raise SequenceError(
         f"{path}: columns are {list(table.columns)}; one must be `attenuation` or `signal` (or "
         "give one column of magnitudes without a name)."
@@ -99,12 +91,6 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def _numbers(path: str | Path, table: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    remedy = f"Every cell of {', '.join(columns)} is a number."
-    with reading(path, "csv table", remedy):
-        return table[columns].to_numpy(dtype=np.float64, copy=True)
-
-
 def _compare(path: str | Path, table: pd.DataFrame, acquisition: Acquisition) -> None:
     """Refuse a table whose own b-values, timings or directions are not those of `acquisition`."""
     b = b_to_s_per_mm2(acquisition.b_value).numpy()
@@ -114,12 +100,12 @@ def _compare(path: str | Path, table: pd.DataFrame, acquisition: Acquisition) ->
         ("Delta_ms", acquisition.durations("Delta").numpy(), TIME_TOLERANCE),
     ):
         if column in table:
-            stated = _numbers(path, table, [column])[:, 0]
+            stated = cells_of(path, table, [column])[:, 0]
             # An empty cell is right where the sequence has no such time, and nowhere else.
             same = np.isclose(stated, expected, rtol=0, atol=tolerance, equal_nan=True)
             _refuse(path, column, ~same, stated, expected)
     if set(DIRECTION) <= set(table.columns):
-        stated, expected = _numbers(path, table, DIRECTION), acquisition.direction.numpy()
+        stated, expected = cells_of(path, table, DIRECTION), acquisition.direction.numpy()
         # |S| does not know a gradient from its opposite.
         apart = ~(np.abs(1 - np.abs((stated * expected).sum(1))) <= ANGLE_TOLERANCE)
         strong = b > B_TOLERANCE * b.max()

@@ -34,40 +34,6 @@ UNIT_RANGE = (0.5, 2.0)
 MOST_ATTENUATION = 5.0
 
 
-@dataclass(frozen=True, eq=False)
-class _Measured:
-    """Magnitudes, and their S0: 1 if they are attenuations already."""
-
-    path: Path
-    acquisition: Acquisition
-    magnitude: Float[Tensor, "voxel measurement"]
-    unweighted: Float[Tensor, "voxel measurement"]
-
-    def noise(self, snr: float | None) -> Float[Tensor, " voxel"]:
-        """Sigma of each row in the unit of its magnitudes: S0 / snr, or from repeats at b = 0."""
-        if snr is not None:
-            return self.unweighted.mean(1) / snr
-        return torch.full_like(self.magnitude[:, 0], self._repeated())
-
-    def _repeated(self) -> float:
-        """Pooled standard deviation of equal unweighted measurements; ConfigError if too few."""
-        acquisition, square, degrees = self.acquisition, 0.0, 0
-        shell = b_to_s_per_mm2(acquisition.b_value).round()
-        kind = torch.stack([acquisition.timing.double(), shell], 1)
-        for one in torch.unique(kind[acquisition.unweighted], dim=0):
-            values = self.magnitude[:, acquisition.unweighted & (kind == one).all(1)]
-            square += float((values - values.mean(1, keepdim=True)).square().sum())
-            degrees += len(values) * (values.shape[1] - 1)
-        if degrees < ENOUGH_REPEATS or square == 0:
-            what = "all equal" if degrees >= ENOUGH_REPEATS else "too few"
-            raise ConfigError(
-                f"{self.path}: the repeated unweighted measurements are {what}, so their noise is "
-                f"unknown ({degrees + 1} of one kind; {ENOUGH_REPEATS + 1} are needed). Give "
-                "`snr`, the unweighted signal's signal-to-noise ratio (inf for none)."
-            )
-        return math.sqrt(square / degrees)
-
-
 def read_target(
     acquisition: Acquisition,
     snr: float | None = None,
@@ -91,15 +57,16 @@ def read_target(
     signal = _checked(csv=csv, nifti=nifti, voxel=voxel, roi=roi, snr=snr)
     acquisition = with_reference(acquisition)
     if signal.nifti is None:
-        measured = _table(Path(str(csv)), acquisition)
+        path = Path(str(signal.csv))
+        column, relative = read_signal_table(path, acquisition)
+        measured = _measured(path, acquisition, column[None], None, snr, relative)
     else:
-        place = torch.tensor([signal.voxel or (0, 0, 0)])
+        path, place = Path(signal.nifti), torch.tensor([signal.voxel or (0, 0, 0)])
         if signal.roi is not None:
-            place = read_mask(signal.roi, grid_of(signal.nifti))
-        measured, _ = _series(Path(signal.nifti), acquisition, place)
-    magnitude, sigma = region_signal(measured.magnitude, float(measured.noise(snr).mean()))
-    reference = measured.unweighted.mean(0)
-    return Target.from_signal(acquisition, magnitude, reference, sigma)
+            place = read_mask(signal.roi, grid_of(path))
+        measured = _measured(path, acquisition, read_series(path, place), place, snr)
+    magnitude, sigma = region_signal(measured.magnitude, float(measured.sigma.mean()))
+    return Target.from_signal(acquisition, magnitude, measured.unweighted.mean(0), sigma)
 
 
 def read_voxels(
@@ -118,11 +85,11 @@ def read_voxels(
     acquisition = with_reference(acquisition)
     grid = grid_of(nifti)
     voxel = read_mask(mask, grid)
-    measured, usable = _series(Path(nifti), acquisition, voxel)
+    measured = _measured(Path(nifti), acquisition, read_series(nifti, voxel), voxel, snr)
     sigma = torch.full((len(voxel),), torch.nan, dtype=torch.float64)
-    sigma[usable] = measured.noise(snr) / measured.unweighted.mean(1)
+    sigma[measured.usable] = measured.sigma / measured.unweighted.mean(1)
     attenuation = torch.full((len(voxel), len(acquisition)), torch.nan, dtype=torch.float64)
-    attenuation[usable] = measured.magnitude / measured.unweighted
+    attenuation[measured.usable] = measured.magnitude / measured.unweighted
     return VoxelTargets(grid, voxel, acquisition, attenuation, sigma)
 
 
@@ -131,37 +98,83 @@ def _checked(**names: Any) -> SignalSection:
     return SignalSection.checked(words, "signal")
 
 
-def _table(path: Path, acquisition: Acquisition) -> _Measured:
-    magnitude, relative = read_signal_table(path, acquisition)
-    magnitude = magnitude[None]
-    _refuse_other_count(path, magnitude, acquisition)
-    reference = torch.ones_like(magnitude)
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """The rows that can be used: magnitudes, their S0 (1 if they are attenuations) and noise."""
+
+    usable: Bool[Tensor, " row"]
+    magnitude: Float[Tensor, "voxel measurement"]
+    unweighted: Float[Tensor, "voxel measurement"]
+    sigma: Float[Tensor, " voxel"]
+
+
+def _measured(
+    path: Path,
+    acquisition: Acquisition,
+    magnitude: Float[Tensor, "row measurement"],
+    voxel: Int[Tensor, "row axis"] | None,
+    snr: float | None,
+    relative: bool = False,
+) -> _Measured:
+    """Sigma is S0 / snr, or that of repeated unweighted measurements; SequenceError if none is."""
+    _refuse_unfit(path, acquisition, magnitude, relative)
+    unweighted = torch.ones_like(magnitude)
     # Whatever attenuations are relative to, divided by their own mean at small b > 0 they are
     # relative to that.
     if not relative or acquisition.reference is not None:
-        reference = _unweighted(path, magnitude, acquisition)
-    unweighted = acquisition.unweighted
-    if relative and bool(unweighted.any()):
-        mean = float(magnitude[0, unweighted].mean())
-        low, high = UNIT_RANGE
-        if not low < mean < high:
-            raise SequenceError(
-                f"{path}: the attenuation at b = 0 is {mean:g}, but it is 1 by definition. "
-                "Name the column `signal` if it holds magnitudes, or repair S0."
-            )
-    _usable(path, magnitude, reference, None)
-    return _Measured(path, acquisition, magnitude, reference)
+        unweighted = _unweighted(path, magnitude, acquisition)
+    usable = _usable(path, magnitude, unweighted, voxel)
+    magnitude, unweighted = magnitude[usable], unweighted[usable]
+    if snr is None:
+        sigma = torch.full_like(magnitude[:, 0], _repeated(path, acquisition, magnitude))
+    else:
+        sigma = unweighted.mean(1) / snr
+    return _Measured(usable, magnitude, unweighted, sigma)
 
 
-def _series(
-    path: Path, acquisition: Acquisition, voxel: Int[Tensor, "voxel axis"]
-) -> tuple[_Measured, Bool[Tensor, " voxel"]]:
-    """The voxels that can be used, and which of them those are; SequenceError if none is."""
-    magnitude = read_series(path, voxel)
-    _refuse_other_count(path, magnitude, acquisition)
-    reference = _unweighted(path, magnitude, acquisition)
-    usable = _usable(path, magnitude, reference, voxel)
-    return _Measured(path, acquisition, magnitude[usable], reference[usable]), usable
+def _refuse_unfit(path: Path, acquisition: Acquisition, magnitude: Tensor, relative: bool) -> None:
+    """SequenceError if a signal cannot be that of the acquisition, or says nothing."""
+    free = acquisition.unweighted
+    if magnitude.shape[1] != len(acquisition):
+        raise SequenceError(
+            f"{path}: {magnitude.shape[1]} measurements, but its acquisition has "
+            f"{len(acquisition)}. Give the acquisition this signal was measured with."
+        )
+    if bool(free.all()):
+        raise SequenceError(
+            f"{path}: no measurement is diffusion-weighted (b > "
+            f"{b_to_s_per_mm2(acquisition.unweighted_below):g} s/mm^2), so it says nothing of the "
+            "tissue. Give the whole series, or lower the b0-threshold."
+        )
+    low, high = UNIT_RANGE
+    if (
+        relative
+        and bool(free.any())
+        and not low < (mean := float(magnitude[:, free].mean())) < high
+    ):
+        raise SequenceError(
+            f"{path}: the attenuation at b = 0 is {mean:g}, but it is 1 by definition. "
+            "Name the column `signal` if it holds magnitudes, or repair S0."
+        )
+
+
+def _repeated(path: Path, acquisition: Acquisition, magnitude: Tensor) -> float:
+    """Pooled standard deviation of equal unweighted measurements; ConfigError if too few."""
+    square, degrees = 0.0, 0
+    shell = b_to_s_per_mm2(acquisition.b_value).round()
+    kind = torch.stack([acquisition.timing.double(), shell], 1)
+    for one in torch.unique(kind[acquisition.unweighted], dim=0):
+        values = magnitude[:, acquisition.unweighted & (kind == one).all(1)]
+        square += float((values - values.mean(1, keepdim=True)).square().sum())
+        degrees += len(values) * (values.shape[1] - 1)
+    if degrees < ENOUGH_REPEATS or square == 0:
+        what = "all equal" if degrees >= ENOUGH_REPEATS else "too few"
+        raise ConfigError(
+            f"{path}: the repeated unweighted measurements are {what}, so their noise is unknown "
+            f"({degrees + 1} of one kind; {ENOUGH_REPEATS + 1} are needed). Give `snr`, the "
+            "unweighted signal's signal-to-noise ratio (inf for none)."
+        )
+    return math.sqrt(square / degrees)
 
 
 def _usable(
@@ -191,20 +204,6 @@ def _usable(
         count = f"{int((~usable).sum())} of {len(voxel)}"
         LOGGER.warning("%s: %s voxels are left out (first: %s): %s.", path, count, first, each)
     return usable
-
-
-def _refuse_other_count(path: Path, magnitude: Tensor, acquisition: Acquisition) -> None:
-    if magnitude.shape[1] != len(acquisition):
-        raise SequenceError(
-            f"{path}: {magnitude.shape[1]} measurements, but its acquisition has "
-            f"{len(acquisition)}. Give the acquisition this signal was measured with."
-        )
-    if bool(acquisition.unweighted.all()):
-        raise SequenceError(
-            f"{path}: no measurement is diffusion-weighted (b > "
-            f"{b_to_s_per_mm2(acquisition.unweighted_below):g} s/mm^2), so it says nothing of the "
-            "tissue. Give the whole series, or lower the b0-threshold."
-        )
 
 
 def _unweighted(

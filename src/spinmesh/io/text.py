@@ -5,10 +5,13 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
@@ -58,6 +61,19 @@ def numbers_of(path: str | Path, lines: list[str] | None = None) -> np.ndarray:
         raise SequenceError(
             f"{path}: not a table of numbers ({error}). Every line needs the same count of numbers."
         ) from error
+
+
+def csv_of(path: str | Path, what: str, **how: Any) -> pd.DataFrame:
+    """A csv table in any encoding; # starts a comment."""
+    text = text_of(path, what)
+    with reading(path, what, "It needs a line of names, and rows."):
+        return pd.read_csv(StringIO(text), comment="#", skipinitialspace=True, **how)
+
+
+def cells_of(path: str | Path, table: pd.DataFrame, columns: Sequence[str]) -> ndarray:
+    """The numbers in some columns of a csv table; an empty cell is NaN."""
+    with reading(path, "csv table", f"Every cell of {', '.join(columns)} is a number."):
+        return table[list(columns)].to_numpy(dtype=np.float64, copy=True)
 
 
 def column_of(path: str | Path) -> np.ndarray:
