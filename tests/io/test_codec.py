@@ -114,7 +114,7 @@ def test_axes_are_the_annotation_s_and_units_the_declaration_s():
     variables = encode(everything()).variables
     assert variables["points"].dims == ("point", "axis")
     assert variables["covariance"].dims == ("latent", "latent_too")
-    assert variables["batch"].dims == ("shape_0", "shape_1", "mode")
+    assert variables["batch"].dims == ("batch[0]", "batch[1]", "batch[2]")
     # A second `point` axis of another length is named after its variable.
     assert variables["others.0.slope"].dims == ("others.0.slope:point",)
     assert variables["points"].attrs["units"] == "um"

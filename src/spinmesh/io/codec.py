@@ -60,14 +60,11 @@ def gather(shards: Sequence[Noun], axis: str) -> Noun:
         if parts[0] is None or axis not in (*first, item.metadata.get("axis")):
             values[item.name] = parts[0]
         else:
-            every = torch.arange(sum(map(len, parts)))
-            places = torch.cat([every[number :: len(parts)] for number in range(len(parts))])
-            order = places.argsort()
-            if isinstance(parts[0], Tensor):
-                values[item.name] = torch.cat(parts)[order]
-            else:
-                members = [member for part in parts for member in part]
-                values[item.name] = tuple(members[place] for place in order.tolist())
+            count, tensor = sum(map(len, parts)), isinstance(parts[0], Tensor)
+            whole = parts[0].new_empty((count, *parts[0].shape[1:])) if tensor else [None] * count
+            for number, part in enumerate(parts):
+                whole[number :: len(parts)] = part
+            values[item.name] = whole if tensor else tuple(whole)
     return type(shards[0])(**values)
 
 
@@ -162,13 +159,8 @@ def _encode_field(
 
 
 def _axes(name: str, annotation: Any, count: int) -> tuple[str, ...]:
-    """Axis names of an array from "point 3" or "*batch mode"; unnamed ones are numbered."""
+    """Axis names of an array from an annotation such as "point 3"; unnamed ones are numbered."""
     words = str(getattr(annotation, "dim_str", "")).split()
-    spread = [word for word in words if word.startswith("*") or word == "..."]
-    if spread:
-        at = words.index(spread[0])
-        extra = count - len(words) + 1
-        words[at : at + 1] = [f"{spread[0].strip('*.')}_{number}" for number in range(extra)]
     if len(words) != count:
         words = [f"{name}[{axis}]" for axis in range(count)]
     axes: list[str] = []

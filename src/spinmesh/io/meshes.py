@@ -85,6 +85,7 @@ def read_mesh(
         surface = [cells.data[:, :3] for cells in mesh.cells if cells.type in SURFACE_CELLS]
         triangles = np.concatenate([np.empty((0, 3)), *surface]).astype(np.int64)
         points = np.asarray(mesh.points, dtype=np.float64)
+        arrays = _cell_arrays(mesh, blocks, len(tets))
     low, high = int(tets.min(initial=0)), int(tets.max(initial=-1))
     shapes = tets.shape[1:] == (VOLUME_CELLS[kinds.pop()],) and points.shape[1:] == (3,)
     if low < 0 or high >= len(points) or not shapes:
@@ -92,7 +93,7 @@ def read_mesh(
             f"{path}: tets point at nodes {low}..{high} of {len(points)} with "
             f"{points.shape[-1]} coordinates. The file is damaged; write it again."
         )
-    labels = _labels(path, _cell_arrays(mesh, blocks, len(tets)), label_key)
+    labels = _labels(path, arrays, label_key)
     points, place = _welded(path, points * (scale_to_um or 1.0), tets)
     tets, inside = place[tets], ((triangles >= 0) & (triangles < len(place))).all(1)
     labels = _divided(path, tets, place[triangles[inside]], labels)

@@ -12,7 +12,6 @@ import numpy as np
 from numpy import ndarray
 from torch import Tensor
 
-from spinmesh.errors import StoreError
 from spinmesh.io.acquisitions import fsl_axes
 from spinmesh.phantom import Phantom
 from spinmesh.provenance import package_version
@@ -26,11 +25,8 @@ def write_bids(phantom: Phantom, folder: str | Path, label: str = "phantom") -> 
     """A BIDS dataset: sub-<label>/dwi/sub-<label>_dwi.nii.gz, .bval, .bvec and .json.
 
     The truth (noise-free series, volume fractions, directions in world axes) is a derivative
-    dataset inside. The folder is complete or absent. Raises StoreError if the label is not a word
-    of letters and digits.
+    dataset inside. The folder is complete or absent.
     """
-    if not (label.isascii() and label.isalnum()):
-        raise StoreError(f"BIDS: label {label!r}; give letters and digits only.")
     with complete_or_absent(Path(folder)) as partial:
         stem = partial / f"sub-{label}/dwi/sub-{label}_dwi"
         stem.parent.mkdir(parents=True)
