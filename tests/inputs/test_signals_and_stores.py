@@ -1,6 +1,7 @@
 """Issue 13, points 13 and 19: signals, stores, configurations, what a command may replace."""
 
 import json
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -65,7 +66,8 @@ def test_a_byte_less_or_another_byte_is_seen(tmp_path) -> None:
         (tmp_path / name).write_bytes(data[:-1])
         with pytest.raises(StoreError, match=f"{name}: "):
             read_target(acquisition(), 30.0, nifti=tmp_path / name, voxel=(0, 0, 0))
-    (tmp_path / name).write_bytes(data[:9000] + bytes([data[9000] ^ 1]) + data[9001:])
+    middle = len(data) // 2
+    (tmp_path / name).write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
     with pytest.raises(StoreError, match=r"dwi\.nii\.gz: cannot be read as NIfTI image"):
         read_target(acquisition(), 30.0, nifti=tmp_path / name, voxel=(0, 0, 0))
 
@@ -202,7 +204,12 @@ def test_warnings_of_libraries_do_not_reach_the_user(tmp_path, monkeypatch, caps
         warnings.warn("3 nodes lay on others", MeshWarning, stacklevel=1)
         raise MeshError("no mesh")
 
+    def showwarning(message: Warning, category: type[Warning], *_: object) -> None:
+        sys.stderr.write(warnings.formatwarning(message, category, "", 0))
+
     monkeypatch.chdir(tmp_path)
+    # In place of pytest's, which keeps them.
+    monkeypatch.setattr("warnings.showwarning", showwarning)
     monkeypatch.setattr("spinmesh.io.meshes.read_mesh", read_mesh)
     Path("a.scheme").write_text("VERSION: 1\n0 0 1 0.05 0.03 0.01 0\n")
     command = ["spinmesh", "simulate", "m.vtu", "--scheme", "a.scheme", "--out", "s.csv"]

@@ -187,7 +187,7 @@ def test_one_nameless_column_is_magnitudes(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot be read as csv table"),
+        ("", "cannot be read as signal file"),
         ("attenuation\n200\n100\n50\n", "attenuation at b = 0 is 200.*Name the column `signal`"),
         ("attenuation\n0\n0.5\n0.2\n", "attenuation at b = 0 is 0"),
         ("signal\n0\n10\n5\n", "needs magnitudes >= 0 and S0 > 0"),

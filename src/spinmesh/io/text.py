@@ -146,4 +146,4 @@ def _seconds(path: str | Path, key: str, value: Any) -> list[float]:
             raise SequenceError(
                 f"{path}: `{key}` is {str(time)[:40]}; give seconds, between 0 and 1. Is it in ms?"
             )
-    return times
+    return [float(time) for time in times]
