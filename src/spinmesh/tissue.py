@@ -56,8 +56,11 @@ class Tissue:
                     f"tissue: diffusivity of compartment {label} is not symmetric positive "
                     f"definite: {tensor.tolist()}. Give a scalar > 0 or such a 3x3 tensor."
                 )
-        walls = {(label, None): kappa for label, kappa in self.wall_permeability.items()}
-        for (first, second), kappa in (self.permeability | walls).items():
+        membranes: list[tuple[tuple[int, int | None], float | Tensor]] = [
+            *self.permeability.items(),
+            *(((label, None), kappa) for label, kappa in self.wall_permeability.items()),
+        ]
+        for (first, second), kappa in membranes:
             what = f"wall of {first}" if second is None else f"interface {(first, second)}"
             if first == second or not {first, second} - {None} <= set(self.labels):
                 raise ConfigError(f"tissue: {what} is not of compartments {self.labels}.")

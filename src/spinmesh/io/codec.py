@@ -43,11 +43,6 @@ def encode(noun: Any) -> xr.Dataset:
     return xr.Dataset(_with_equal_lengths(variables), attrs=attributes)
 
 
-def decode(noun: type, dataset: xr.Dataset) -> Any:
-    """The noun that `encode` made the dataset from; its constructor checks it again."""
-    return _decode_noun(noun, "", dataset)
-
-
 def gather(shards: Sequence[Noun], axis: str) -> Noun:
     """The whole of which shard i of n holds the members i, i + n, i + 2n, ... of an axis.
 
@@ -138,7 +133,11 @@ def _encode_field(
     elif is_dataclass(value):
         _encode_noun(value, annotation, name + ".", variables, attributes)
     elif metadata.get("axis"):
-        variables[name] = text_codes(metadata["axis"], value)
+        # CF flags: integer codes with their meanings, which any Zarr reader understands.
+        meanings = sorted(set(value))
+        codes = np.array([meanings.index(word) for word in value], dtype=np.int32)
+        attrs = {"units": "1", "flag_meanings": meanings}
+        variables[name] = xr.Variable((metadata["axis"],), codes, attrs)
     elif isinstance(value, tuple) and value and is_dataclass(value[0]):
         attributes[name] = len(value)
         kind = get_args(_options(annotation)[0])[0]
@@ -187,17 +186,19 @@ def _with_equal_lengths(variables: dict[str, xr.Variable]) -> dict[str, xr.Varia
     return renamed
 
 
-def _decode_noun(annotation: Any, prefix: str, dataset: xr.Dataset) -> Any:
+def decode(annotation: Any, dataset: xr.Dataset, prefix: str = "") -> Any:
+    """The noun that `encode` made the dataset from; its constructor checks it again."""
     kinds = _kinds(annotation)
     kind = dataset.attrs.get(prefix + "kind", next(iter(kinds)))
     if kind not in kinds:
         raise StoreError(f"store: unknown kind {kind!r}. Known: {', '.join(sorted(kinds))}.")
-    noun, values = kinds[kind], {}
-    hints = get_type_hints(noun)
-    for item in fields(noun):
-        if item.init:
-            values[item.name] = _decode_field(prefix + item.name, hints[item.name], dataset)
-    return noun(**values)
+    hints = get_type_hints(kinds[kind])
+    values = {
+        item.name: _decode_field(prefix + item.name, hints[item.name], dataset)
+        for item in fields(kinds[kind])  # type: ignore[arg-type]
+        if item.init
+    }
+    return kinds[kind](**values)
 
 
 def _decode_field(name: str, annotation: Any, dataset: xr.Dataset) -> Any:
@@ -207,11 +208,12 @@ def _decode_field(name: str, annotation: Any, dataset: xr.Dataset) -> Any:
         if "flag_meanings" in variable.attrs:
             return tuple(variable.attrs["flag_meanings"][code] for code in variable.values)
         array = np.array(variable)
-        return array if getattr(kind, "array_type", Tensor) is np.ndarray else _tensor(array)
+        numpy = getattr(kind, "array_type", Tensor) is np.ndarray
+        return array if numpy else torch.from_numpy(array)
     if name in dataset.attrs:
         value = dataset.attrs[name]
         if get_origin(kind) is tuple and _is_noun(part := get_args(kind)[0]):
-            return tuple(_decode_noun(part, f"{name}.{k}.", dataset) for k in range(value))
+            return tuple(decode(part, dataset, f"{name}.{k}.") for k in range(value))
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind.model_validate_json(value)
         return TypeAdapter(annotation).validate_python(value)
@@ -220,19 +222,9 @@ def _decode_field(name: str, annotation: Any, dataset: xr.Dataset) -> Any:
     if not below and options != (annotation,):
         return None
     if below and _is_noun(annotation):
-        return _decode_noun(annotation, f"{name}.", dataset)
+        return decode(annotation, dataset, f"{name}.")
     if isinstance(origin := get_origin(kind), type) and issubclass(origin, Mapping):
         start = len(name) + 1
-        return {key[start:]: _tensor(np.array(dataset.variables[key])) for key in below}
+        arrays = {key[start:]: np.array(dataset.variables[key]) for key in below}
+        return {key: torch.from_numpy(array) for key, array in arrays.items()}
     raise StoreError(f"store: `{name}` is missing.")
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array)
-
-
-def text_codes(axis: str, words: tuple[str, ...]) -> xr.Variable:
-    """Words as CF flags: integer codes with their meanings, readable by any Zarr reader."""
-    meanings = sorted(set(words))
-    codes = np.array([meanings.index(word) for word in words], dtype=np.int32)
-    return xr.Variable((axis,), codes, {"units": "1", "flag_meanings": meanings})

@@ -56,10 +56,10 @@ def read_series(
         raise ConfigError(
             f"{path}: voxel {first} is not inside {shape}. Give indices i,j,k counted from 0."
         )
-    image, first, last = _image(path), voxel.amin(0), voxel.amax(0) + 1
+    image, low, high = _image(path), torch.amin(voxel, 0), torch.amax(voxel, 0) + 1
     with reading(path, "NIfTI image"):
-        box = [slice(*ends) for ends in zip(first.tolist(), last.tolist(), strict=True)]
-        i, j, k = (voxel - first).numpy().T
+        box = [slice(*ends) for ends in torch.stack([low, high], 1).tolist()]
+        i, j, k = (voxel - low).numpy().T
         _refuse_damaged_gzip(path)
         signal = np.asarray(image.dataobj[tuple(box)])[i, j, k]
         # Complex series are taken by magnitude, before anything is averaged.
