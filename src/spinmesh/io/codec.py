@@ -195,7 +195,7 @@ def decode(annotation: Any, dataset: xr.Dataset, prefix: str = "") -> Any:
     hints = get_type_hints(kinds[kind])
     values = {
         item.name: _decode_field(prefix + item.name, hints[item.name], dataset)
-        for item in fields(kinds[kind])  # type: ignore[arg-type]
+        for item in fields(kinds[kind])
         if item.init
     }
     return kinds[kind](**values)
