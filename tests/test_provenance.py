@@ -10,7 +10,7 @@ from spinmesh.provenance import code_digest, config_digest
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 PACKAGE = {
-    "__init__.py": 'HOME = {"spinmesh.third": "idle:lazy later"}\n',
+    "__init__.py": 'HOME = {"spinmesh.third": "idle later"}\n',
     "third/__init__.py": "from spinmesh.third.here import idle\n",
     "third/here.py": "idle = 1\n",
     "third/there.py": "later = 1\n",
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
     for name, text in PACKAGE.items():
         (tmp_path / "spinmesh" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "spinmesh" / name).write_text(text)
-    text = "import spinmesh\nfrom spinmesh.user import call\n\ncall(spinmesh.lazy)\n"
+    text = "import spinmesh\nfrom spinmesh.user import call\n\ncall(spinmesh.idle)\n"
     (tmp_path / "script.py").write_text(text)
     return tmp_path / "spinmesh"
 

@@ -105,8 +105,7 @@ def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
             }
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "HOME":
             for module, names in ast.literal_eval(node.value).items():
-                pairs = (name.split(":") for name in names.split())
-                homes |= {pair[-1]: (module, pair[0]) for pair in pairs}
+                homes |= {name: (module, name) for name in names.split()}
     return homes
 
 
