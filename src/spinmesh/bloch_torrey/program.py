@@ -131,15 +131,6 @@ class Chunk:
     rate: float  # bound on |K - L| at level 1, rad/ms
 
 
-@dataclass(frozen=True, eq=False)
-class _Line:
-    """Measurements along one direction, and the strip that holds their phases."""
-
-    rows: Int[Tensor, " measurement"]
-    rate: float  # bound on |K - L| at level 1, rad/ms
-    strip: float  # half-height of the exponential's polynomial
-
-
 def chunks_of(frame: Frame, vectors: Tensor, rest: Tensor, program: Program) -> list[Chunk]:
     """Directions of about equal phase together, as many as the cache or the memory takes."""
     rates = _phase_rates(frame, vectors.detach())
@@ -149,28 +140,30 @@ def chunks_of(frame: Frame, vectors: Tensor, rest: Tensor, program: Program) -> 
     most = max(1, SWEEP_SIZE // (shapes * size * (size + TERMS * steps)))
     if vectors.device.type == "cpu":
         most = min(most, CHUNK)
-    lines = []
-    for rows in (part for group in _directions(vectors.detach()) for part in group.split(most)):
-        rate = float(rates[rows].max())
-        lines.append(_Line(rows, rate, half_height_on_grid(max(areas, default=0.0) * rate)))
-    lines.sort(key=lambda line: (line.strip, len(line.rows)))
-    together: list[list[_Line]] = []
-    for line in lines:
-        last = together[-1] if together else []
-        if last and last[0].strip == line.strip and (len(last) + 1) * len(line.rows) <= most:
-            last.append(line)
+    longest = max(areas, default=0.0)
+    # Measurements along one direction, by the half-height of the strip that holds their phases.
+    lines = [
+        (half_height_on_grid(longest * float(rates[rows].max())), rows)
+        for group in _directions(vectors.detach())
+        for rows in group.split(most)
+    ]
+    together: list[list[Tensor]] = []
+    last_strip = None
+    for strip, rows in sorted(lines, key=lambda line: (line[0], len(line[1]))):
+        if strip == last_strip and (len(together[-1]) + 1) * len(rows) <= most:
+            together[-1].append(rows)
         else:
-            together.append([line])
-    return [_chunk(lines, vectors, rest) for lines in together]
+            together.append([rows])
+        last_strip = strip
+    return [_chunk(rows, rates, vectors, rest) for rows in together]
 
 
-def _chunk(lines: list[_Line], vectors: Tensor, rest: Tensor) -> Chunk:
-    """Pad the lines to one length."""
-    rows = [line.rows for line in lines]
+def _chunk(rows: list[Tensor], rates: Tensor, vectors: Tensor, rest: Tensor) -> Chunk:
+    """Pad the rows of each direction to one length."""
     most = max(map(len, rows))
     index = torch.stack([torch.cat([r, r[:1].expand(most - len(r))]) for r in rows])
     measured = torch.stack([torch.arange(most, device=index.device) < len(r) for r in rows])
-    return Chunk(index, measured, vectors[index], rest[index], max(line.rate for line in lines))
+    return Chunk(index, measured, vectors[index], rest[index], float(rates[index].max()))
 
 
 def _directions(vectors: Tensor) -> list[Int[Tensor, " measurement"]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -137,15 +138,13 @@ class Acquisition:
     def joined(cls, parts: Iterable[Acquisition]) -> Acquisition:
         """Several acquisitions, one after the other."""
         parts = tuple(parts)
-        counts = [len(part.sequences) for part in parts]
-        shift = [sum(counts[:i]) for i in range(len(parts))]
-        frames = [_frame(part) for part in parts]
+        first = itertools.accumulate((len(part.sequences) for part in parts), initial=0)
         turned = any(part.frame is not None for part in parts)
         return cls(
             tuple(sequence for part in parts for sequence in part.sequences),
-            torch.cat([part.timing + s for part, s in zip(parts, shift, strict=True)]),
+            torch.cat([part.timing + number for part, number in zip(parts, first, strict=False)]),
             torch.cat([part.gradient for part in parts]),
-            torch.cat(frames) if turned else None,
+            torch.cat([_frame(part) for part in parts]) if turned else None,
         )
 
     @property
