@@ -218,9 +218,10 @@ def test_a_table_of_mrtrix_is_a_scheme_with_timings(tmp_path, separator: str) ->
     acquisition = read_acquisition(scheme=str(tmp_path / "grad.b"), **PULSES)
     np.testing.assert_allclose(acquisition.b_value * 1000, B, rtol=1e-12)
     np.testing.assert_allclose(acquisition.direction, VECTORS, atol=1e-8)
-    (tmp_path / "grad.b").write_text("0 0 0 0\n0 0 1\n")
-    with pytest.raises(SequenceError, match=r"grad\.b: not a table of numbers"):
-        read_acquisition(scheme=str(tmp_path / "grad.b"), **PULSES)
+    for text, words in (("0 0 0 0\n0 0 1\n", "not a table"), ("0 0 1\n", "3 columns; an MRtrix")):
+        (tmp_path / "grad.b").write_text(text)
+        with pytest.raises(SequenceError, match=f"grad.b: {words}"):
+            read_acquisition(scheme=str(tmp_path / "grad.b"), **PULSES)
 
 
 @pytest.mark.parametrize(

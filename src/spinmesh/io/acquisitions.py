@@ -92,6 +92,10 @@ def _gradients(files: AcquisitionFiles, threshold: float) -> tuple[ndarray, ndar
     """b (s/mm^2), and directions in world axes, which are zero where a row needs none."""
     if files.scheme is not None:
         table = numbers_of(files.scheme)
+        if table.shape[1] != 4:
+            raise SequenceError(
+                f"{files.scheme}: {table.shape[1]} columns; an MRtrix table has 4, x y z b."
+            )
         b, layouts, bvals, bvecs = table[:, 3], [table[:, :3]], files.scheme, files.scheme
     else:
         bvals, bvecs = str(files.bvals), str(files.bvecs)

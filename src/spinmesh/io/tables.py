@@ -70,7 +70,7 @@ def read_signal_table(
     `spinmesh simulate` writes) that differ from `acquisition`; StoreError if it is missing.
     """
     table = csv_of(path, "signal file")
-    if len(table.columns) == 1 and _is_number(str(table.columns[0])):
+    if len(table.columns) == 1 and pd.notna(pd.to_numeric(table.columns, errors="coerce")).all():
         table = csv_of(path, "signal file", header=None, names=["magnitude"])
     for column, relative in SIGNAL_COLUMNS.items():
         if column in table:
@@ -81,14 +81,6 @@ def read_signal_table(
         f"{path}: columns are {list(table.columns)}; one must be `attenuation` or `signal` (or "
         "give one column of magnitudes without a name)."
     )
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def _compare(path: str | Path, table: pd.DataFrame, acquisition: Acquisition) -> None:
