@@ -37,7 +37,7 @@ def simulate_bundles(
     """Images `shard`, `shard` + `shards`, ... of the set and the logarithms of their signals.
 
     The signals are free of noise; the set's protocol says how much to add. An image depends on seed
-    and number alone, so the set does not depend on the number of shards, which `spinmesh.io.gather`
+    and number alone, so the set does not depend on the number of shards, which `io.load_shards`
     puts in order. The held-out images are the last ones. Raises ConfigError if a cell cannot be
     filled in `images.attempts` attempts or a shard is empty.
     """
