@@ -70,7 +70,8 @@ def read_signal_table(
     `spinmesh simulate` writes) that differ from `acquisition`; StoreError if it is missing.
     """
     table = csv_of(path, "signal file")
-    if len(table.columns) == 1 and pd.notna(pd.to_numeric(table.columns, errors="coerce")).all():
+    name = pd.to_numeric(pd.Series(table.columns[:1], dtype=str), errors="coerce")
+    if len(table.columns) == 1 and bool(name.notna().all()):
         table = csv_of(path, "signal file", header=None, names=["magnitude"])
     for column, relative in SIGNAL_COLUMNS.items():
         if column in table:
