@@ -15,7 +15,7 @@ endif
 CONFIG ?= config/config.yaml
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 REPORT ?= report.html
-EXTRAS ?= workflow,viz,dev
+EXTRAS ?= workflow,dev
 PYTHON ?= python3
 VENV ?= .venv
 
@@ -25,6 +25,8 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# In the locale C, Python reads no path with an accent.
+export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 
 .PHONY: help setup run free paper phantom conditional synthesis unlock report test check fuzz schema clean
 

@@ -39,7 +39,7 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("file", "extras"),
-    [("spinmesh.yaml", ["viz"]), ("workflow.yaml", ["workflow", "slurm", "dev"])],
+    [("spinmesh.yaml", []), ("workflow.yaml", ["workflow", "slurm", "dev"])],
 )
 def test_conda_environment_pins_what_the_package_pins(file: str, extras: list[str]) -> None:
     required = [*PROJECT["dependencies"], *(pin for extra in extras for pin in EXTRAS[extra])]

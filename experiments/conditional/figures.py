@@ -29,8 +29,9 @@ def plot_calibration(calibration: Calibration, path: str | Path) -> Figure:
     with picture(path, 13.0, 9.0) as figure:
         top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1), squeeze=False)[:, 0]
         left, coverage = top.subplots(1, 2, width_ratios=(1.5, 1))
-        rows = calibration.gallery
-        draw_grid(left, rows.flatten(0, 1), calibration.field_of_view, rows.shape[1], parted=True)
+        truth, samples = calibration.gallery.split([1, calibration.gallery.shape[1] - 1], 1)
+        rows = torch.cat([truth, torch.full_like(truth, torch.nan), samples], 1)
+        draw_grid(left, rows.flatten(0, 1), calibration.field_of_view, rows.shape[1])
         left.set_title("Truth | samples given its noisy signal")
         _draw_coverage(coverage, calibration)
         axes = bottom.subplots(1, 4)

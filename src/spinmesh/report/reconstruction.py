@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
@@ -21,7 +19,7 @@ from torch import Tensor
 
 from spinmesh.inversion import HISTORY, Reconstruction, credibility
 from spinmesh.mesh import Substrates, TetMesh
-from spinmesh.noise import rician_mean, rician_std
+from spinmesh.noise import rician_mean
 from spinmesh.report.style import (
     BLUE,
     COLOURS,
@@ -32,12 +30,11 @@ from spinmesh.report.style import (
     picture,
     scale_bar,
 )  # fmt: skip
-from spinmesh.report.surface import Surface, paint, silhouette, surface, view
+from spinmesh.report.surface import paint, silhouette, surface, view
 from spinmesh.shapes import Profile, ShapeModel, errors_beside_mean_shape, point_matrices, profile
 
 # Standard deviations on either side that hold 90 % of a normal law.
 NINETY = 1.645
-ERROR_MAP = "plasma"
 NOTE = "|S| is blind to translation and point reflection:\nboth are removed before comparing."
 
 
@@ -47,91 +44,70 @@ def plot_reconstruction(
     model: ShapeModel,
     truth: Substrates | None = None,
 ) -> Figure:
-    """Overlay with the truth if known, convergence, radius along the axis, measured and predicted.
+    """Overlay with the truth if known, convergence, misfit of the signals, radius along the axis.
 
     `truth` is a table of the one true shape. The title says if the shape is not to be believed.
     """
     doubts = credibility(reconstruction, model).warnings
     true_mesh = None if truth is None else truth.mesh(0)
     with picture(path, 13.5, 7.6) as figure:
-        title = figure.suptitle(
-            "\n".join([headline(reconstruction, model, truth), *map(_warning, doubts)]),
-            x=0.01, ha="left", fontsize=11, weight="bold",
-        )  # fmt: skip
-        title.set_color(VERMILLION if doubts else INK)
+        # What is wrong, without the remedy, in a line that fits the figure.
+        warnings = [f"WARNING: {doubt.partition('. ')[0]}" for doubt in doubts]
+        words = "\n".join([_title(reconstruction, model, truth), *warnings])
+        colour = VERMILLION if doubts else INK
+        figure.suptitle(words, x=0.01, ha="left", fontsize=11, weight="bold", color=colour)
         left, right = figure.subfigures(1, 2, width_ratios=(1, 2), squeeze=False)[0]
         _draw_overlay(left, reconstruction, true_mesh)
-        axes = right.subplots(2, 2)
-        _draw_convergence(axes[0, 0], reconstruction)
-        _draw_radius(axes[1, 0], reconstruction, model, true_mesh)
-        _draw_agreement(axes[0, 1], axes[1, 1], reconstruction)
+        axes = right.subplot_mosaic([["steps", "signals"], ["radius", "radius"]])
+        _draw_convergence(axes["steps"], reconstruction)
+        _draw_residuals(axes["signals"], reconstruction)
+        _draw_radius(axes["radius"], reconstruction, model, true_mesh)
     return figure
 
 
-def headline(reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None) -> str:
+def _title(reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None) -> str:
     """The numbers that matter, in one line."""
+    errors = errors_beside_mean_shape(reconstruction.mesh, model, truth)
     words = [
         f"{name} error {error:.3f} µm (mean training shape: {of_mean:.3f})"
-        for name, (error, of_mean) in errors_beside_mean_shape(
-            reconstruction.mesh, model, truth
-        ).items()
+        for name, (error, of_mean) in errors.items()
     ]
     words.append(f"χ² per measurement {reconstruction.fit.chi2_per_measurement:.2f}")
     return "Reconstruction: " + ", ".join(words)
 
 
-def _warning(doubt: str) -> str:
-    """What is wrong, without the remedy, in a line that fits the figure."""
-    return "WARNING: " + doubt.partition(". ")[0]
-
-
 def _draw_overlay(figure: SubFigure, reconstruction: Reconstruction, truth: TetMesh | None) -> None:
+    """Two views, coloured by the distance to the truth, or without one by the posterior spread."""
     mesh = reconstruction.mesh
+    shape, outline = surface(mesh, np.eye(3), [BLUE]), None
+    if truth is None:
+        label, nearest = "posterior spread (µm)", cKDTree(mesh.points.numpy())
+        value = reconstruction.spread.numpy()[nearest.query(shape.triangles.mean(1))[1]]
+    else:
+        sign, shift = aligned(mesh, truth)
+        shape = surface(mesh, sign * np.eye(3), [BLUE]).moved(shift)
+        outline = surface(truth, np.eye(3), [GREY])
+        label, nearest = "distance to the true surface (µm)", cKDTree(outline.triangles.mean(1))
+        value = nearest.query(shape.triangles.mean(1))[0]
+    colours = ScalarMappable(Normalize(0, float(np.quantile(value, 0.98))), "plasma")
+    shape = replace(shape, colour=colours.to_rgba(value)[:, :3])
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
-    sign, shift = (1.0, np.zeros(3)) if truth is None else aligned(mesh, truth)
-    norm = None
-    middle = (mesh if truth is None else truth).points.numpy().mean(0)
+    middle = (outline or shape).box.mean(0)
     for ax, side in zip(axes, (False, True), strict=True):
-        blank(ax).set_aspect("equal")
         rotation = view(mesh if truth is None else truth, side)
-        shape = _moved(surface(mesh, sign * rotation, [BLUE]), rotation @ (shift - middle))
-        if truth is not None:
-            true = _moved(surface(truth, rotation, [GREY]), -rotation @ middle)
-            distance = cKDTree(true.triangles.mean(1)).query(shape.triangles.mean(1))[0]
-            norm = norm or Normalize(0, float(np.quantile(distance, 0.98)))
-            shape = replace(shape, colour=colormaps[ERROR_MAP](norm(distance))[:, :3])
-            ax.add_collection(
-                LineCollection(
-                    list(silhouette(true)), color=INK, lw=2.2, zorder=3, capstyle="round"
-                )
-            )
-        else:
-            values = _on_triangles(reconstruction, shape, rotation @ (shift - middle), rotation)
-            norm = norm or Normalize(0, float(np.quantile(values, 0.98)))
-            shape = replace(shape, colour=colormaps[ERROR_MAP](norm(values))[:, :3])
-        paint(ax, shape)
+        paint(blank(ax), shape.moved(-middle).turned(rotation))
+        if outline is not None:
+            rim = list(silhouette(outline.moved(-middle).turned(rotation)))
+            ax.add_collection(LineCollection(rim, color=INK, lw=2.2, zorder=3, capstyle="round"))
         ax.autoscale_view()
         ax.set_title("from the side" if side else "from the front", fontsize=10)
     low, extent = axes[0].dataLim.min, axes[0].dataLim.height
     scale_bar(axes[0], low[0], low[1] - 0.04 * extent, extent)
     figure.supxlabel(NOTE, fontsize=9, color=INK)
-    if truth is not None:
+    if outline is not None:
         axes[1].plot([], [], color=INK, lw=2.2, label="outline of the truth")
         axes[1].legend(loc="upper center", bbox_to_anchor=(0.4, 0.02))
-    if norm is not None:
-        figure.colorbar(
-            ScalarMappable(norm, ERROR_MAP), ax=axes, location="bottom", shrink=0.8, pad=0.02,
-            label="posterior spread (µm)" if truth is None else "distance to the true surface (µm)",
-        )  # fmt: skip
-
-
-def _on_triangles(
-    reconstruction: Reconstruction, shape: Surface, shift: np.ndarray, rotation: np.ndarray
-) -> np.ndarray:
-    """Posterior spread at each drawn triangle: that of the nearest point of the mesh."""
-    points = reconstruction.mesh.points.numpy() @ rotation.T + shift
-    nearest = cKDTree(points).query(shape.triangles.mean(1))[1]
-    return np.asarray(reconstruction.spread)[nearest]
+    figure.colorbar(colours, ax=axes, location="bottom", shrink=0.8, pad=0.02, label=label)
 
 
 def aligned(mesh: TetMesh, truth: TetMesh) -> tuple[float, np.ndarray]:
@@ -149,10 +125,6 @@ def aligned(mesh: TetMesh, truth: TetMesh) -> tuple[float, np.ndarray]:
 def _centre(mesh: TetMesh) -> np.ndarray:
     weight = np.asarray(point_matrices(mesh)[1].sum(0))[0]
     return np.asarray(weight @ mesh.points.numpy() / weight.sum())
-
-
-def _moved(shape: Surface, shift: np.ndarray) -> Surface:
-    return Surface(shape.triangles + shift, shape.colour, shape.edges + shift)
 
 
 def _draw_convergence(axes: Axes, reconstruction: Reconstruction) -> None:
@@ -228,35 +200,17 @@ def _arc(shape: Profile) -> np.ndarray:
     return (np.arange(count) + 0.5 - count / 2) / count * shape.length
 
 
-def _draw_agreement(above: Axes, below: Axes, reconstruction: Reconstruction) -> None:
+def _draw_residuals(axes: Axes, reconstruction: Reconstruction) -> None:
     target = reconstruction.target
-    acquisition = target.acquisition
     expected = rician_mean(reconstruction.fit.predicted, target.sigma)
     residual = reconstruction.fit.chi2.sqrt() * (target.attenuation - expected).sign()
-    for number, sequence in enumerate(acquisition.sequences):
-        rows = acquisition.timing == number
-        style: dict[str, Any] = {
-            "s": 18,
-            "alpha": 0.75,
-            "lw": 0,
-            "color": COLOURS[number % len(COLOURS)],
-        }
-        label = sequence.label
-        above.scatter(expected[rows], target.attenuation[rows], label=label, **style)
-        below.scatter(acquisition.b_value[rows], residual[rows], **style)
-    line = torch.logspace(np.log10(float(expected.min()) * 0.8), 0, 60, dtype=torch.float64)
-    spread = 2 * rician_std(line, target.sigma)
-    above.fill_between(
-        line, (line - spread).clamp_min(1e-6), line + spread, color=GREY, alpha=0.2, lw=0,
-        label="± 2 noise spreads",
-    )  # fmt: skip
-    above.plot(line, line, color=INK, lw=1)
-    low = 0.8 * float(torch.minimum(expected, target.attenuation).clamp_min(1e-3).min())
-    above.set(xscale="log", yscale="log", xlim=(low, 1.15), ylim=(low, 1.3))
-    above.set(xlabel="predicted attenuation, noise floor included", ylabel="measured attenuation")
-    above.set_title("Signals")
-    above.legend(loc="upper left", markerscale=1.4)
-    below.axhspan(-2, 2, color=GREY, alpha=0.2, lw=0)
-    below.axhline(0, color=INK, lw=1)
-    below.set(xlabel="b (ms/µm² = 1000 s/mm²)", ylabel="measured - predicted (noise spreads)")
-    below.set_title("Residuals")
+    for number, sequence in enumerate(target.acquisition.sequences):
+        rows = target.acquisition.timing == number
+        b = target.acquisition.b_value[rows]
+        colour = COLOURS[number % len(COLOURS)]
+        axes.scatter(b, residual[rows], 18, colour, alpha=0.75, lw=0, label=sequence.label)
+    axes.axhspan(-2, 2, color=GREY, alpha=0.2, lw=0)
+    axes.axhline(0, color=INK, lw=1)
+    axes.set(xlabel="b (ms/µm² = 1000 s/mm²)", ylabel="measured - predicted (noise spreads)")
+    axes.set_title("Signals")
+    axes.legend(markerscale=1.4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -27,11 +26,7 @@ LOWEST = 1e-3
 
 
 def plot_signals(
-    signals: Signals,
-    substrates: Substrates,
-    target: Target,
-    user: Signals | None,
-    path: str | Path,
+    signals: Signals, substrates: Substrates, target: Target, user: Signals | None, path: str | Path
 ) -> Figure:
     """Log attenuation against b, a row per timing: substrates, the noisy target, the user mesh."""
     chosen = [f for f in SHOWN if f in substrates.family] or list(substrates.family[:1])
@@ -57,10 +52,8 @@ def plot_signals(
         low = min(min(float(values.min()), sigma or 1) for _, _, values, sigma in columns)
         grid[0, 0].set(yscale="log", ylim=(max(LOWEST, 0.6 * low), 1.3))
         grid[0, 0].legend(loc="lower left")
-        bar = figure.colorbar(
-            dots, ax=grid, label="angle between gradient and axis z (°)", pad=0.01
-        )
-        bar.set_ticks([0, 15, 30, 45, 60, 75, 90])
+        label = "angle between gradient and axis z (°)"
+        figure.colorbar(dots, ax=grid, label=label, pad=0.01, ticks=range(0, 91, 15))
     return figure
 
 
@@ -73,11 +66,7 @@ def timings_of(acquisitions: list[Acquisition]) -> list[str]:
 
 
 def _draw(
-    axes: Axes,
-    acquisition: Acquisition,
-    attenuation: Tensor,
-    sigma: float,
-    timing: str,
+    axes: Axes, acquisition: Acquisition, attenuation: Tensor, sigma: float, timing: str
 ) -> PathCollection:
     """One panel: a dot per measurement and the mean over directions at each b."""
     shown = np.array([sequence.label == timing for sequence in acquisition.sequences])
@@ -88,12 +77,6 @@ def _draw(
     angle = np.where(b > 0, np.degrees(np.arccos(cosine)), np.nan)
     levels = np.unique(b.round(2))
     mean = [value[b.round(2) == level].mean() for level in levels]
-    colour = colormaps["viridis"]
-    for direction in np.unique(turned := _axis(acquisition, here), axis=0):
-        same = (turned == direction).all(1) & (b > 0)
-        order = b[same].argsort()
-        line = b[same][order], value[same][order]
-        axes.plot(*line, color=colour(angle[same][:1].sum() / 90), lw=0.8, alpha=0.4, zorder=1)
     axes.plot(levels, mean, color=INK, lw=1.8, zorder=1.5, label="mean over directions")
     dots = axes.scatter(
         b, value, c=angle, s=22, cmap="viridis", vmin=0, vmax=90, edgecolor="white", linewidth=0.3,
@@ -110,11 +93,3 @@ def _draw(
         )  # fmt: skip
     axes.set_xlim(left=0)
     return dots
-
-
-def _axis(acquisition: Acquisition, here: np.ndarray) -> np.ndarray:
-    """Directions up to sign, rounded so that those repeated at several b are equal."""
-    direction = acquisition.direction.numpy()[here].round(2)
-    row = np.arange(len(direction))
-    sign = np.sign(direction[row, np.abs(direction).argmax(1)])
-    return np.asarray(direction * sign[:, None] + 0.0)

@@ -28,8 +28,6 @@ FAMILY_COLOURS = {
 }
 
 STYLE: dict[Any, Any] = {
-    # A name may hold a dollar sign, which is no formula.
-    "text.parse_math": False,
     "figure.constrained_layout.w_pad": 0.08,
     "figure.constrained_layout.h_pad": 0.08,
     "font.size": 10,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
+from textwrap import wrap
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.images import Synthesis
-from spinmesh.inversion import Reconstruction
+from spinmesh.inversion import Reconstruction, credibility
 from spinmesh.mesh import Substrates
 from spinmesh.report.quality import tet_quality
 from spinmesh.shapes import ShapeModel, errors_beside_mean_shape
 
-WIDTH = 100
+WIDTH, MARGIN = 100, 24
 STAGES = ("mesh", "simulate", "reconstruct", "synthesise")
-# chi2 of n measurements has mean n and standard deviation sqrt(2n); beyond so many it is no chance.
-IMPLAUSIBLE = 5.0
 
 
 def stage_times(folder: str | Path) -> dict[str, float]:
@@ -25,9 +25,8 @@ def stage_times(folder: str | Path) -> dict[str, float]:
     """
     times: dict[str, float] = {}
     for file in sorted(Path(folder).glob("*/*.tsv")):
-        head, *rows = file.read_text().splitlines()
-        column = head.split("\t").index("s")
-        seconds = sum(float(row.split("\t")[column]) for row in rows if row)
+        with file.open() as rows:
+            seconds = sum(float(row["s"]) for row in csv.DictReader(rows, delimiter="\t"))
         times[file.stem] = seconds
         times[file.parent.name] = times.get(file.parent.name, 0.0) + seconds
     return times
@@ -58,10 +57,10 @@ def summary_text(
     lines = ["=" * WIDTH, f"spinmesh  {results}   jobs took {total:.0f} s in all", "-" * WIDTH]
     for stage in STAGES:
         taken = f"{times[stage]:.1f} s" if stage in times else "-"
-        label = f"{stage:<12}{taken:>9}   "
+        label = f"{stage:<12}{taken:>9}"
         for line in (*numbers[stage], f"-> {results}/{stage}/"):
-            lines.append(label + line)
-            label = " " * len(label)
+            lines.append(label.ljust(MARGIN) + line)
+            label = ""
     lines += ["-" * WIDTH, f"figures: {results}/figures/", "=" * WIDTH]
     return "\n".join(line[:WIDTH].rstrip() for line in lines) + "\n"
 
@@ -93,9 +92,8 @@ def _reconstruct(
     reconstruction: Reconstruction, model: ShapeModel, truth: Substrates | None
 ) -> list[str]:
     lines = []
-    for name, (error, of_mean) in errors_beside_mean_shape(
-        reconstruction.mesh, model, truth
-    ).items():
+    errors = errors_beside_mean_shape(reconstruction.mesh, model, truth)
+    for name, (error, of_mean) in errors.items():
         gain = of_mean / max(error, 1e-12)
         verdict = f"better by a factor {gain:.1f}" if gain >= 1 else f"WORSE, factor {gain:.2f}"
         lines.append(
@@ -103,22 +101,19 @@ def _reconstruct(
         )
     if not lines:
         lines.append("no truth to compare with: judge by chi2 and by the residuals in the figure")
-    if reconstruction.fit.determined == 0:
-        lines.append("WARNING: the data determine nothing: the shape is the prior's.")
     chi2, count = reconstruction.fit.chi2_per_measurement, len(reconstruction.fit.chi2)
     lines.append(f"chi2 per measurement {chi2:.2f} over {count} measurements (1: as the noise)")
-    excess = (chi2 - 1) / (2 / count) ** 0.5
-    if excess > IMPLAUSIBLE:
-        lines.append("WARNING: the signal is not explained. Check SNR, tissue, pose, families.")
-    elif excess < -IMPLAUSIBLE and reconstruction.target.sigma > 0:
-        lines.append("WARNING: less scatter than the stated noise. Raise `snr`.")
+    for doubt in credibility(reconstruction, model).warnings:
+        what, _, numbers_and_remedy = doubt.partition(":")
+        words = f"WARNING: {what}. {numbers_and_remedy.partition('. ')[2]}"
+        lines += wrap(words, WIDTH - MARGIN)
     return lines
 
 
 def _synthesise(synthesis: Synthesis) -> list[str]:
     name = "spectrum_log_error"
-    own, floor, control = (d[name] for d in (synthesis.metrics, synthesis.floor, synthesis.control))
     return [
-        f"{len(synthesis.samples)} images, radial-spectrum log error {own:.3f}",
-        f"floor (training images) {floor:.3f}, control (white noise) {control:.3f}",
+        f"{len(synthesis.samples)} images, radial-spectrum log error {synthesis.metrics[name]:.3f}",
+        f"floor (training images) {synthesis.floor[name]:.3f}, control (white noise) "
+        f"{synthesis.control[name]:.3f}",
     ]

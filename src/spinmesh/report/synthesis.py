@@ -36,11 +36,12 @@ NAMES = {
     "volume_fraction_w1": "volume fraction, W1",
     "memorisation": "memorisation (1 new, 0 copy)",
 }
+FOOTNOTE = "floor: training images; control: white noise (memorisation: copies)"
 CURVES = {
-    "test": ("held out", INK, "-"),
-    "train": ("training (floor)", GREY, ":"),
-    "samples": ("synthesised", BLUE, "-"),
-    "control": ("white noise (control)", VERMILLION, "--"),
+    "test": ("held out", INK, "-", 3.0),
+    "train": ("training (floor)", GREY, ":", 1.8),
+    "samples": ("synthesised", BLUE, "-", 1.8),
+    "control": ("white noise (control)", VERMILLION, "--", 1.8),
 }
 
 
@@ -77,39 +78,27 @@ def plot_draws(draws: Draws, path: str | Path) -> Figure:
     return figure
 
 
-def draw_grid(
-    axes: Axes,
-    images: Tensor,
-    field_of_view: float,
-    columns: int | None = None,
-    *,
-    parted: bool = False,
-) -> None:
-    """Images in rows on empty axes, with a scale bar: all in so many columns, or up to 5 x 5.
-
-    `parted` sets the first column off.
-    """
+def draw_grid(axes: Axes, images: Tensor, field_of_view: float, columns: int | None = None) -> None:
+    """Images in rows on empty axes, with a scale bar: all in so many columns, or up to 5 x 5."""
     if columns is None:
         columns = min(SIDE, int(len(images) ** 0.5))
         images = images[: columns**2]
     pixels = images.shape[-1]
-    step, shift = pixels + GAP, 3 * GAP if parted else 0
     rows = -(-len(images) // columns)
-    board = np.full((rows * step - GAP, columns * step - GAP + shift), np.nan)
-    for number, image in enumerate(images):
-        row, column = divmod(number, columns)
-        left = column * step + (shift if column else 0)
-        board[row * step : row * step + pixels, left : left + pixels] = image
-    blank(axes).imshow(board, cmap=TISSUE, vmin=-1, vmax=1, interpolation="nearest")
-    scale_bar(axes, 0.0, board.shape[0] + 3.0, 3 * field_of_view, pixels / field_of_view)
+    board = torch.full((rows * columns, pixels + GAP, pixels + GAP), torch.nan)
+    board[: len(images), :pixels, :pixels] = images
+    board = board.unflatten(0, (rows, columns)).transpose(1, 2).flatten(2).flatten(0, 1)
+    board = board[:-GAP, :-GAP]
+    blank(axes).imshow(board.numpy(), cmap=TISSUE, vmin=-1, vmax=1, interpolation="nearest")
+    scale_bar(axes, 0.0, len(board) + 3.0, 3 * field_of_view, pixels / field_of_view)
 
 
 def _draw_spectra(axes: Axes, synthesis: Synthesis) -> None:
-    for name, (label, colour, dashes) in CURVES.items():
+    frequency = synthesis.frequency.numpy()
+    for name, (label, colour, dashes, width) in CURVES.items():
         if name in synthesis.spectra:
-            power = synthesis.spectra[name]
-            width = 3.0 if name == "test" else 1.8
-            axes.plot(synthesis.frequency, power, color=colour, ls=dashes, lw=width, label=label)
+            power = synthesis.spectra[name].numpy()
+            axes.plot(frequency, power, color=colour, ls=dashes, lw=width, label=label)
     axes.set(yscale="log", xlabel="spatial frequency (1/µm)", ylabel="power per pixel")
     axes.set_title("Radial spectra")
     axes.legend(loc="lower left")
@@ -127,22 +116,19 @@ def _draw_loss(axes: Axes, model: ScoreModel) -> None:
 
 
 def _draw_table(axes: Axes, synthesis: Synthesis) -> None:
-    """One row per metric: samples, floor (train images) and control (an impostor)."""
-    blank(axes).set(xlim=(0, 1), ylim=(0, 1))
+    """One row per metric: samples, floor (training images) and control (an impostor)."""
+    names = [name for name in NAMES if name in synthesis.metrics]
+    columns = (synthesis.metrics, synthesis.floor, synthesis.control)
+    table = blank(axes).table(
+        [[f"{column[name]:.3f}" for column in columns] for name in names],
+        rowLabels=[NAMES[name] for name in names],
+        colLabels=["synthesised", "floor", "control"],
+        bbox=(0.5, 0.25, 0.5, 0.7),
+        edges="horizontal",
+    )
+    table.auto_set_font_size(False)
+    table.set_fontsize(9)
+    for column, colour in enumerate((BLUE, GREEN, VERMILLION)):
+        table[0, column].set_text_props(color=colour, weight="bold")
     axes.set_title("Distance to held-out images")
-    heads = ("synthesised", "floor", "control")
-    places = (0.66, 0.83, 1.0)
-    for place, head, colour in zip(places, heads, (BLUE, GREEN, VERMILLION), strict=True):
-        axes.text(place, 0.93, head, ha="right", color=colour, weight="bold")
-    names = [n for n in synthesis.metrics if n in NAMES]
-    for row, name in enumerate(names):
-        y = 0.93 - 0.8 * (row + 1) / max(len(names), 5)
-        axes.axhline(y + 0.1, color="#E6E6E6", lw=0.8)
-        axes.text(0, y, NAMES[name], fontsize=9)
-        columns = (synthesis.metrics, synthesis.floor, synthesis.control)
-        for place, column in zip(places, columns, strict=True):
-            axes.text(place, y, f"{column[name]:.3f}", ha="right")
-    axes.text(
-        0, 0, "floor: training images; control: white noise (memorisation: copies)", fontsize=8,
-        color=GREY,
-    )  # fmt: skip
+    axes.text(0, 0.1, FOOTNOTE, fontsize=8, color=GREY)
