@@ -7,15 +7,15 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from spinmesh.bloch_torrey import device_named
-from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.errors import ConfigError, SequenceError, SpinmeshError
 from spinmesh.io.targets import check_inputs
 from spinmesh.settings import (
-    json_schema,
     load_config,
     schema_text,
     validate_config,
@@ -26,7 +26,6 @@ from spinmesh.tissue import Tissue
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "config").rglob("*.yaml"))
-FSL = {"bvals": "b", "bvecs": "v", "delta_ms": 8, "Delta_ms": 19}
 
 
 def demo() -> dict[str, Any]:
@@ -48,7 +47,9 @@ def edited(path: str, value: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_committed_configuration_is_valid(path: Path) -> None:
     config = load_config(path, ROOT)
-    assert validate_config(config.plain(), ROOT) == config, "defaults written out change nothing"
+    assert validate_config(config.model_dump(mode="json"), ROOT) == config, (
+        "defaults written out change nothing"
+    )
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -80,8 +81,9 @@ def test_a_preset_fills_in_what_a_configuration_leaves_out(preset: str) -> None:
         }
 
     asked = flat(json.loads(json.dumps(PRESETS[preset])))
+    values = {"acquisition": demo()["acquisition"]}
     default, found = (
-        flat(validate_config({"acquisition": demo()["acquisition"], "preset": word}, ROOT).plain())
+        flat(validate_config(values | {"preset": word}, ROOT).model_dump(mode="json"))
         for word in ("demo", preset)
     )
     assert found == default | asked | {".preset": preset}
@@ -90,7 +92,8 @@ def test_a_preset_fills_in_what_a_configuration_leaves_out(preset: str) -> None:
 
 
 def test_every_key_is_described() -> None:
-    for section in [json_schema(), *json_schema()["$defs"].values()]:
+    schema = json.loads(schema_text())
+    for section in [schema, *schema["$defs"].values()]:
         for key, node in section.get("properties", {}).items():
             assert len(node.get("description", "")) > 5, key
 
@@ -113,22 +116,8 @@ def test_every_key_is_described() -> None:
         ("mesh.split.train", 0.9, ["`mesh.split`", "1.1", "make it 1"]),
         ("tissue.compartments", {}, ["`tissue.compartments`", "at least 1"]),
         ("tissue.compartments.1.diffusivity_um2_per_ms", -2.0, ["is -2.0", "greater than 0"]),
-        (
-            "tissue.compartments.1.diffusivity_um2_per_ms",
-            [[1, 2, 0], [2, 1, 0], [0, 0, 1]],
-            ["symmetric and positive definite"],
-        ),
-        (
-            "tissue.interfaces",
-            [{"between": [1, 2], "permeability_um_per_ms": 0.1}],
-            ["compartment 2 is not among"],
-        ),
-        ("tissue.walls", [{"compartment": 3, "permeability_um_per_ms": 0}], ["compartment 3"]),
         ("tissue.walls", [{"compartment": 1, "permeability_um_per_ms": -1}], ["is -1"]),
         ("simulate.snr", 0, ["`simulate.snr` is 0"]),
-        ("acquisition", {}, ["bvals, bvecs, delta_ms, Delta_ms missing"]),
-        ("acquisition", FSL | {"scheme": "s"}, ["`scheme` excludes bvals"]),
-        ("acquisition", FSL | {"delta_ms": 40}, ["delta_ms 40 exceeds Delta_ms 19"]),
         ("acquisition", {"scheme": "absent.scheme"}, ["`acquisition.scheme`", "no file"]),
         ("mesh.user_mesh.path", "absent.msh", ["`mesh.user_mesh.path`", "absent.msh"]),
         ("reconstruct.signal", {"csv": "a", "nifti": "b"}, ["either `csv` or `nifti`"]),
@@ -187,7 +176,9 @@ def test_shape_keys_are_the_parameters_of_the_mesh() -> None:
         expected = math.pi / 2 if key.endswith("_deg") else 90.0
         assert values[name] == pytest.approx(expected, rel=1e-15)
         assert (PARAMETER_TABLE[name][0] == "rad") == key.endswith(("_deg", "_rad"))
-    families = json_schema()["$defs"]["Mesh"]["properties"]["families"]["propertyNames"]["enum"]
+    families = json.loads(schema_text())["$defs"]["Mesh"]["properties"]["families"][
+        "propertyNames"
+    ]["enum"]
     assert families == list(FAMILIES)
 
 
@@ -203,12 +194,42 @@ def test_tissue_section_builds_the_tissue() -> None:
     }
     tissue = Tissue.from_settings(validate_config(edited("tissue", section), ROOT).tissue)
     assert tissue.labels == (1, 7)
-    expected = torch.stack([2 * torch.eye(3), torch.tensor(tensor)]).double()
-    # Float32 rounding of the literals above is the only difference.
-    torch.testing.assert_close(tissue.diffusivity, expected, rtol=1e-6, atol=0)
+    expected = torch.tensor([(2 * np.eye(3)).tolist(), tensor], dtype=torch.float64)
+    assert torch.equal(tissue.diffusivity, expected)
     assert tissue.t2.tolist() == [math.inf, 80.0]
     assert tissue.density.tolist() == [1.0, 0.7]
     assert tissue.between(7, 1) == 0.1 and tissue.wall_permeability == {7: 0.02}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (
+            "tissue.compartments.1.diffusivity_um2_per_ms",
+            [[1, 2, 0], [2, 1, 0], [0, 0, 1]],
+            "compartment 1 is not symmetric positive definite",
+        ),
+        (
+            "tissue.interfaces",
+            [{"between": [1, 2], "permeability_um_per_ms": 0.1}],
+            r"\(1, 2\) is not a pair of compartments",
+        ),
+        (
+            "tissue.walls",
+            [{"compartment": 3, "permeability_um_per_ms": 0}],
+            "wall of compartment 3",
+        ),
+        ("acquisition", {}, r"bvals, bvecs, delta \(ms\), Delta \(ms\) missing"),
+        ("acquisition.scheme", "config/demo/tian2022.bval", "excludes bvals, bvecs, delta"),
+        ("acquisition.delta_ms", 40, "delta 40.0 ms exceeds Delta 19.0 ms.*swapped"),
+    ],
+)
+def test_what_the_science_refuses_is_refused_before_any_job(
+    monkeypatch: pytest.MonkeyPatch, path: str, value: Any, words: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SpinmeshError, match=words):
+        check_inputs(validate_config(edited(path, value)))
 
 
 def test_template_is_refined_in_rings_and_layers_alone() -> None:

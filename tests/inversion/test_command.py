@@ -102,8 +102,8 @@ MISTAKES = {
     "other protocol": ({"training_signals": "signals.zarr"}, "belong to another protocol"),
     "full folder": ({"out": "full"}, "the folder is not empty. Give another one, or --force"),
     "out is a file": ({"out": "s.csv"}, "is a file. Give a folder"),
-    "free": ({"free": "diffusivity,kapa"}, "--free kapa: no such unknown. Known: diffusivity"),
-    "pose": ({"pose": "maybe"}, "--pose maybe: give known or unknown"),
+    "free": ({"free": "diffusivity,kapa"}, "`free.1.quantity` is 'kapa'. Known here: diffusivity"),
+    "pose": ({"pose": "maybe"}, "`pose` is 'maybe'. Known here: known, unknown"),
 }  # fmt: skip
 
 
@@ -137,7 +137,7 @@ def test_options_reach_the_search(folder: Path, monkeypatch) -> None:
         raise ConfigError("enough")
 
     monkeypatch.setattr("spinmesh.inversion.reconstruct", compute)
-    options = {"free": "diffusivity, kappa", "pose": "unknown", "samples": "7", "seed": "5"}
+    options = {"free": "diffusivity, permeability", "pose": "unknown", "samples": "7", "seed": "5"}
     assert run(monkeypatch, *arguments("dwi.nii.gz", voxel="0,1,0", snr="25", **options)) == 1
     target, _, tissue, settings, seed, signals, checkpoint = given
     assert target.sigma == pytest.approx(1 / 25)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinmesh.inversion import Fit, Target
-from spinmesh.report.quality import tet_quality
+from spinmesh.mesh import tet_quality
 from spinmesh.report.summary import stage_times, summary_text
 from spinmesh.shapes import shape_errors
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.mesh import SweptDisk, TetMesh, rotation_matrix, swept_disk
-from spinmesh.report.quality import tet_quality
+from spinmesh.mesh import SweptDisk, TetMesh, rotation_matrix, swept_disk, tet_quality
 from spinmesh.report.surface import silhouette, surface, view
 
 CYLINDER = swept_disk(SweptDisk(rings=2, layers=5, radius_um=2.0, length_um=10.0))

@@ -47,3 +47,21 @@ def test_mistake_is_named_with_its_remedy_before_any_job(
         assert word in done.stdout, done.stdout
     assert "Traceback" not in done.stdout
     assert not list(Path(workspace.root).glob("results/**/*")), "no job may have started"
+
+
+def test_a_job_that_fails_says_why_in_its_log_and_in_one_line_on_the_console(
+    new_workspace: Callable[[], Any],
+) -> None:
+    """A fan of 90 degrees folds an axon as thick as it is long; only the job can know."""
+    workspace = new_workspace()
+    target = {"shape": {"radius_um": 9.0, "fan_angle_deg": 90.0}, "refine": 2}
+    config = workspace.with_values({"mesh.target": target})
+    done = workspace.snakemake("results/tiny/mesh/target.zarr", config=config)
+    assert done.returncode != 0
+    line = next(line for line in done.stdout.splitlines() if line.startswith("MeshError: target: "))
+    assert "tets are inverted" in line and "lower the deformation" in line
+    log = workspace.results / "logs/make_target_mesh.log"
+    assert f"(log: {log.relative_to(workspace.root)})" in line
+    assert line.partition(" (log: ")[0] in log.read_text()
+    assert "Traceback" in log.read_text() and "Traceback" not in done.stdout
+    assert not (workspace.results / "mesh/target.zarr").exists()

@@ -12,14 +12,12 @@ from spinmesh.cli import measured
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
 from spinmesh.errors import ConfigError, MeshWarning, ResolutionWarning, ScaleWarning, SpinmeshError
+from spinmesh.settings import Basis, load_tissue
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(reconstruct)
 app.command()(synthesise)
 
-MESH = "Mesh file (.msh, .vtu, .mesh, ...) of tetra or tetra10 cells; labels from its cell data."
-OUT = "FILE.zarr or FILE.csv (signal in um^3 times density)."
-TISSUE = "tissue.yaml: diffusivity, T2 and density per compartment, interfaces, walls."
 TOLERANCE = (
     "Error of a signal that the basis may cause, as a fraction of the unweighted one; 1e-5 if not "
     "given. If given, a mesh too coarse for it is warned of, and refused if far too coarse."
@@ -34,10 +32,10 @@ def main() -> None:
 @app.command()
 @measured.taking_acquisition
 def simulate(
-    mesh: Annotated[Path, typer.Argument(help=MESH)],
-    out: Annotated[Path, typer.Option(help=OUT)],
+    mesh: Annotated[Path, typer.Argument(help="Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...")],
+    out: Annotated[Path, typer.Option(help="FILE.zarr or FILE.csv (um^3 times density).")],
     files: dict[str, Any],
-    tissue: Annotated[Path | None, typer.Option(help=TISSUE)] = None,
+    tissue: Annotated[Path | None, typer.Option(help="tissue.yaml, per compartment.")] = None,
     diffusivity: Annotated[
         float | None, typer.Option(help="um^2/ms, of all compartments; 2 without --tissue.")
     ] = None,
@@ -64,28 +62,27 @@ def simulate(
     if tissue is not None and diffusivity is not None:
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
     measured.refuse_existing(out, force)
-    from spinmesh.bloch_torrey import Basis, device_named, reduce_mesh, signals_of
+    from spinmesh.bloch_torrey import device_named, reduce_mesh, signals_of
     from spinmesh.io import save
     from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.io.meshes import read_mesh
     from spinmesh.io.tables import write_signal_table
-    from spinmesh.settings import load_tissue
     from spinmesh.tissue import Tissue
 
     device = device_named(device)
-    spec = Basis(kind=basis) if tolerance is None else Basis(kind=basis, tolerance=tolerance)
+    given = {} if tolerance is None else {"tolerance": tolerance}
+    spec = Basis.checked({"kind": basis} | given, "spinmesh simulate")
     acquisition = read_acquisition(**files)
     shape = read_mesh(mesh, scale_to_um, str(mesh), label_key)
+    filling = Tissue.uniform(2.0 if diffusivity is None else diffusivity, labels=shape.labels)
     if tissue is not None:
         filling = Tissue.from_settings(load_tissue(tissue)).filling(shape.labels)
-    else:
-        filling = Tissue.uniform(2.0 if diffusivity is None else diffusivity, labels=shape.labels)
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
     typer.echo(f"{mesh}: {size}; reducing for {len(acquisition)} measurements", err=True)
     reduction = reduce_mesh(shape, filling, acquisition, spec)
-    own = reduction.discretisation_error(filling, acquisition)
+    mesh_error = reduction.discretisation_error(filling, acquisition)
     if tolerance is not None:
-        reduction.check_resolution(own, tolerance)
+        reduction.check_resolution(mesh_error, tolerance)
     signals = signals_of(reduction, acquisition, device)
     if out.suffix == ".csv":
         write_signal_table(signals, out)
@@ -93,7 +90,7 @@ def simulate(
         save(signals, out)
     typer.echo(
         f"{out}: {len(acquisition)} signals of {mesh} ({len(shape.tets):,} tets); estimated error "
-        f"{reduction.error:.1g} (basis of {reduction.span.size}) and {own:.1g} (mesh) of S0"
+        f"{reduction.error:.1g} (basis of {reduction.span.size}) and {mesh_error:.1g} (mesh) of S0"
     )
 
 

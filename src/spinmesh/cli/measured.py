@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -12,38 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spinmesh.errors import ConfigError
+from spinmesh.settings import AcquisitionFiles
 
 if TYPE_CHECKING:
     from spinmesh.inversion import Target
-    from spinmesh.sequence import Acquisition
 
-SCHEME = (
-    "Camino scheme, STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), or a .csv of waveforms (ms, "
-    "mT/m), which exclude --delta and --Delta; or an MRtrix table x y z b. Excludes --bvals."
-)
-TIME = "ms: a number, or a file with one each."
-IMAGE = "NIfTI whose axes --bvecs are along; the measured image, else world axes."
-THRESHOLD = "s/mm^2; up to this b a measurement is unweighted [default: 50]."
-# The options of an acquisition, by the names that `read_acquisition` has for them.
-ACQUISITION = {
-    "scheme": Annotated[str | None, typer.Option(help=SCHEME)],
-    "bvals": Annotated[
-        str | None, typer.Option(help="FSL b-values, s/mm^2; with --bvecs, --delta and --Delta.")
-    ],
-    "bvecs": Annotated[str | None, typer.Option(help="FSL unit directions, three rows.")],
-    "delta_ms": Annotated[str | None, typer.Option("--delta", help=f"Pulse duration, {TIME}")],
-    "Delta_ms": Annotated[str | None, typer.Option("--Delta", help=f"Onset to onset, {TIME}")],
-    "TE_ms": Annotated[
-        str | None, typer.Option("--TE", help=f"Echo time, {TIME} The pulses' end if not given.")
-    ],
-    "sidecar": Annotated[
-        str | None, typer.Option(help="BIDS JSON file with delta, Delta and TE, in seconds.")
-    ],
-    "image": Annotated[str | None, typer.Option(help=IMAGE)],
-    "b0_threshold_s_per_mm2": Annotated[
-        float | None, typer.Option("--b0-threshold", min=0, help=THRESHOLD)
-    ],
-}
+# What the endings of keys stand for, as the help says it.
+UNITS = {"_ms": "ms. ", "_s_per_mm2": "s/mm^2. "}
 Voxel = Annotated[str | None, typer.Option(help="I,J,K of the voxel, from 0.")]
 Roi = Annotated[Path | None, typer.Option(help="Mask whose mean signal is taken.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
@@ -54,24 +30,20 @@ Force = Annotated[bool, typer.Option("--force", help="Write into a folder with f
 
 
 def taking_acquisition(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with the options of an acquisition in place of its parameter `files`.
+    """The command with the keys of `AcquisitionFiles` as options in place of `files`.
 
     `files` is then what was given of them, as `read_acquisition` takes it.
     """
     signature = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
-    options = [
-        inspect.Parameter(name, keyword, default=None, annotation=option)
-        for name, option in ACQUISITION.items()
-    ]
     parameters: list[inspect.Parameter] = []
     for name, parameter in signature.parameters.items():
-        parameters += options if name == "files" else [parameter.replace(kind=keyword)]
+        parameters += _acquisition() if name == "files" else [parameter.replace(kind=keyword)]
 
     @wraps(command)
     def with_options(**values: Any) -> None:
-        named = {name: values.pop(name) for name in ACQUISITION}
-        files = {name: value for name, value in named.items() if value is not None}
+        given = {name: values.pop(name) for name in AcquisitionFiles.model_fields}
+        files = {name: value for name, value in given.items() if value is not None}
         times = {name: _number_or_file(files[name]) for name in files if name.endswith("_ms")}
         command(files=files | times, **values)
 
@@ -80,26 +52,36 @@ def taking_acquisition(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def along_image(files: dict[str, Any], signal: Path) -> dict[str, Any]:
-    """With the measured image as the one that FSL's directions are along, if none is given."""
-    return ({"image": str(signal)} if _is_nifti(signal) else {}) | files
-
-
-def _is_nifti(path: Path) -> bool:
-    return path.name.endswith((".nii", ".nii.gz"))
+def _acquisition() -> list[inspect.Parameter]:
+    """An option for each key, with its unit in the help instead of the name."""
+    options = []
+    for name, field in AcquisitionFiles.model_fields.items():
+        ending = next(filter(name.endswith, UNITS), "")
+        flag = "--" + name.removesuffix(ending).replace("_", "-")
+        words = UNITS.get(ending, "") + (field.description or "").replace("null:", "if left out:")
+        kind: Any = Annotated[str | None, typer.Option(flag, help=words)]
+        if field.annotation is float:
+            words += f" {field.default:g} if left out."
+            kind = Annotated[float | None, typer.Option(flag, min=0, help=words)]
+        options.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        )
+    return options
 
 
 def target_of(
-    signal: Path, acquisition: Acquisition, snr: float | None, voxel: str | None, roi: Path | None
+    signal: Path, files: dict[str, Any], snr: float | None, voxel: str | None, roi: Path | None
 ) -> Target:
-    """The measured signal in a file of either kind."""
+    """The measured signal in a table, or in an image along whose axes FSL's directions then are."""
+    from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.io.targets import read_target
 
-    if _is_nifti(signal):
-        return read_target(acquisition, snr, nifti=signal, voxel=_indices(voxel), roi=roi)
-    if signal.suffix == ".csv":
-        return read_target(acquisition, snr, csv=signal, voxel=_indices(voxel), roi=roi)
-    raise ConfigError(f"{signal}: unknown kind of file. Give a .csv, .nii or .nii.gz.")
+    table, image = (signal, None) if signal.suffix == ".csv" else (None, signal)
+    if image is not None:
+        if not image.name.endswith((".nii", ".nii.gz")):
+            raise ConfigError(f"{signal}: unknown kind of file. Give a .csv, .nii or .nii.gz.")
+        files = {"image": str(image)} | files
+    return read_target(read_acquisition(**files), snr, table, image, _indices(voxel), roi)
 
 
 def refuse_existing(out: Path, force: bool) -> None:
@@ -142,6 +124,16 @@ def refuse_full(out: Path, force: bool, apart: str = "") -> None:
             f"--out {out}: the folder is not empty. Give another one, or --force to replace the "
             "results in it."
         )
+
+
+def write_summary(folder: Path, signal: Path | None, seed: int, numbers: dict[str, Any]) -> None:
+    """summary.json of a command's results, written last."""
+    from spinmesh.io import write_text
+    from spinmesh.provenance import package_version
+
+    head = {"signal": None if signal is None else str(signal), "seed": seed}
+    summary = head | {"package_version": package_version()} | numbers
+    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", folder / "summary.json")
 
 
 def _number_or_file(value: str) -> float | str:

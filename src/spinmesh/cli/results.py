@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from spinmesh.cli.measured import write_summary
 from spinmesh.inversion import (
     DESCRIPTION,
     Credibility,
     Reconstruction,
-    Samples,
     credibility,
     describe,
     describe_posterior,
     posterior_shapes,
 )
-from spinmesh.io import save, write_text
+from spinmesh.io import save
 from spinmesh.io.meshes import write_mesh
-from spinmesh.provenance import Provenance, package_version
+from spinmesh.provenance import Provenance
 from spinmesh.report.reconstruction import plot_reconstruction
 from spinmesh.shapes import ShapeModel
 
 
 def write_results(
-    result: Reconstruction, model: ShapeModel, folder: Path, seed: int, signal: str
+    result: Reconstruction, model: ShapeModel, folder: Path, seed: int, signal: Path
 ) -> list[str]:
     """Mesh, samples, store, figure and, last, summary.json; returns what to tell the user.
 
@@ -35,22 +34,22 @@ def write_results(
     shapes = posterior_shapes(result, model)
     trust = credibility(result, model)
     posterior = describe_posterior(shapes)
-    provenance = Provenance(seed)
     spread = {"spread_um": result.spread.numpy()}
     write_mesh(result.mesh, folder / "reconstruction.vtu", spread)
-    save(shapes, folder / "samples", provenance)
-    save(result, folder / "reconstruction.zarr", provenance)
+    save(shapes, folder / "samples", Provenance(seed))
+    save(result, folder / "reconstruction.zarr", Provenance(seed))
     plot_reconstruction(result, folder / "reconstruction.png", model)
-    summary = {"signal": signal, "seed": seed, "package_version": package_version()}
-    summary |= _summary(result, trust, posterior)
-    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", folder / "summary.json")
+    summary = _summary(result, trust, posterior)
+    write_summary(folder, signal, seed, summary)
     return [*_lines(summary, folder), *(f"WARNING: {doubt}" for doubt in trust.warnings)]
 
 
 def _summary(
     result: Reconstruction, trust: Credibility, posterior: Mapping[str, tuple[float, float]]
 ) -> dict[str, Any]:
-    best = describe(result.mesh)
+    best, draws = describe(result.mesh), result.posterior.samples
+    moments = zip(draws.physics.mean(0).tolist(), draws.physics.std(0).tolist(), strict=True)
+    free = zip(draws.quantities, ({"mean": mean, "sd": sd} for mean, sd in moments), strict=True)
     shape = {
         f"{name}_{unit.replace('^', '')}": {"best": best[name], "mean": mean, "sd": sd}
         for (name, unit), (mean, sd) in zip(DESCRIPTION.items(), posterior.values(), strict=True)
@@ -72,16 +71,9 @@ def _summary(
             "iterations": int(result.history[-1, 1]),
         },
         "shape": shape,
-        "free": _free(result.posterior.samples),
+        "free": dict(free),
         "rotation": result.rotation.tolist(),
     }
-
-
-def _free(samples: Samples) -> dict[str, Any]:
-    """Posterior of each free quantity of the tissue, keyed by its label (units of Tissue)."""
-    mean, spread = samples.physics.mean(0).tolist(), samples.physics.std(0).tolist()
-    rows = zip(samples.quantities, mean, spread, strict=True)
-    return {label: {"mean": own, "sd": sd} for label, own, sd in rows}
 
 
 def _lines(summary: Mapping[str, Any], folder: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,6 @@ from spinmesh.cli import measured
 from spinmesh.errors import ConfigError
 
 if TYPE_CHECKING:
-    from spinmesh.images import Draws
     from spinmesh.inversion import Target
 
 
@@ -45,8 +43,9 @@ def synthesise(
     # Everything a user can get wrong is looked at before the first second of compute.
     measured.refuse_full(out, force)
     from spinmesh.images import draw_posterior, known_protocol, relative_to_zero
-    from spinmesh.io import load
-    from spinmesh.io.acquisitions import read_acquisition
+    from spinmesh.io import load, save
+    from spinmesh.provenance import Provenance
+    from spinmesh.report.synthesis import plot_draws
     from spinmesh.scores.model import ScoreModel
     from spinmesh.scores.samplers import quick_sampler
     from spinmesh.settings.synthesise import Sampling
@@ -58,9 +57,8 @@ def synthesise(
     attenuation, doubt = None, None
     if signal is not None:
         protocol = known_protocol(trained)
-        acquisition = read_acquisition(**measured.along_image(files, signal))
         snr = protocol.snr if snr is None else snr
-        target = _weighted(measured.target_of(signal, acquisition, snr, voxel, roi))
+        target = _weighted(measured.target_of(signal, files, snr, voxel, roi))
         protocol.refuse_other(target.acquisition)
         doubt = protocol.doubt(target.sigma)
         attenuation, reference = target.attenuation, target.acquisition.reference
@@ -69,9 +67,11 @@ def synthesise(
     elif files or any(given is not None for given in (snr, voxel, roi)):
         raise ConfigError("an acquisition, --snr, --voxel and --roi go with --signal. Give it too.")
     drawn = draw_posterior(trained, sampling, seed, attenuation, min(simulated, count))
-    summary = {"signal": None if signal is None else str(signal), "seed": seed, "doubt": doubt}
-    _write(drawn, out, seed, summary | drawn.summary())
-    for line in _lines(drawn.summary(), out):
+    save(drawn, out / "images.zarr", Provenance(seed))
+    plot_draws(drawn, out / "gallery.png")
+    summary = drawn.summary()
+    measured.write_summary(out, signal, seed, {"doubt": doubt} | summary)
+    for line in _lines(summary, out):
         typer.echo(line)
     if doubt is not None:
         typer.echo(f"WARNING: {doubt}", err=True)
@@ -88,26 +88,13 @@ def _weighted(target: Target) -> Target:
     return Target(acquisition, target.attenuation[weighted], target.sigma)
 
 
-def _write(drawn: Draws, out: Path, seed: int, summary: dict[str, Any]) -> None:
-    """Images, gallery and, last, summary.json."""
-    from spinmesh.io import save, write_text
-    from spinmesh.provenance import Provenance, package_version
-    from spinmesh.report.synthesis import plot_draws
-
-    save(drawn, out / "images.zarr", Provenance(seed))
-    plot_draws(drawn, out / "gallery.png")
-    summary = {"package_version": package_version(), **summary}
-    write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", out / "summary.json")
-
-
 def _lines(summary: dict[str, Any], out: Path) -> list[str]:
-    words = []
-    for name, numbers in summary["statistics"].items():
-        low, high = numbers["interval_80"]
-        unit = "" if numbers["unit"] == "1" else f" {numbers['unit']}"
-        words.append(
-            f"{name.replace('_', ' ')} {numbers['mean']:.3g} [{low:.3g}, {high:.3g}]{unit}"
-        )
+    words = [
+        "{} {mean:.3g} [{interval_80[0]:.3g}, {interval_80[1]:.3g}] {unit}".format(
+            name.replace("_", " "), **numbers
+        ).removesuffix(" 1")
+        for name, numbers in summary["statistics"].items()
+    ]
     lines = [f"{out}: {summary['images']} images; mean [80 %]: {', '.join(words)}"]
     again = summary.get("resimulated")
     if again is not None and again["chi2_per_measurement"] is not None:

@@ -233,8 +233,9 @@ def _unweighted(
 
 
 def check_inputs(config: Config) -> None:
-    """Read every input file of a run and let its errors out: acquisition, user mesh, signal."""
+    """Read every input file of a run, build its tissues, and let their errors out."""
     acquisition = read_acquisition(**config.acquisition.model_dump())
+    Tissue.from_settings(config.tissue)
     if config.mesh.user_mesh is not None:
         mesh = read_mesh(**config.mesh.user_mesh.model_dump())
         Tissue.from_settings(config.user_tissue or config.tissue).filling(mesh.labels)

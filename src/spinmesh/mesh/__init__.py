@@ -25,6 +25,7 @@ from spinmesh.mesh.tetmesh import (
     jacobian_determinants,
     reference_nodes,
     shape_functions,
+    tet_quality,
 )
 from spinmesh.settings import SweptDisk
 
@@ -54,4 +55,5 @@ __all__ = [
     "single_substrate",
     "substrates_of",
     "swept_disk",
+    "tet_quality",
 ]

@@ -40,12 +40,6 @@ class Field:
             raise ConfigError(
                 f"field: volume fractions add up to {float(total.max()):g}; at most 1."
             )
-        if self.fractions.shape[-1] != len(self.materials):
-            raise ConfigError(
-                f"field: {self.fractions.shape[-1]} fractions for materials {self.materials}."
-            )
-        if not abs(float(torch.linalg.det(self.affine[:3, :3]))) > 0:
-            raise ConfigError(f"field: affine {self.affine.tolist()} cannot be inverted.")
 
 
 def grid_affine(

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from spinmesh.analytic import free
 from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_reduced, unweighted
-from spinmesh.errors import ConfigError
 from spinmesh.mesh import Substrates, TetMesh, ball
 from spinmesh.noise import add_rician
 from spinmesh.phantom.field import Field
@@ -44,14 +43,6 @@ class Phantom:
     series: Float[Tensor, "x y z measurement"] = quantity(finite=True)
     sigma: float = quantity()
 
-    def __post_init__(self) -> None:
-        if self.series.shape != (*self.field.fractions.shape[:3], len(self.acquisition)):
-            raise ConfigError(
-                f"phantom: series of shape {tuple(self.series.shape)} for a field of "
-                f"{tuple(self.field.fractions.shape[:3])} voxels and {len(self.acquisition)} "
-                "measurements."
-            )
-
 
 def simulate_phantom(
     field: Field,
@@ -68,8 +59,6 @@ def simulate_phantom(
     model serves all orientations. A voxel's signal is the sum of its materials' by volume.
     `snr` is that of the unweighted signal of a voxel full of fibres (inf: no noise).
     """
-    if not snr > 0:
-        raise ConfigError(f"phantom: snr is {snr}; give a number > 0 (.inf for no noise).")
     rng = torch.Generator().manual_seed(seed)
 
     def reduced(mesh: TetMesh) -> ReducedModel:
@@ -91,7 +80,7 @@ def simulate_phantom(
         signal[here] += part[here][:, None] * (fibre * attenuation)
     clean = filling.amplitude * signal
     full = filling.amplitude * float(fibre.max())
-    noisy = clean if math.isinf(snr) else full * add_rician(clean / full, snr, rng)
+    noisy = full * add_rician(clean / full, snr, rng)
     return Phantom(acquisition, field, clean, noisy, full / snr)
 
 

@@ -1,4 +1,4 @@
-"""Figure of stage 1: what the shapes look like, and how they are spread."""
+"""Figure of stage 1: what the shapes look like, and how good their tetrahedra are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.figure import Figure
 
-from spinmesh.mesh import FAMILIES, Substrates, TetMesh
-from spinmesh.report.quality import tet_quality
+from spinmesh.mesh import Substrates, TetMesh, tet_quality
 from spinmesh.report.style import (
     COLOURS,
     FAMILY_COLOURS,
@@ -33,19 +31,17 @@ SHOWN = {
     "fan_angle": ("fan", "°", 180 / np.pi),
     "undulation_amplitude": ("waves", " µm", 1.0),
 }
-# Parameters whose spread is drawn, at most.
-HISTOGRAMS = 4
 GAP = 3.0  # um between two shapes
 
 
 def plot_meshes(
     substrates: Substrates, target: Substrates, user: TetMesh | None, path: str | Path
 ) -> Figure:
-    """Each family's most deformed substrate, the target, the user mesh cut open; histograms."""
-    with picture(path, 13.0, 7.4) as figure:
-        top, bottom = figure.subfigures(2, 1, height_ratios=(2.1, 1), squeeze=False)[:, 0]
-        _draw_shapes(blank(top.subplots()), substrates, target, user)
-        _draw_histograms(bottom, substrates, target, user)
+    """Each family's most deformed substrate, the target, the user mesh cut open; their quality."""
+    with picture(path, 13.0, 7.0) as figure:
+        above, below = figure.subplots(2, 1, height_ratios=(2.6, 1))
+        _draw_shapes(blank(above), substrates, target, user)
+        _draw_quality(below, substrates, target, user)
     return figure
 
 
@@ -88,18 +84,13 @@ def most_deformed(substrates: Substrates, family: str) -> int:
     return int(torch.where(members, score, -1.0).argmax())
 
 
-def _shown(substrates: Substrates, name: str) -> np.ndarray:
-    """The values of a parameter in the unit that is shown."""
-    return substrates.parameters[:, substrates.names.index(name)].numpy() * SHOWN[name][2]
-
-
 def _parameters_in_words(substrates: Substrates, index: int) -> str:
     """The parameters of one substrate that differ from zero, one per line."""
-    values = {n: float(_shown(substrates, n)[index]) for n in SHOWN if n in substrates.names}
+    values = dict(zip(substrates.names, substrates.parameters[index].tolist(), strict=True))
     return "\n".join(
-        f"{SHOWN[name][0]} {value:.3g}{SHOWN[name][1]}"
-        for name, value in values.items()
-        if abs(value) > 1e-9
+        f"{symbol} {values[name] * factor:.3g}{unit}"
+        for name, (symbol, unit, factor) in SHOWN.items()
+        if abs(values.get(name, 0.0)) > 1e-9
     )
 
 
@@ -118,29 +109,6 @@ def _cut_open(mesh: TetMesh) -> Surface:
     return surface(mesh, rotation, list(COLOURS[4:] + COLOURS[:4]), ~(toward & right & upper))
 
 
-def _draw_histograms(
-    figure: SubFigure, substrates: Substrates, target: Substrates, user: TetMesh | None
-) -> None:
-    """Parameters, stacked over the families that vary them, then the quality of the tets."""
-    names = [n for n in SHOWN if n in substrates.names and n != "twist"]
-    names = [n for n in names if _shown(substrates, n).std() > 1e-9][:HISTOGRAMS]
-    axes = figure.subplots(1, len(names) + 1)
-    for ax, name in zip(axes, names, strict=False):
-        values, family = _shown(substrates, name), np.array(substrates.family)
-        families = [f for f in dict.fromkeys(substrates.family) if name in FAMILIES.get(f, (name,))]
-        stacks = [values[family == f] for f in families]
-        colours = [FAMILY_COLOURS.get(f, GREY) for f in families]
-        ax.hist(stacks, 12, stacked=True, color=colours, edgecolor="white", linewidth=0.4)
-        ax.axvline(_shown(target, name)[0], color=VERMILLION, lw=2, ls="--")
-        label, unit, _ = SHOWN[name]
-        ax.set_xlabel(f"{label} ({unit.strip()})" if unit else label)
-        ax.grid(axis="x", visible=False)
-        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes[0].set_ylabel("substrates")
-    axes[0].set_title("- - target", fontsize=9, color=VERMILLION)
-    _draw_quality(axes[-1], substrates, target, user)
-
-
 def _draw_quality(
     axes: Axes, substrates: Substrates, target: Substrates, user: TetMesh | None
 ) -> None:
@@ -155,5 +123,4 @@ def _draw_quality(
             quality.numpy(), bins, density=True, histtype="step", color=colour, lw=1.8, label=label
         )
     axes.set(xlabel="tet quality (1: regular)", ylabel="density", xlim=(0, 1))
-    axes.margins(y=0.5)
-    axes.legend(loc="upper left", fontsize=8, borderaxespad=0.1)
+    axes.legend(loc="upper left")

@@ -72,14 +72,9 @@ def tensor_maps(phantom: Phantom, section: int) -> tuple[ndarray, ndarray, ndarr
 def _draw(figure: Figure, axes: Axes, phantom: Phantom, values: ndarray, top: float | None) -> None:
     """One slice with right on the right and front up, whatever the grid's orientation."""
     linear = phantom.field.affine[:3, :3].numpy()
-    if linear[0, 0] < 0:
-        values = values[::-1]
-    if linear[1, 1] < 0:
-        values = values[:, ::-1]
-    shown = np.swapaxes(values, 0, 1)
+    x, y = (1 if linear[axis, axis] > 0 else -1 for axis in (0, 1))
+    shown = np.swapaxes(values[::x, ::y], 0, 1).clip(0, top)
     height = abs(linear[1, 1] / linear[0, 0])
-    image = blank(axes).imshow(
-        shown.clip(0, top), origin="lower", cmap="gray", vmin=0, vmax=top, aspect=height
-    )
+    image = blank(axes).imshow(shown, origin="lower", cmap="gray", vmin=0, vmax=top, aspect=height)
     if shown.ndim == 2:
         figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)

@@ -20,16 +20,7 @@ from torch import Tensor
 from spinmesh.inversion import HISTORY, Reconstruction, credibility
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.noise import rician_mean
-from spinmesh.report.style import (
-    BLUE,
-    COLOURS,
-    GREY,
-    INK,
-    VERMILLION,
-    blank,
-    picture,
-    scale_bar,
-)  # fmt: skip
+from spinmesh.report.style import BLUE, COLOURS, GREY, INK, VERMILLION, blank, picture, scale_bar
 from spinmesh.report.surface import paint, silhouette, surface, view
 from spinmesh.shapes import Profile, ShapeModel, errors_beside_mean_shape, point_matrices, profile
 
@@ -137,14 +128,9 @@ def _draw_convergence(axes: Axes, reconstruction: Reconstruction) -> None:
         x, y = np.arange(rows.sum()), chi2[rows] / count
         label = "mean latent" if number == 0 else f"start {int(number)}"
         axes.plot(x, y, color=colour, label=label)
-        taken = accepted[rows] > 0
-        axes.plot(x[taken], y[taken], "o", color=colour, ms=5)
-        axes.plot(x[~taken], y[~taken], "o", mfc="white", mec=colour, ms=5)
-    axes.axhline(1, color=GREY, ls="--", lw=1.2)
-    axes.annotate(
-        "noise alone", (1, 1), (-2, -3), xycoords=("axes fraction", "data"), ha="right", va="top",
-        textcoords="offset points", fontsize=9, color=GREY,
-    )  # fmt: skip
+        inside = np.where(accepted[rows] > 0, colour, "white")
+        axes.scatter(x, y, 25, inside, edgecolors=colour, zorder=2)
+    axes.axhline(1, color=GREY, ls="--", lw=1.2, label="noise alone")
     axes.set(yscale="log", xlabel="trial step (open: refused)", ylabel="χ² per measurement")
     axes.set_title("Convergence")
     axes.set_ylim(bottom=min(0.6, 0.8 * float(chi2.min()) / count))
@@ -155,8 +141,7 @@ def _draw_convergence(axes: Axes, reconstruction: Reconstruction) -> None:
 def _draw_radius(
     axes: Axes, reconstruction: Reconstruction, model: ShapeModel, truth: TetMesh | None
 ) -> None:
-    shape = profile(reconstruction.mesh)
-    reference = shape
+    reference = shape = profile(reconstruction.mesh)
     if truth is not None:
         reference = profile(truth)
         shape = _same_way(shape, reference)

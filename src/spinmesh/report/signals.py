@@ -61,8 +61,8 @@ def timings_of(acquisitions: list[Acquisition]) -> list[str]:
     """Labels of the different timings, by echo time, thinned out to `ROWS`."""
     echo = {s.label: s.echo_time for a in acquisitions for s in a.sequences}
     every = sorted(echo, key=echo.__getitem__)
-    kept = np.linspace(0, len(every) - 1, min(ROWS, len(every))).round().astype(int)
-    return [every[i] for i in kept]
+    rows = np.linspace(0, len(every) - 1, min(ROWS, len(every))).round().astype(int)
+    return [every[i] for i in rows]
 
 
 def _draw(
@@ -86,10 +86,7 @@ def _draw(
         floor = float(np.sqrt(np.pi / 2)) * sigma
         axes.axhline(floor, color=VERMILLION, ls="--", lw=1.2)
         axes.axhspan(1e-12, floor, color=VERMILLION, alpha=0.07, lw=0)
-        axes.annotate(
-            f"Rician floor, SNR {1 / sigma:.3g}", (0.03, floor), (0, -3),
-            xycoords=("axes fraction", "data"), textcoords="offset points", va="top", fontsize=8,
-            color=VERMILLION,
-        )  # fmt: skip
+        words, beside = f"Rician floor, SNR {1 / sigma:.3g}", axes.get_yaxis_transform()
+        axes.text(0.03, floor, words, transform=beside, va="top", fontsize=8, color=VERMILLION)
     axes.set_xlim(left=0)
     return dots

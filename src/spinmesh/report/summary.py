@@ -9,8 +9,7 @@ from textwrap import wrap
 from spinmesh.bloch_torrey import Signals
 from spinmesh.images import Synthesis
 from spinmesh.inversion import Reconstruction, credibility
-from spinmesh.mesh import Substrates
-from spinmesh.report.quality import tet_quality
+from spinmesh.mesh import Substrates, tet_quality
 from spinmesh.shapes import ShapeModel, errors_beside_mean_shape
 
 WIDTH, MARGIN = 100, 24

@@ -9,20 +9,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from torch import Tensor
 
 from spinmesh.bundles import ImageSet
 from spinmesh.images import Draws, Synthesis
-from spinmesh.report.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    VERMILLION,
-    blank,
-    picture,
-    scale_bar,
-)  # fmt: skip
+from spinmesh.report.style import BLUE, GREEN, GREY, INK, VERMILLION, blank, picture, scale_bar
 from spinmesh.scores import ScoreModel
 
 SIDE = 5  # images along each side of a grid
@@ -123,7 +115,7 @@ def _draw_table(axes: Axes, synthesis: Synthesis) -> None:
         [[f"{column[name]:.3f}" for column in columns] for name in names],
         rowLabels=[NAMES[name] for name in names],
         colLabels=["synthesised", "floor", "control"],
-        bbox=(0.5, 0.25, 0.5, 0.7),
+        bbox=Bbox.from_bounds(0.5, 0.25, 0.5, 0.7),
         edges="horizontal",
     )
     table.auto_set_font_size(False)

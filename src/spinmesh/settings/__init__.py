@@ -6,7 +6,6 @@ schema and docs/configuration.md are written from these classes by `make schema`
 
 from spinmesh.settings.loading import (
     Config,
-    json_schema,
     load_config,
     load_tissue,
     schema_text,
@@ -35,7 +34,6 @@ __all__ = [
     "SweptDisk",
     "Synthesise",
     "TissueSettings",
-    "json_schema",
     "load_config",
     "load_tissue",
     "schema_text",

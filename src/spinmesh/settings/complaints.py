@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,20 +25,20 @@ def complaints(error: ValidationError, name: str, schema: Mapping[str, Any]) -> 
 
 
 def _complaint(where: str, detail: ErrorDetails, node: Mapping[str, Any]) -> str:
+    wrong, about = detail["input"], " ".join(node.get("description", "").split())
     if detail["type"] == "extra_forbidden":
-        return f"unknown key `{where}`. {_nearest(str(detail['loc'][-1]), node)}"
+        return f"unknown key `{where}`. {_nearest(detail['loc'][-1], node.get('properties', ()))}"
     if detail["type"] == "missing":
-        return f"`{where}` is missing. {node.get('description', '')}".rstrip()
+        return f"`{where}` is missing. {about}".rstrip()
     if detail["type"] == "literal_error":
-        words = {"properties": dict.fromkeys(_literals(detail))}
-        value = f"`{where}` is {_cut(detail['input'])}"
+        words = re.findall("'(.*?)'", detail["ctx"]["expected"])
+        value = f"`{where}` is {_cut(wrong)}"
         what = f"unknown key `{where}`" if "[key]" in detail["loc"] else value
-        return f"{what}. {_nearest(str(detail['input']), words)}"
+        return f"{what}. {_nearest(wrong, words)}"
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "give a value")
     if detail["type"] == "value_error":
         return f"`{where}`: {message}" + ("" if message.endswith("?") else ".")
-    about = " ".join(node.get("description", "").split())
-    return f"`{where}` is {_cut(detail['input'])}: {message}. {about}".rstrip()
+    return f"`{where}` is {_cut(wrong)}: {message}. {about}".rstrip()
 
 
 def _cut(value: Any) -> str:
@@ -46,16 +47,10 @@ def _cut(value: Any) -> str:
     return text if len(text) <= MOST_WORDS else text[:MOST_WORDS] + "..."
 
 
-def _nearest(wrong: str, node: Mapping[str, Any]) -> str:
-    keys = list(node.get("properties", {}))
-    close = difflib.get_close_matches(wrong, keys, n=1, cutoff=0.5)
+def _nearest(wrong: Any, words: Iterable[str]) -> str:
+    close = difflib.get_close_matches(str(wrong), words, n=1, cutoff=0.5)
     remedy = f"Did you mean `{close[0]}`? " if close else ""
-    return f"{remedy}Known here: {', '.join(keys)}."
-
-
-def _literals(detail: ErrorDetails) -> list[str]:
-    expected = detail.get("ctx", {}).get("expected", "")
-    return [word.strip("' ") for word in expected.replace(" or ", ", ").split(", ")]
+    return f"{remedy}Known here: {', '.join(words)}."
 
 
 def _walk(
@@ -67,36 +62,25 @@ def _walk(
     """
     keys: list[str] = []
     node = _resolve(schema, schema)
-    for part in loc:
-        children = node.get("properties", {})
-        if part == "[key]":
-            return keys, node
-        if part in children:
-            node = _described(children[str(part)], schema)
-        elif isinstance(node.get("additionalProperties"), Mapping):
-            node = _described(node["additionalProperties"], schema)
-        elif isinstance(part, int) and ("items" in node or "prefixItems" in node):
-            node = _described(node.get("items") or node["prefixItems"][part], schema)
-        elif part is not loc[-1] or not children:
+    for part in loc[:-1] if loc[-1:] == ("[key]",) else loc:
+        if isinstance(part, int) and ("items" in node or "prefixItems" in node):
+            below = node.get("items") or node["prefixItems"][part]
+        else:
+            below = node.get("properties", {}).get(part) or node.get("additionalProperties")
+        if below:
+            node = _resolve(below, schema)
+        elif "properties" not in node:
             # A word of pydantic's for the branch of a union.
             continue
         keys.append(str(part))
     return keys, node
 
 
-def _described(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The node behind references, under the description of the key that refers to it."""
-    resolved = dict(_resolve(node, schema))
-    if "description" in node:
-        resolved["description"] = node["description"]
-    return resolved
-
-
 def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow `$ref`, and in a union take the branch that has keys."""
-    if "$ref" in node:
-        return _resolve(schema["$defs"][node["$ref"].rpartition("/")[2]], schema)
+    """The node behind references, in a union the branch that has keys, as `node` describes it."""
+    inside = schema["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else None
     for branch in node.get("anyOf", ()):
-        if "$ref" in branch or "items" in branch or "prefixItems" in branch:
-            return _resolve(branch, schema)
-    return node
+        if branch.keys() & {"$ref", "items", "prefixItems"}:
+            inside = branch
+    about = {"description": node["description"]} if "description" in node else {}
+    return node if inside is None else {**_resolve(inside, schema), **about}

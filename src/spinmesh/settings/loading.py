@@ -23,9 +23,8 @@ from spinmesh.settings.synthesise import Synthesise
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-# A configuration is a few hundred lines; YAML's aliases can make a billion values of ten.
+# A configuration is a few hundred lines.
 MOST_BYTES = 1_000_000
-MOST_VALUES = 100_000
 
 
 class Config(Setting):
@@ -83,27 +82,16 @@ def _read_yaml(path: Path) -> Any:
         raise ConfigError(f"{path}: {path.stat().st_size:,} bytes are no configuration.")
     try:
         with reading(path, "YAML", "Compare it with config/config.yaml."):
-            value = yaml.safe_load(path.read_bytes())
+            return yaml.safe_load(path.read_bytes())
     except StoreError as error:
         raise ConfigError(str(error).replace("cannot be read as", "not valid", 1)) from error
-    unseen, count = [value], 0
-    while unseen:
-        node, count = unseen.pop(), count + 1
-        if count > MOST_VALUES:
-            raise ConfigError(f"{path}: its aliases make more than {MOST_VALUES:,} values.")
-        unseen += (
-            list(node.values() if isinstance(node, dict) else node)
-            if isinstance(node, dict | list)
-            else []
-        )
-    return value
 
 
 def validate_config(values: Any, root: str | Path = ".", name: str = "config") -> Config:
     """The configuration held by plain `values`; see `load_config`."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name}: empty. Start from config/config.yaml.")
-    config = _in_world_axes(Config.checked(values, name))
+    config = Config.checked(values, name)
     missing = [
         f"{name}: `{key}`: there is no file {path} in {Path(root).resolve()}. Correct the path."
         for key, path in config.files().items()
@@ -111,38 +99,19 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
     ]
     if missing:
         raise ConfigError("\n".join(missing))
-    return config
-
-
-def _in_world_axes(config: Config) -> Config:
-    """FSL's directions of a measured image's acquisition are along the axes of that image."""
     signal = config.reconstruct.signal
     if signal is None:
         return config
+    # FSL's directions of a measured image's acquisition are along the axes of that image.
     if signal.acquisition is None:
         return config.replace(acquisition=config.acquisition.along(signal.nifti))
     signal = signal.replace(acquisition=signal.acquisition.along(signal.nifti))
     return config.replace(reconstruct=config.reconstruct.replace(signal=signal))
 
 
-def json_schema() -> dict[str, Any]:
-    """JSON schema of the configuration, for the workflow and for editors."""
-    return {"$schema": DIALECT, **_without_infinite_defaults(Config.model_json_schema())}
-
-
-def _without_infinite_defaults(node: Any) -> Any:
-    """Infinity is no JSON; the description of a key tells its default."""
-    if isinstance(node, list):
-        return [_without_infinite_defaults(value) for value in node]
-    if not isinstance(node, dict):
-        return node
-    return {
-        key: _without_infinite_defaults(value)
-        for key, value in node.items()
-        if key != "default" or "Infinity" not in json.dumps(value)
-    }
-
-
 def schema_text() -> str:
-    """The schema as it is committed."""
-    return json.dumps(json_schema(), indent=2, allow_nan=False) + "\n"
+    """JSON schema of the configuration, for the workflow and for editors, as it is committed."""
+    schema = json.dumps({"$schema": DIALECT, **Config.model_json_schema()})
+    # Infinity, a default, is no JSON.
+    strict = json.loads(schema, parse_constant=lambda _: ".inf")
+    return json.dumps(strict, indent=2, allow_nan=False) + "\n"

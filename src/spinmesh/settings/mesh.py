@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import (
     AfterValidator,
@@ -52,13 +52,8 @@ else:
     ShapeKey = Literal[tuple(SHAPE_PARAMETERS)]
 
 # Defaults, copied by pydantic for every configuration.
-FAMILIES: dict[Family, int] = {
-    "straight": 60,
-    "bend_twist": 60,
-    "beading": 60,
-    "fanning": 60,
-    "combined": 60,
-}
+FAMILIES: dict[Family, int] = {name: 60 for name in get_args(Family) if name != "undulating"}
+DEMO_TARGET: dict[ShapeKey, float] = {"radius_um": 1.7, "length_um": 20.0, "bend": 0.1}
 RANGES: dict[ShapeKey, tuple[float, float]] = {
     "radius_um": (1.0, 3.0),
     "length_um": (20.0, 20.0),
@@ -75,7 +70,6 @@ RANGES: dict[ShapeKey, tuple[float, float]] = {
     "undulation_amplitude_um": (0.0, 0.0),
     "undulation_count": (1.0, 1.0),
 }
-DEMO_TARGET: dict[ShapeKey, float] = {"radius_um": 1.7, "length_um": 20.0, "bend": 0.1}
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-import numpy as np
 from pydantic import (
-    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -18,26 +16,13 @@ from pydantic import (
 
 from spinmesh.settings.setting import Setting
 
-
-def _positive_definite(value: Any) -> Any:
-    tensor = np.asarray(value, dtype=float)
-    if not np.isfinite(tensor).all():
-        raise ValueError("a diffusivity must be finite")
-    if tensor.ndim == 2 and not (
-        np.allclose(tensor, tensor.T, rtol=1e-10) and np.linalg.eigvalsh(tensor).min() > 0
-    ):
-        raise ValueError("a diffusion tensor must be symmetric and positive definite")
-    return value
-
-
 Row = tuple[float, float, float]
-Diffusivity = Annotated[PositiveFloat | tuple[Row, Row, Row], AfterValidator(_positive_definite)]
 
 
 class Compartment(Setting):
     """What fills one compartment."""
 
-    diffusivity_um2_per_ms: Diffusivity = 2.0
+    diffusivity_um2_per_ms: PositiveFloat | tuple[Row, Row, Row] = 2.0
     """A number, or a symmetric positive definite 3x3 tensor."""
     t2_ms: float = Field(math.inf, ge=0.1)
     """Transverse relaxation time; the default .inf is none."""
@@ -73,18 +58,6 @@ class TissueSettings(Setting):
     walls: tuple[Wall, ...] = ()
     """Outer walls; compartments left out reflect."""
 
-    @model_validator(mode="after")
-    def _labels_exist(self) -> TissueSettings:
-        named = [label for i in self.interfaces for label in i.between]
-        for label in (*named, *(wall.compartment for wall in self.walls)):
-            if label not in self.compartments:
-                labels = sorted(self.compartments)
-                raise ValueError(f"compartment {label} is not among `compartments` {labels}")
-        for interface in self.interfaces:
-            if len(set(interface.between)) == 1:
-                raise ValueError(f"interface {interface.between} needs two different compartments")
-        return self
-
 
 class AcquisitionFiles(Setting):
     """FSL or MRtrix tables with delta and Delta, or a scheme; paths from the working directory."""
@@ -106,7 +79,7 @@ class AcquisitionFiles(Setting):
     sidecar: str | None = None
     """BIDS JSON file with delta, Delta and the echo time, in seconds."""
     image: str | None = None
-    """NIfTI image whose axes FSL's directions are along; null: that of `signal`, else the world."""
+    """NIfTI image whose axes FSL's directions are along; null: the signal's, else the world's."""
     b0_threshold_s_per_mm2: NonNegativeFloat = 50.0
     """Measurements up to this b count as unweighted, and need no direction."""
 

@@ -14,6 +14,9 @@ from spinmesh.settings.complaints import complaints
 # Not `Self`: the run-time checker of the tests sees functions without their class.
 SameSetting = TypeVar("SameSetting", bound="Setting")
 
+# YAML's aliases can make a billion values of ten lines.
+MOST_VALUES = 100_000
+
 
 class Setting(BaseModel):
     """Values that cannot change and are checked when they are given; unknown keys are refused.
@@ -23,9 +26,7 @@ class Setting(BaseModel):
     known there.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="constants"
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     FILE_KEYS: ClassVar[tuple[str, ...]] = ()
     """Keys whose values, if they are words, are names of input files."""
@@ -40,6 +41,13 @@ class Setting(BaseModel):
     @classmethod
     def checked(cls: type[SameSetting], values: Any, name: str) -> SameSetting:
         """From plain values; `name`, of their file, begins every complaint in a ConfigError."""
+        pending, count = [values], 0
+        while pending:
+            node, count = pending.pop(), count + 1
+            if count > MOST_VALUES:
+                raise ConfigError(f"{name}: its aliases make more than {MOST_VALUES:,} values.")
+            if isinstance(node, dict | list):
+                pending += node.values() if isinstance(node, dict) else node
         with cls._readable(name):
             return cls.model_validate(values)
 
@@ -61,10 +69,6 @@ class Setting(BaseModel):
             elif isinstance(value, str) and key in self.FILE_KEYS:
                 named[key] = value
         return named
-
-    def plain(self) -> dict[str, Any]:
-        """Every value, defaults included, as dicts, lists, numbers and words."""
-        return self.model_dump(mode="json")
 
     def replace(self: SameSetting, **changes: Any) -> SameSetting:
         """The same setting with other values, checked again."""
