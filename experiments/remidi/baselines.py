@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -86,30 +86,19 @@ def train_signal_network(
 
 @dataclass(frozen=True, eq=False)
 class _Regression(Problem):
-    """Batches of an order that is drawn anew for every batch's epoch."""
+    """Batches of an order that is drawn anew every epoch."""
 
     x: Float[Tensor, "shape input"]
     goal: Float[Tensor, "shape answer"]
-    order: list[Tensor] = field(default_factory=list)
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        """Signals and answers of the next shapes."""
-        if not self.order:
-            self.order.extend(torch.randperm(len(self.x), generator=generator).split(BATCH))
-        batch = self.order.pop(0)
-        return self.x[batch], self.goal[batch]
+    def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
+        """Signals and answers of all shapes."""
+        order = torch.randperm(len(self.x), generator=generator).split(BATCH)
+        return [(self.x[rows], self.goal[rows]) for rows in order]
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
         """Mean squared error."""
         return (network(batch[0]) - batch[1]).square().mean()
-
-    def state(self) -> list[Tensor]:
-        """The batches that are left of an epoch."""
-        return list(self.order)
-
-    def restore(self, state: list[Tensor]) -> None:
-        """Go on with them."""
-        self.order[:] = state
 
 
 def _trained(x: Tensor, goal: Tensor, generator: torch.Generator) -> nn.Sequential:

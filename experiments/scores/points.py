@@ -28,7 +28,7 @@ from spinmesh.scores.denoiser import Denoiser, MeanWeight
 from spinmesh.scores.equations import ChainEquation, LinearEquation, noise_levels
 from spinmesh.scores.network import fourier
 from spinmesh.scores.samplers import heun, splitting, tweedie
-from spinmesh.scores.targets import WeightRegression, problem, recipe
+from spinmesh.scores.targets import Denoising, WeightRegression, recipe
 from spinmesh.stored import quantity, store
 
 Points = Float[Tensor, "_ 2"]
@@ -204,7 +204,11 @@ def _drawn(
         return train[torch.randint(len(train), (n,), generator=generator)], ()
 
     moments = (float(train.mean()), float(train.std()))
-    task = problem(sde, target, supply, plane.batch, moments, NOISE, generator)
+    task: Denoising | WeightRegression
+    if isinstance(sde, LinearEquation):
+        task = Denoising(sde, target, supply, plane.batch, moments, NOISE)
+    else:
+        task = WeightRegression(sde, target, supply, plane.batch, generator)
     budget = recipe(plane.iterations, plane.learning_rate)
     network.load_state_dict(fit(network, task, budget, generator, "training on points").state)
     start = torch.randn(plane.draws, 2, generator=generator)

@@ -42,9 +42,9 @@ def weight_cost() -> float:
             work()
         return (time.process_time() - start) / times
 
-    batch = task.draw(generator)
-    drawing = spent(lambda: task.draw(generator), 16)
-    return drawing / (drawing + spent(lambda: task.loss(network, batch).backward(), 8))
+    batches = task.draw(generator, 0)
+    drawing = spent(lambda: task.draw(generator, 0), 4) / len(batches)
+    return drawing / (drawing + spent(lambda: task.loss(network, batches[0]).backward(), 8))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from spinmesh.errors import ConfigError, ReductionError, StoreError
-from spinmesh.learning import Checkpoint, Problem, Recipe, Runtime, fingerprint, fit, perceptron
+from spinmesh.errors import ReductionError, StoreError
+from spinmesh.learning import Checkpoint, Problem, Recipe, fingerprint, fit, perceptron
 
 RECIPE = Recipe(
     12,
@@ -21,25 +21,17 @@ class Line(Problem):
     """y = 2 x_1 - x_2, in batches of 8 that are drawn two at a time."""
 
     def __init__(self, stop: int | None = None) -> None:
-        self.waiting, self.drawn, self.stop = [], 0, stop
+        self.steps, self.stop = 0, stop
 
-    def draw(self, generator):
-        if self.drawn == self.stop:
-            raise KeyboardInterrupt
-        if not self.waiting:
-            self.waiting = list(torch.randn(2, 8, 2, generator=generator))
-        self.drawn += 1
-        return (self.waiting.pop(),)
+    def draw(self, generator, done):
+        return [(x,) for x in torch.randn(2, 8, 2, generator=generator)]
 
     def loss(self, network, batch):
+        if self.steps == self.stop:
+            raise KeyboardInterrupt
+        self.steps += 1
         (x,) = batch
         return (network(x)[:, 0] - x @ x.new_tensor([2.0, -1.0])).square().mean()
-
-    def state(self):
-        return self.waiting
-
-    def restore(self, state):
-        self.waiting = state
 
 
 def train(problem, recipe=RECIPE, seed=0, **options):
@@ -54,7 +46,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("change", [{}, {"half_life": None}, {"best": True, "half_life": None}])
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, change):
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch, change):
     """Also if it stops between two batches that were drawn together."""
     recipe, file = replace(RECIPE, **change), tmp_path / "deep" / "line.checkpoint"
 
@@ -63,24 +55,19 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, change):
 
     whole = train(Line(), recipe, report=report)
     assert [row[0] for row in whole.rows] == [0, 4, 8, 12]
-    keep = Runtime(checkpoint=file, save_every=5)
+    monkeypatch.setattr("spinmesh.learning.Checkpoint.SAVE_EVERY", 5)
+    keep = Checkpoint(file, "seed 0")
     with pytest.raises(KeyboardInterrupt):
-        train(Line(stop=8), recipe, report=report, runtime=keep)
-    rest = Line()
-    assert same(whole, train(rest, recipe, report=report, runtime=keep))
-    assert rest.drawn == 7  # 12 less the 5 of the checkpoint
+        train(Line(stop=8), recipe, report=report, checkpoint=keep)
     assert [path.name for path in file.parent.iterdir()] == ["line.checkpoint"]
-
-
-def test_a_checkpoint_of_another_training_is_refused_or_replaced(tmp_path):
-    keep = Runtime(checkpoint=tmp_path / "line.checkpoint", save_every=5)
-    train(Line(), runtime=keep, identity="seed 0")
     other = Line()
     with pytest.raises(StoreError, match="another run"):
-        train(other, runtime=keep, identity="seed 1")
-    assert other.drawn == 0
-    train(other, runtime=replace(keep, restart=True), identity="seed 1")
-    assert other.drawn == RECIPE.iterations
+        train(other, recipe, report=report, checkpoint=Checkpoint(file, "seed 1"))
+    assert other.steps == 0
+    rest = Line()
+    assert same(whole, train(rest, recipe, report=report, checkpoint=keep))
+    assert rest.steps == 7  # 12 less the 5 of the checkpoint
+    assert not file.exists()
 
 
 def test_training_finds_the_line():
@@ -162,12 +149,3 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     file.write_bytes(b"not a checkpoint")
     with pytest.raises(StoreError, match="Delete it"):
         Checkpoint(file, "a").read()
-
-
-def test_precision_compilation_and_devices_that_are_not_there_are_refused(monkeypatch):
-    for option in ({"bf16": True}, {"compile_network": True}):
-        with pytest.raises(ConfigError, match="for GPUs"):
-            Runtime(**option)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match="no GPU"):
-        Runtime(device="cuda")

@@ -8,7 +8,6 @@ import torch
 
 from spinmesh.bundles import Protocol
 from spinmesh.errors import StoreError
-from spinmesh.learning import Runtime
 from spinmesh.scores import train_score
 from spinmesh.scores.features import learn_features
 from spinmesh.scores.model import image_supply, moved
@@ -56,10 +55,11 @@ def test_training_draws_new_noise_each_time_and_turns_signals_with_images(bundle
     assert 0 < sum(turned) < 20
 
 
-def test_a_checkpoint_of_another_noise_is_refused(bundle_set, tmp_path):
+def test_a_checkpoint_of_another_noise_is_refused(bundle_set, tmp_path, monkeypatch):
     spec = ScoreTraining(width=8, iterations=1, batch=1)
-    runtime = Runtime(checkpoint=tmp_path / "checkpoint", save_every=1)
-    train_score(bundle_set, spec, 1, runtime)
+    monkeypatch.setattr("spinmesh.learning.Checkpoint.SAVE_EVERY", 1)
+    monkeypatch.setattr("spinmesh.learning.Checkpoint.remove", lambda checkpoint: None)
+    train_score(bundle_set, spec, 1, tmp_path / "checkpoint")
     protocol = replace(bundle_set.protocol, snr=20.0)
     with pytest.raises(StoreError, match="another run"):
-        train_score(replace(bundle_set, protocol=protocol), spec, 1, runtime)
+        train_score(replace(bundle_set, protocol=protocol), spec, 1, tmp_path / "checkpoint")

@@ -7,6 +7,7 @@ import torch
 
 from spinmesh.errors import ConfigError
 from spinmesh.scores import equations, malliavin, nonlinear
+from spinmesh.settings.synthesise import ScoreTraining
 from tests.scores.matrix_weight import MatrixWeight
 
 F64 = torch.float64
@@ -35,7 +36,7 @@ def test_all_weights_of_a_linear_chain_are_the_closed_form(equation):
         gains.append(a[n] ** 2 / gamma)
         full = (J[n] * eye).expand(50, 3, 3)
         matrix = matrix.step(full, x0.new_zeros(50, 3, 3, 3), a[n] * eye, xi)
-    *_, (same, running) = malliavin.bismut_chain(equation, x0, times, seeded(2), gains)
+    *_, (same, running, _) = malliavin.bismut_chain(equation, x0, times, seeded(2), gains)
     assert torch.equal(x, same)
     closed = (x - Y * x0) / gamma
     # 40 steps of float64 rounding on numbers of order 10.
@@ -78,13 +79,6 @@ def test_gamma_solves_its_differential_equation(equation):
     torch.testing.assert_close(numeric, slope * equation.mean_factor(t), rtol=1e-6, atol=1e-8)
     # Ten roundings of float64; the VP square root loses a few digits at most.
     torch.testing.assert_close(equation.time_of(equation.noise_level(t)), t, rtol=1e-10, atol=0)
-
-
-def test_linear_weight_is_the_noise_over_its_standard_deviation():
-    equation, t = equations.VP(), torch.tensor(0.4, dtype=F64)
-    noise = torch.linspace(-2, 2, 9, dtype=F64)
-    _, delta = malliavin.linear_weight(equation, torch.full_like(noise, 0.3), noise, t)
-    torch.testing.assert_close(delta * equation.std(t), noise, rtol=1e-12, atol=1e-12)
 
 
 def chain_density(equation, x0, steps, end, edges):
@@ -188,11 +182,12 @@ def test_coupled_drift_obeys_integration_by_parts():
     # The library's own road: automatic derivatives, pilot gains, the same increments.
     law = nonlinear.CoupledDrift(lambda y: TURN @ y - (y @ y) * y, 0.6, 1.0)
     times = torch.linspace(0, 1, 21, dtype=F64)
-    gains = malliavin.pilot_gains(law, x0[:2000], times, seeded(9))
-    *_, (own, best) = malliavin.bismut_chain(law, x0, times, seeded(3), gains)
-    torch.testing.assert_close(own, x, rtol=1e-10, atol=1e-10)  # 20 steps of rounding.
+    gains = [K for *_, K in malliavin.bismut_chain(law, x0[:2000], times, seeded(9))]
+    *_, (same, best, _) = malliavin.bismut_chain(law, x0, times, seeded(3), gains)
+    torch.testing.assert_close(same, x, rtol=1e-10, atol=1e-10)  # 20 steps of rounding.
     assert z_scores(best) < 4
-    *_, (_, local) = malliavin.bismut_chain(law, x0, times, seeded(3), malliavin.local_gains(times))
+    ones = [torch.ones(())] * 20
+    *_, (_, local, _) = malliavin.bismut_chain(law, x0, times, seeded(3), ones)
     # K = 1 has variance 1 / a^2 = 56. The radius is forgotten within five of the 20 steps, so that
     # no gain can average over more than those.
     assert best.var() < 0.4 * local.var()
@@ -207,8 +202,8 @@ def test_pilot_gain_lowers_the_variance():
 
 
 def test_unknown_equations_and_their_numbers_are_refused():
-    with pytest.raises(ConfigError, match="unknown"):
-        nonlinear.equation_named("vee")
+    with pytest.raises(ConfigError, match="`sde` is 'vee'"):
+        ScoreTraining(sde="vee")
     with pytest.raises(ConfigError, match="sigma_min"):
         nonlinear.equation_named("ve", {"sigma_min": 0.0})
     with pytest.raises(ConfigError, match="sde_parameters"):

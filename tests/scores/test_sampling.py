@@ -13,7 +13,6 @@ from spinmesh.scores.samplers import (
     exponential,
     guided,
     heun,
-    probability_flow,
     splitting,
 )
 from spinmesh.settings.synthesise import Sampling
@@ -64,15 +63,6 @@ def test_the_exponential_scheme_returns_the_mixture():
     levels = noise_levels(VE(0.002, 50.0), 300, 0.002)
     noise, generator = start(8000, float(levels[0]))
     assert min(p_values(exponential(denoise, noise, levels, generator))) > LEVEL
-
-
-def test_the_flow_of_any_equation_returns_the_mixture():
-    """Heun in time, from the drift, noise and score alone."""
-    sde = VP()
-    times = sde.time_of(noise_levels(sde, 120, 0.01)[:-1])
-    noise, _ = start(4000, float(sde.std(times[0])))
-    x = probability_flow(sde, mixture_score(sde), noise, times)
-    assert min(p_values(x)) > LEVEL
 
 
 def mixture_score(sde):

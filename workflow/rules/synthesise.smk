@@ -48,7 +48,8 @@ rule train_score_model:
         model=directory(SCORE_MODEL),
     params:
         **made_by(SCORED, SAMPLED, SIMULATED, IMAGED),
-        checkpoint=f"{RESULTS}/synthesise/score_model.checkpoint",
+        # Named by what it belongs to, so that a changed configuration starts afresh.
+        checkpoint=f"{RESULTS}/synthesise/{config_digest((SCORED, SAMPLED, SIMULATED, BUNDLED))}.checkpoint",
     script:
         "../scripts/train_score_model.py"
 

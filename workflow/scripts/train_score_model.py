@@ -2,7 +2,6 @@ from snakemake.iocontainers import Snakemake
 
 from spinmesh.bundles import ImageSet
 from spinmesh.io import load, save
-from spinmesh.learning import Runtime
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.scores import train_score
@@ -14,6 +13,6 @@ model = train_score(
     load(ImageSet, snakemake.input.images),
     ScoreTraining(**snakemake.params.score_model),
     snakemake.params.seed,
-    Runtime(checkpoint=snakemake.params.checkpoint, restart=True),
+    snakemake.params.checkpoint,
 )
 save(model, snakemake.output.model, Provenance(**snakemake.params.provenance))

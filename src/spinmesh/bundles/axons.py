@@ -40,7 +40,8 @@ def find_axons(image: Float[Tensor, "pixel_y pixel_x"], field_of_view: float) ->
             f"image: grey levels from {image.min():g} to {image.max():g}; -1 is outside axons, +1 "
             "inside, nothing beyond."
         )
-    inside = _refined((image.double().numpy() + 1) / 2)
+    grey = (image.double().numpy() + 1) / 2
+    inside = np.asarray(ndimage.zoom(grey, FINE, order=1, grid_mode=True, mode="grid-wrap"))
     summit, depth = _summits(inside)
     place, region = np.unique(summit, return_inverse=True)
     side = len(inside)
@@ -57,15 +58,6 @@ def find_axons(image: Float[Tensor, "pixel_y pixel_x"], field_of_view: float) ->
     pitch = field_of_view / side
     centres = pitch * (np.stack(centroid[::-1], 1) + 0.5)
     return Disks(centres, pitch * np.sqrt(area[axon] / np.pi), field_of_view)
-
-
-def _refined(inside: Float[ndarray, "y x"]) -> Float[ndarray, "fine_y fine_x"]:
-    """Linear interpolation to FINE cells along a pixel, on the torus."""
-    margin = 2
-    wide = np.pad(inside, margin, mode="wrap")
-    fine = ndimage.zoom(wide, FINE, order=1, grid_mode=True, mode="nearest")
-    cut = slice(margin * FINE, -margin * FINE)
-    return np.asarray(fine[cut, cut])
 
 
 def _summits(inside: Float[ndarray, "y x"]) -> tuple[ndarray, ndarray]:

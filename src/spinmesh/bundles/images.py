@@ -20,16 +20,16 @@ SUPERSAMPLING = 4
 OUT_OF_RANGE = 1e-5
 
 
-@store("spinmesh/images", version=4, stage="synthesise")
+@store("spinmesh/images", version=5, stage="synthesise")
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Periodic two-phase images, +1 inside axons and -1 outside, grey where a pixel holds both.
 
     `condition` is the logarithm of the direction-averaged attenuation of the axons in the image,
-    one feature for each shell, or for each measurement of packed bundles; `features` says which. It
-    is free of noise; `protocol`, of bundles only, adds it: see `observed`. `volume_fraction` is
-    exact, not counted in pixels; `effective_radius`, that is (<r^6>/<r^2>)^(1/4), and
-    `surface_to_volume` are those of disks, None for other axons. `split`: train or test.
+    one feature for each shell, or for each measurement of packed bundles. It is free of noise;
+    `protocol`, of bundles only, adds it: see `observed`. `volume_fraction` is exact, not counted in
+    pixels; `effective_radius` and `surface_to_volume` are those of disks (`bundles.STATISTICS`),
+    None for other axons. `split`: train or test.
     """
 
     images: Float[Tensor, "image pixel_y pixel_x"]
@@ -37,7 +37,6 @@ class ImageSet:
     volume_fraction: Float[Tensor, " image"]
     split: tuple[str, ...] = quantity(axis="image")
     field_of_view: float = quantity("um")
-    features: tuple[str, ...] = ()
     effective_radius: Float[Tensor, " image"] | None = quantity("um", default=None)
     surface_to_volume: Float[Tensor, " image"] | None = quantity("1/um", default=None)
     protocol: Protocol | None = None

@@ -55,7 +55,7 @@ def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) ->
     for _ in range(ATTEMPTS):
         circles, circle_disk, following = _circles(disks, count, turn)
         points = np.concatenate([circles, lattice]) % disks.cell
-        corners, nodes = _periodic_delaunay(points, disks.cell, size)
+        corners, nodes = _periodic_delaunay(points, disks.cell)
         disk = np.concatenate([circle_disk, lattice_disk])[nodes]
         within = (disk[:, 0] >= 0) & (disk == disk[:, :1]).all(1)
         chosen = within if inside else ~within
@@ -115,30 +115,26 @@ def _lattice(
 
 
 def _periodic_delaunay(
-    points: Float[ndarray, "point 2"], cell: float, size: float
+    points: Float[ndarray, "point 2"], cell: float
 ) -> tuple[Float[ndarray, "triangle 3 2"], Int[ndarray, "triangle 3"]]:
     """Triangles with their centre in the cell, of the points and their images nearby.
 
-    Raises MeshError unless they tile the cell. Triangles inside disks reach far; where a margin of
-    images is too narrow for them all images are taken.
+    Raises MeshError unless they tile the cell.
     """
     shifts = cell * np.array([(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)])
     images = (points + shifts[:, None]).reshape(-1, 2)
     number = np.tile(np.arange(len(points)), len(shifts))
-    for margin in (4 * size + 0.1 * cell, cell):
-        near = ((images > -margin) & (images < cell + margin)).all(1)
-        place, which = images[near], number[near]
-        triangles = Delaunay(place).simplices
-        centre = place[triangles].mean(1)
-        triangles = triangles[((centre >= 0) & (centre < cell)).all(1)]
-        corners, nodes = place[triangles], which[triangles]
-        # Euler on a torus: twice as many triangles as points; and they fill the cell.
-        area = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1])).sum() / 2
-        if len(nodes) == 2 * len(points) and abs(area / cell**2 - 1) < 1e-9:
-            return corners, nodes
-    raise MeshError(
-        f"plane: the triangles fill {area / cell**2:.6f} of the cell. Give another seed or size."
-    )
+    near = (np.abs(images - cell / 2) < cell).all(1)
+    place, which = images[near], number[near]
+    triangles = Delaunay(place).simplices
+    centre = place[triangles].mean(1)
+    triangles = triangles[((centre >= 0) & (centre < cell)).all(1)]
+    corners, nodes = place[triangles], which[triangles]
+    # Euler on a torus: twice as many triangles as points; and they fill the cell.
+    area = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1])).sum() / (2 * cell**2)
+    if len(nodes) != 2 * len(points) or abs(area - 1) > 1e-9:
+        raise MeshError(f"plane: triangles fill {area:.6f} of the cell. Give another seed or size.")
+    return corners, nodes
 
 
 def _sides(nodes: Int[ndarray, "triangle 3"]) -> tuple[ndarray, ndarray, ndarray]:

@@ -13,7 +13,9 @@ from spinmesh.errors import MeshError
 # Positions tried at once for a disk, and batches of them before the packing is given up. The first
 # batch is small: most disks of a loose packing find room at once.
 TRIES = (100, 1000, 4000)
-# What is known of a packing, with its unit.
+# What is known of a packing, with its unit: the part of the cell inside disks, what the signal at
+# strong gradients sees of their radii, (<r^6>/<r^2>)^(1/4) (Burcaw et al. 2015), and their surface
+# per volume of the cell.
 STATISTICS = {"volume_fraction": "1", "effective_radius": "um", "surface_to_volume": "1/um"}
 # Overlapping disks are moved apart in so many rounds, each by this part of what they lack: in a
 # chain of three the whole would overshoot.
@@ -75,19 +77,11 @@ class Disks:
         return float(np.pi * (self.radii**2).sum() / self.cell**2)
 
     @property
-    def effective_radius(self) -> float:
-        """(<r^6>/<r^2>)^(1/4) (um): what the signal at strong gradients sees (Burcaw 2015)."""
-        return float(((self.radii**6).mean() / (self.radii**2).mean()) ** 0.25)
-
-    @property
-    def surface_to_volume(self) -> float:
-        """Surface of the axons per volume of the cell (1/um)."""
-        return float(2 * np.pi * self.radii.sum() / self.cell**2)
-
-    @property
     def statistics(self) -> list[float]:
         """`STATISTICS` in their units."""
-        return [getattr(self, name) for name in STATISTICS]
+        radius = ((self.radii**6).mean() / (self.radii**2).mean()) ** 0.25
+        surface = 2 * np.pi * self.radii.sum() / self.cell**2
+        return [self.volume_fraction, float(radius), float(surface)]
 
 
 def gamma_radii(
@@ -99,11 +93,8 @@ def gamma_radii(
     a radius above `largest` is drawn again. The last disk is shrunk to meet the area exactly, or
     left out if less than a tenth of it fits.
     """
-    if not (0 < mean < largest and variation > 0 and area > 0):
-        raise MeshError(
-            f"radii: mean {mean}, largest {largest}, variation {variation}, area {area}. All must "
-            "be > 0, and the mean below the largest."
-        )
+    if not mean < largest:
+        raise MeshError(f"radii: a mean of {mean} um, not below the largest, {largest} um.")
     shape, radii, remaining = 1 / variation**2, [], area
     while remaining > 0:
         radius = largest + 1
@@ -111,11 +102,10 @@ def gamma_radii(
             radius = float(rng.gamma(shape, mean / shape))
         remaining -= np.pi * radius**2
         radii.append(radius)
-    fitting = np.pi * radii[-1] ** 2 + remaining
-    if fitting > 0.1 * np.pi * radii[-1] ** 2 or len(radii) == 1:
-        radii[-1] = float(np.sqrt(fitting / np.pi))
-    else:
-        radii.pop()
+    last = np.pi * radii.pop() ** 2
+    fitting = last + remaining
+    if fitting > 0.1 * last or not radii:
+        radii.append(float(np.sqrt(fitting / np.pi)))
     return np.array(radii)
 
 

@@ -20,7 +20,7 @@ NOISE_FACTOR = 1.25
 # Of the largest b: below it two b-tensors are one.
 SAME_B = 1e-6
 # Two directions across the axons, and along them.
-DIRECTIONS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+DIRECTIONS = X, Y, Z = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Protocol:
     def of(cls, bundles: BundleSettings) -> Protocol:
         """That of a set of bundles: every b at every Delta, along x and y across and z along."""
         b = [b_from_s_per_mm2(value) for value in bundles.b_s_per_mm2 for _ in DIRECTIONS]
-        directions = list(DIRECTIONS.values()) * len(bundles.b_s_per_mm2)
+        directions = DIRECTIONS * len(bundles.b_s_per_mm2)
         acquisition = Acquisition.joined(
             Acquisition.pgse(b, directions, bundles.delta_ms, Delta) for Delta in bundles.Delta_ms
         )
@@ -49,17 +49,6 @@ class Protocol:
     def noise(self) -> MagnitudeNoise:
         """Of a measured attenuation."""
         return MagnitudeNoise(1 / self.snr, 0.0)
-
-    @property
-    def features(self) -> tuple[str, ...]:
-        """One label for each measurement: b, timing and direction."""
-        acquisition = self.acquisition
-        rows = zip(acquisition.b_value, acquisition.timing, acquisition.direction, strict=True)
-        return tuple(
-            f"log attenuation b={float(b):g} ms/um^2 {acquisition.sequences[int(timing)].label} "
-            f"along ({', '.join(f'{x:.3g}' for x in direction.tolist())})"
-            for b, timing, direction in rows
-        )
 
     def observed(
         self, condition: Float[Tensor, "batch feature"], generator: torch.Generator

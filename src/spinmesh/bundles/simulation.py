@@ -15,12 +15,11 @@ from scipy.interpolate import BarycentricInterpolator
 from torch import Tensor
 
 from spinmesh.analytic import cylinder
-from spinmesh.bundles.fem import assemble_plane
 from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, held_out_count
 from spinmesh.bundles.mesh import mesh_plane
 from spinmesh.bundles.packing import Disks, gamma_radii, pack_disks
-from spinmesh.bundles.protocol import DIRECTIONS, Protocol
-from spinmesh.bundles.signal import plane_attenuation
+from spinmesh.bundles.protocol import Protocol, Z
+from spinmesh.bundles.signal import assemble_plane, plane_attenuation
 from spinmesh.errors import ConfigError
 from spinmesh.progress import progress
 from spinmesh.settings.synthesise import BundleSettings, ImageSettings
@@ -60,7 +59,6 @@ def simulate_bundles(
         fraction,
         tuple("train" if number < first_test else "test" for number in numbers),
         images.field_of_view_um,
-        protocol.features,
         radius,
         surface,
         protocol,
@@ -107,9 +105,8 @@ def cylinder_table(protocol: Protocol, largest: float) -> BarycentricInterpolato
     A polynomial through the exact signals at Chebyshev's nodes, for radii up to `largest` (um).
     """
     radii = largest * (1 + chebpts1(RADII)) / 2
-    axis = DIRECTIONS["z"]
     rows = [
-        cylinder(protocol.acquisition, float(radius), protocol.diffusivity, axis).numpy()
+        cylinder(protocol.acquisition, float(radius), protocol.diffusivity, Z).numpy()
         for radius in radii
     ]
     return BarycentricInterpolator(radii, np.stack(rows), rng=0)

@@ -42,7 +42,7 @@ def pack_cross_sections(
             f"images: {len(signals)} signals for {len(substrates)} substrates. Simulate this table."
         )
     rng = np.random.default_rng(seed)
-    powder, unweighted, features = powder_average(signals)
+    powder, unweighted = powder_average(signals)
     held_out = held_out_count(images.count, images.held_out_fraction)
     labels = ["train"] * (images.count - held_out) + ["test"] * held_out
     is_train = np.array([word == "train" for word in substrates.split])
@@ -63,17 +63,10 @@ def pack_cross_sections(
         torch.tensor(fractions, dtype=torch.float32),
         tuple(labels),
         images.field_of_view_um,
-        features,
     )
 
 
-def powder_average(
-    signals: Signals,
-) -> tuple[
-    Float[np.ndarray, "substrate feature"],
-    Float[np.ndarray, "substrate feature"],
-    tuple[str, ...],
-]:
+def powder_average(signals: Signals) -> Float[np.ndarray, "2 substrate feature"]:
     """Magnitude and unweighted signal averaged over the directions of each shell (b > 0).
 
     A shell is one b and one timing. Averages do not change when an axon is turned, so the features
@@ -85,14 +78,9 @@ def powder_average(
     keys = sorted({(timing, b) for timing, b in pairs if b})
     if not keys:
         raise ConfigError("images: the acquisition has no b > 0, so no signal to condition on.")
-    powder, unweighted, features = [], [], []
-    for timing, b in keys:
-        shell = (acquisition.timing == timing) & (rounded == b)
-        powder.append(signals.signal[:, shell].abs().mean(1))
-        unweighted.append(signals.unweighted[:, shell].mean(1))
-        sequence = acquisition.sequences[timing]
-        features.append(f"log attenuation b={b * SHELL_WIDTH:g} ms/um^2 {sequence.label}")
-    return torch.stack(powder, 1).numpy(), torch.stack(unweighted, 1).numpy(), tuple(features)
+    shells = [(acquisition.timing == timing) & (rounded == b) for timing, b in keys]
+    both = torch.stack([signals.signal.abs(), signals.unweighted])
+    return torch.stack([both[..., shell].mean(-1) for shell in shells], -1).numpy()
 
 
 class _Cutter:

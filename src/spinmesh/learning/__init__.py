@@ -1,7 +1,7 @@
 """How networks are built and trained, whatever they learn."""
 
 from spinmesh.learning.checkpoint import Checkpoint, fingerprint
-from spinmesh.learning.fit import Batch, Fitted, Problem, Recipe, Runtime, fit
+from spinmesh.learning.fit import Batch, Fitted, Problem, Recipe, fit
 from spinmesh.learning.network import perceptron, perceptron_of
 
 __all__ = [
@@ -10,7 +10,6 @@ __all__ = [
     "Fitted",
     "Problem",
     "Recipe",
-    "Runtime",
     "fingerprint",
     "fit",
     "perceptron",

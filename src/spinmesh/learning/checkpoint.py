@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from spinmesh.writing import complete_or_absent
 class Checkpoint:
     """A file that holds the state of the run `owner`, a fingerprint of all that decides its result.
 
-    Without a path nothing is ever written or read. `restart`: the checkpoint of another run counts
-    as absent, and is replaced, instead of being refused.
+    Without a path nothing is ever written or read.
     """
+
+    SAVE_EVERY: ClassVar[int] = 100
+    """Iterations of a training from one state to the next."""
 
     path: Path | None
     owner: str = ""
-    restart: bool = False
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Replace the file; `content` holds tensors, numbers, texts, lists and dicts of them."""
@@ -49,14 +50,12 @@ class Checkpoint:
             owner, content = stored["owner"], dict(stored["content"])
             if digest != fingerprint(stored):
                 raise StoreError(f"{self.path}: a damaged checkpoint. Delete it and rerun.")
-        if owner == self.owner:
-            return content
-        if self.restart:
-            return None
-        raise StoreError(
-            f"{self.path}: a checkpoint of another run (other data, settings, seed or torch). "
-            "Delete it, give another path, or ask for a restart."
-        )
+        if owner != self.owner:
+            raise StoreError(
+                f"{self.path}: a checkpoint of another run (other data, settings, seed or torch). "
+                "Delete it or give another path."
+            )
+        return content
 
     def remove(self) -> None:
         """Delete the file, if there is one."""

@@ -9,9 +9,9 @@ from spinmesh.scores.nonlinear import (
     CoupledDrift,
     DoubleWell,
     OwnDrift,
-    StudentT,
+    RationalDrift,
     equation_named,
-    rational_drift,
+    student_t,
 )
 from spinmesh.scores.samplers import draw_images, quick_sampler
 
@@ -24,14 +24,14 @@ __all__ = [
     "ElementwiseWeight",
     "FractionalVP",
     "OwnDrift",
+    "RationalDrift",
     "ScoreModel",
-    "StudentT",
     "SubVP",
     "bismut_step",
     "draw_images",
     "equation_named",
     "quick_sampler",
-    "rational_drift",
     "simulate_weight",
+    "student_t",
     "train_score",
 ]

@@ -10,7 +10,7 @@ time; `ElementwiseWeight` and `bismut_step` serve any chain of your own, one ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,23 +19,10 @@ from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.scores.equations import ChainEquation, LinearEquation, SeparableEquation, normal_like
+from spinmesh.scores.equations import ChainEquation, SeparableEquation, normal_like
 from spinmesh.scores.nonlinear import AllenCahn
 
 Times = Float[Tensor, " time"]
-
-
-def linear_weight(
-    sde: LinearEquation, x0: Tensor, noise: Tensor, t: Tensor
-) -> tuple[Tensor, Tensor]:
-    """X_t = Y X_0 + sqrt(gamma) noise, and its weight gamma^-1 (X_t - Y X_0).
-
-    For a linear drift the Skorokhod integral is an Ito integral and the weight is closed;
-    denoising score matching is this case. `t` broadcasts against `x0`.
-    """
-    Y, gamma = sde.mean_factor(t), sde.gamma(t)
-    x = Y * x0 + gamma.sqrt() * noise
-    return x, (x - Y * x0) / gamma
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +81,11 @@ def bismut_step(
 def pilot_gain(pulled: Tensor, local: Tensor) -> Float[Tensor, " ..."]:
     """The constant K of least variance of (1 - K) P + K L, from pilot paths (axis 0).
 
-    K = (Var P - Cov(P, L)) / Var(P - L), P = J^-T (delta + grad log|det J|), L = xi / a. Complex
-    numbers are Fourier modes.
+    K = (Var P - Cov(P, L)) / Var(P - L), held to [0, 1]. Complex numbers are Fourier modes.
     """
     P, L = pulled - pulled.mean(0), local - local.mean(0)
     shared = (P.abs() ** 2).mean(0) - (P * L.conj()).real.mean(0)
-    return shared / ((P - L).abs() ** 2).mean(0)
+    return (shared / ((P - L).abs() ** 2).mean(0)).clamp(0, 1)
 
 
 def forward_chain(
@@ -129,64 +115,39 @@ def simulate_weight(
 
 
 def bismut_chain(
-    sde: ChainEquation, x0: Tensor, times: Times, generator: torch.Generator, gains: list[Tensor]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The chain with weight (C), `gains[n]` after step n; `pilot_gains` or `local_gains`.
-
-    Raises ConfigError where a step cannot be inverted.
-    """
-    yield from _chain(sde, x0, times, generator, lambda n, pulled, local: gains[n])
-
-
-def pilot_gains(
-    sde: ChainEquation, x0: Tensor, times: Times, generator: torch.Generator
-) -> list[Tensor]:
-    """Gains of least variance, each found on the pilot paths x0 that were given those before it.
-
-    One number per step or, for an equation of images, one per step and Fourier mode.
-    """
-    gains: list[Tensor] = []
-
-    def gain(n: int, pulled: Tensor, local: Tensor) -> Tensor:
-        if n == 0:
-            gains.append(torch.ones((), dtype=x0.dtype))
-        elif isinstance(sde, AllenCahn):
-            gains.append(pilot_gain(torch.fft.rfft2(pulled), torch.fft.rfft2(local)).clamp(0, 1))
-        else:
-            gains.append(pilot_gain(pulled.flatten(), local.flatten()).clamp(0, 1))
-        return gains[n]
-
-    for _ in _chain(sde, x0, times, generator, gain):
-        pass
-    return gains
-
-
-def local_gains(times: Times) -> list[Tensor]:
-    """K = 1 throughout: local denoising score matching, which forgets all but the last step."""
-    return [torch.ones(()) for _ in range(len(times) - 1)]
-
-
-def _chain(
     sde: ChainEquation,
     x0: Tensor,
     times: Times,
     generator: torch.Generator,
-    gain: Callable[[int, Tensor, Tensor], Tensor],
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """The chain with weight (C), whose K is `gain(step, P, L)`; that of AllenCahn is of modes."""
+    gains: list[Tensor] | None = None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The chain with weight (C) and its gain after each step, `gains[n]` after step n.
+
+    Without `gains`, those of least variance for these paths, given the gains before: pilot paths,
+    from which the gains of others are taken. One number or, for AllenCahn, one per Fourier mode.
+    Raises ConfigError where a step cannot be inverted.
+    """
     x, delta = x0, torch.zeros_like(x0)
+    in_modes = isinstance(sde, AllenCahn)
     for n, (t, h) in enumerate(_steps(times)):
         now = x.new_tensor(t)
         a, xi = sde.kick(now, h), normal_like(x, generator)
-        pulled = sde.pull(x, delta, now, h)
-        K = gain(n, pulled, xi / a).to(pulled)
-        x = sde.move(x, now, h) + a * xi
-        if isinstance(sde, AllenCahn) and K.ndim:
-            modes = bismut_step(torch.fft.rfft2(pulled), a, torch.fft.rfft2(xi), K)
-            delta = torch.fft.irfft2(modes, s=pulled.shape[-2:])
+        pulled, kicks = sde.pull(x, delta, now, h), xi
+        if in_modes:
+            pulled, kicks = torch.fft.rfft2(pulled), torch.fft.rfft2(xi)
+        if gains is not None:
+            K = gains[n].to(a)
+        elif n == 0:
+            K = torch.ones_like(a)
+        elif in_modes:
+            K = pilot_gain(pulled, kicks / a)
         else:
-            delta = bismut_step(pulled, a, xi, K)
-        yield x, delta
+            K = pilot_gain(pulled.flatten(), (xi / a).flatten())
+        delta = bismut_step(pulled, a, kicks, K)
+        if in_modes:
+            delta = torch.fft.irfft2(delta, s=x.shape[-2:])
+        x = sde.move(x, now, h) + a * xi
+        yield x, delta, K
 
 
 def _steps(times: Times) -> Iterator[tuple[float, float]]:

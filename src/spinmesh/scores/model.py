@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +14,13 @@ from torch import Tensor
 from spinmesh.bundles.images import ImageSet
 from spinmesh.bundles.protocol import Protocol
 from spinmesh.errors import ConfigError
-from spinmesh.learning import Batch, Runtime, fingerprint, fit
+from spinmesh.learning import Batch, Checkpoint, fingerprint, fit
 from spinmesh.scores.denoiser import Denoiser, MeanWeight, Scalings, within_range
 from spinmesh.scores.equations import ChainEquation, LinearEquation
 from spinmesh.scores.features import Features, ImageMean, Supply, learn_features, learn_image_mean
 from spinmesh.scores.network import UNet, seeded_unet
 from spinmesh.scores.nonlinear import equation_named
-from spinmesh.scores.targets import CLOSED, WeightRegression, problem, recipe
+from spinmesh.scores.targets import CLOSED, Denoising, WeightRegression, recipe
 from spinmesh.settings.synthesise import ScoreTraining
 from spinmesh.stored import quantity, store
 
@@ -127,14 +128,17 @@ class ScoreModel:
 
 
 def train_score(
-    images: ImageSet, training: ScoreTraining, seed: int, runtime: Runtime | None = None
+    images: ImageSet,
+    training: ScoreTraining,
+    seed: int,
+    checkpoint: str | Path | None = None,
+    device: str = "cpu",
 ) -> ScoreModel:
     """Train on the train images; the result depends on images, settings and seed alone.
 
-    Of images with a protocol each draw of a condition has new noise.
-    `runtime` says where, and where to keep a checkpoint: see `learning.fit` for what is raised.
+    Of images with a protocol each draw of a condition has new noise. A killed training goes on
+    from the file `checkpoint`: see `learning.fit` for what is raised.
     """
-    runtime = runtime or Runtime()
     train = images.select("train")
     pixels = train.images.to(NETWORK_DTYPE)
     mean, std = float(pixels.mean()), float(pixels.std())
@@ -148,32 +152,24 @@ def train_score(
             "it was made."
         )
     features = learn_features(condition, train.protocol, seed)
-    generator = torch.Generator(runtime.device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     network = seeded_unet(training.width, features.count, generator)
-    supply = image_supply(
-        pixels.to(runtime.device),
-        condition.to(runtime.device),
-        features,
-        training.condition_dropout,
-    )
+    dropout = training.condition_dropout
+    supply = image_supply(pixels.to(device), condition.to(device), features, dropout)
     sde = equation_named(training.sde, training.sde_parameters)
-    moments = (mean, std)
-    image_mean = None
+    how = (sde, training.target, supply, training.batch)
+    image_mean, scalings = None, None
+    task: Denoising | WeightRegression
     if training.target in CLOSED:
         image_mean = learn_image_mean(supply, len(pixels), generator)
-    task = problem(
-        sde, training.target, supply, training.batch, moments, training.noise, generator, image_mean
-    )
-    fitted = fit(
-        network,
-        task,
-        recipe(training.iterations, training.learning_rate),
-        generator,
-        "training the score",
-        runtime=runtime,
-        identity=fingerprint(pixels, condition, features, training, seed),
-    )
-    scalings = task.scalings if isinstance(task, WeightRegression) else None
+        task = Denoising(*how, (mean, std), training.noise, image_mean)
+    else:
+        task = WeightRegression(*how, generator)
+        scalings = task.scalings
+    owner = fingerprint(pixels, condition, features, training, seed, torch.__version__)
+    kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
+    budget = recipe(training.iterations, training.learning_rate)
+    fitted = fit(network, task, budget, generator, "training the score", checkpoint=kept)
     return ScoreModel(
         training,
         fitted.state,

@@ -24,8 +24,7 @@ from spinmesh.scores.equations import (
 )
 from spinmesh.scores.fractional import FractionalVP, reverse_fractional
 from spinmesh.scores.model import ScoreModel
-from spinmesh.scores.targets import CHAIN_STEPS
-from spinmesh.settings.synthesise import Sampling, check_sampler
+from spinmesh.settings.synthesise import Sampling
 
 Levels = Float[Tensor, " level"]
 Times = Float[Tensor, " time"]
@@ -84,26 +83,15 @@ def exponential(denoise: Denoise, x: Tensor, levels: Levels, generator: torch.Ge
     return x
 
 
-def reverse_drift(
-    sde: ChainEquation, score: Score, x: Tensor, t: Tensor, churn: float = 1.0
-) -> Tensor:
-    """b - (1 + churn^2)/2 g^2 s, the drift of the equation that undoes `sde` (Anderson 1982).
-
-    To be integrated from the horizon down to 0, with dt < 0, and noise churn g dB. `churn` 1 gives
-    the reverse SDE, 0 the probability-flow ODE; all values between have the same marginals.
-    """
-    return sde.drift(x, t) - 0.5 * (1 + churn**2) * (sde.noise(t) ** 2 * score(x, t))
-
-
 def euler_maruyama(
     sde: ChainEquation, score: Score, x: Tensor, times: Times, generator: torch.Generator
 ) -> Tensor:
-    """The reverse SDE from times[0] down to times[-1]; `x` has the law of the first.
+    """The reverse SDE (Anderson 1982) from times[0] to times[-1]; `x` has the law of the first.
 
-    The drift's increment is tamed if the drift outgrows x: see `tamed`.
+    Its drift is b - g^2 s; the increment is tamed if b outgrows x: see `tamed`.
     """
     for now, after in pairwise(times):
-        drift = reverse_drift(sde, score, x, now)
+        drift = sde.drift(x, now) - sde.noise(now) ** 2 * score(x, now)
         noise = (now - after).sqrt() * (sde.noise(now) * normal_like(x, generator))
         x = x + tamed(sde, (after - now) * drift) + noise
     return x
@@ -127,24 +115,14 @@ def splitting(
     return x
 
 
-def probability_flow(sde: ChainEquation, score: Score, x: Tensor, times: Times) -> Tensor:
-    """The probability-flow ODE of any equation by Heun's method, tamed like the reverse SDE."""
-    for now, after in pairwise(times):
-        slope = reverse_drift(sde, score, x, now, churn=0.0)
-        there = x + tamed(sde, (after - now) * slope)
-        second = reverse_drift(sde, score, there, after, churn=0.0)
-        x = x + tamed(sde, 0.5 * (after - now) * (slope + second))
-    return x
-
-
 def tamed(sde: ChainEquation, increment: Tensor) -> Tensor:
-    """The increment d, or d / sqrt(1 + d^2) if the drift is super-linear.
+    """The increment d of a linear equation, d / sqrt(1 + d^2) of the others.
 
     An explicit step of a super-linear drift explodes once x is far out, whatever its length
     (Hutzenthaler et al. 2012). This one is never longer than 1, the size of the data, and for
     small d differs by d^3 / 2.
     """
-    return increment / (1 + increment**2).sqrt() if sde.superlinear else increment
+    return increment if isinstance(sde, LinearEquation) else increment / (1 + increment**2).sqrt()
 
 
 def guided(
@@ -155,7 +133,7 @@ def guided(
     `prior(x, level)` and `prior(x, level, condition)` are a model's denoiser or its score.
     """
     if condition is None or guidance == 0:
-        return lambda x, level: prior(x, level)
+        return prior
     if guidance == 1:
         return lambda x, level: prior(x, level, condition)
 
@@ -191,23 +169,23 @@ def draw_images(
     """
     if condition is not None and len(condition) != sampling.count:
         raise ConfigError(f"sampler: {len(condition)} conditions for {sampling.count} images.")
-    try:
-        check_sampler(model.training.sde, sampling.sampler)
-    except ValueError as error:
-        raise ConfigError(f"{error}.") from None
+    name = sampling.sampler
+    if name == "auto":
+        name = "exponential" if isinstance(model.sde, LinearEquation) else "splitting"
+    draw = _by_score if name in OF_SCORES else _by_denoiser
     generator = torch.Generator().manual_seed(seed)
-    draw = _draw_linear if isinstance(model.sde, LinearEquation) else _draw_nonlinear
     images = []
     for rows in progress(torch.arange(sampling.count).split(BATCH), "sampling images"):
         given = None if condition is None else condition[rows]
-        images.append(draw(model, sampling, (len(rows), *shape), generator, given))
+        zero = torch.zeros(len(rows), *shape, dtype=torch.float64)
+        images.append(draw(model, sampling.replace(sampler=name), zero, generator, given))
     return torch.cat(images).float()
 
 
-def _draw_linear(
+def _by_denoiser(
     model: ScoreModel,
     sampling: Sampling,
-    shape: tuple[int, ...],
+    zero: Tensor,
     generator: torch.Generator,
     condition: Tensor | None,
 ) -> Tensor:
@@ -217,54 +195,31 @@ def _draw_linear(
         # Guidance extrapolates; no mean of images lies beyond [-1, 1].
         return within_range(mixed(x, level))
 
-    def score(x: Tensor, t: Tensor) -> Tensor:
-        Y = sde.mean_factor(t)
-        return (Y * denoise(x / Y, sde.noise_level(t)) - x) / sde.gamma(t)
-
-    name = "exponential" if sampling.sampler == "auto" else sampling.sampler
-    if name == "fractional":
+    if sampling.sampler == "fractional":
         rough = FractionalVP(sampling.hurst)
-        z = rough.prior(torch.zeros(rough.terms + 1, *shape, dtype=torch.float64), generator)
+        z = rough.prior(zero.expand(rough.terms + 1, *zero.shape), generator)
         times = rough.times(sampling.steps, LOWEST_NOISE)
         return reverse_fractional(rough, denoise, z, times, generator)
     levels = noise_levels(sde, sampling.steps, LOWEST_NOISE)
-    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
-    if name in OF_DENOISERS:
-        x = model.pixel_mean + levels[0] * noise
-        return OF_DENOISERS[name](denoise, x, levels, generator)
-    times = sde.time_of(levels[:-1])
-    x = sde.mean_factor(times[0]) * model.pixel_mean + sde.std(times[0]) * noise
-    x = OF_SCORES[name](sde, score, x, times, generator)
-    return denoise(x / sde.mean_factor(times[-1]), levels[-2])
+    x = model.pixel_mean + levels[0] * normal_like(zero, generator)
+    return OF_DENOISERS[sampling.sampler](denoise, x, levels, generator)
 
 
-def _draw_nonlinear(
+def _by_score(
     model: ScoreModel,
     sampling: Sampling,
-    shape: tuple[int, ...],
+    zero: Tensor,
     generator: torch.Generator,
     condition: Tensor | None,
 ) -> Tensor:
-    """From the chain's limit back to the first step, and its noise removed by Tweedie's formula."""
+    """From the limit law back to the first step, and its noise removed by Tweedie's formula."""
     sde, score = model.sde, guided(model.score, condition, sampling.guidance)
     times = sde.grid(sampling.steps).flip(0)[:-1]
-    x = settled(sde, sde.prior(torch.zeros(shape, dtype=torch.float64), generator), generator)
-    name = "splitting" if sampling.sampler == "auto" else sampling.sampler
-    x = OF_SCORES[name](sde, score, x, times, generator)
+    x = sde.prior(zero, generator)
+    x = OF_SCORES[sampling.sampler](sde, score, x, times, generator)
     return within_range(tweedie(sde, score, x, times[-1]))
 
 
 def tweedie(sde: ChainEquation, score: Score, x: Tensor, t: Tensor) -> Tensor:
     """The data behind x at a small time t: x - t (b - g^2 s), to first order."""
     return x - t * (sde.drift(x, t) - sde.noise(t) ** 2 * score(x, t))
-
-
-def settled(sde: ChainEquation, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws of the limit law after another run of the chain that a score is trained on.
-
-    Its steps are long at the horizon, where its own limit law differs from the equation's by as
-    much as some ten per cent of the variance.
-    """
-    for now, after in pairwise(sde.grid(CHAIN_STEPS).tolist()):
-        x = sde.step(x, now, after - now, generator)
-    return x

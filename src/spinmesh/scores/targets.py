@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from spinmesh.scores.denoiser import (
     pilot_scalings,
 )
 from spinmesh.scores.equations import (
+    CHAIN_STEPS,
     LOWEST_NOISE,
     ChainEquation,
     LinearEquation,
@@ -28,19 +30,12 @@ from spinmesh.scores.equations import (
     normal_like,
 )
 from spinmesh.scores.features import ImageMean, Supply
-from spinmesh.scores.malliavin import (
-    bismut_chain,
-    forward_chain,
-    linear_weight,
-    local_gains,
-    pilot_gains,
-)
+from spinmesh.scores.malliavin import bismut_chain, forward_chain
 
 # Targets: the closed weight of a linear equation, and Malliavin weights of a simulated chain.
 DENOISER, DSM = CLOSED = ("denoiser", "dsm")
 FORWARD, BISMUT, LOCAL, ITO = "malliavin-a", "malliavin-c", "local-dsm", "ito"
-# Steps of a chain; one path gives PICKS training pairs, at random times, to as many batches.
-CHAIN_STEPS = 64
+# One path gives PICKS training pairs, at random times, to as many batches.
 PICKS = 4
 # Numbers stepped at once, at least: below that, overhead is all the cost.
 BLOCK = 32_768
@@ -51,30 +46,12 @@ EMA_HALF_LIFE = 0.02
 WARM_UP = 0.03
 
 
-def targets_of(sde: ChainEquation) -> tuple[str, ...]:
-    """What can be regressed for an equation: weights of its chain, and closed ones if linear."""
-    of_chain = (
-        (FORWARD, BISMUT, LOCAL, ITO) if isinstance(sde, SeparableEquation) else (BISMUT, LOCAL)
-    )
-    return (*CLOSED, *of_chain) if isinstance(sde, LinearEquation) else of_chain
-
-
-def check_target(sde: ChainEquation, target: str) -> None:
-    """ConfigError if `target` cannot be regressed for this equation."""
-    if target not in targets_of(sde):
-        raise ConfigError(
-            f"target: {target!r} is not for {type(sde).__name__}. Choose from "
-            f"{', '.join(targets_of(sde))}."
-        )
-
-
 def recipe(iterations: int, learning_rate: float) -> Recipe:
     """Adam, up during WARM_UP of the iterations and then half a cosine down; averaged weights."""
 
     def factor(iteration: int) -> float:
         done = (iteration + 1) / iterations
-        fall = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * done)))
-        return min(1.0, done / WARM_UP) * float(fall)
+        return min(1.0, done / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
 
     return Recipe(
         iterations,
@@ -86,7 +63,7 @@ def recipe(iterations: int, learning_rate: float) -> Recipe:
 
 
 class Denoising(Problem):
-    """The closed weight of a linear equation, gamma^-1 (X_t - Y X_0).
+    """The closed weight of a linear equation, gamma^-1 (X_t - Y X_0): the noise over its deviation.
 
     `denoiser`: log sigma is normal with mean and deviation `noise`, and the loss is the same at
     every noise level before training (Karras et al. 2022). `dsm`: t is uniform and the loss is
@@ -103,27 +80,21 @@ class Denoising(Problem):
         noise: tuple[float, float],
         image_mean: ImageMean | None = None,
     ) -> None:
-        check_target(sde, target)
         self.sde, self.target, self.supply, self.batch = sde, target, supply, batch
-        self.image_mean = image_mean
-        (self.mean, self.std), self.noise = moments, noise
-        self.highest = sde.noise_level(torch.ones((), dtype=torch.float64))
+        self.moments, self.noise, self.image_mean = moments, noise, image_mean
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        """Clean data, noise, its level, context."""
+    def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
+        """Clean data, noise, its level (as even within the batch as chance allows), context."""
         x0, context = self.supply(self.batch, generator)
-        sigma = self.level(generator)
-        return x0, normal_like(x0, generator), sigma, *context
-
-    def level(self, generator: torch.Generator) -> Float[Tensor, " batch"]:
-        """A noise level for each row, as even within the batch as chance allows."""
         u = evenly(self.batch, generator)
         if self.target == DENOISER:
             mean, std = self.noise
             sigma = torch.exp(mean + std * torch.special.ndtri(u))
         else:
             sigma = self.sde.noise_level(u)
-        return sigma.clamp_min(0.1 * LOWEST_NOISE).minimum(self.highest.to(sigma))
+        highest = self.sde.noise_level(torch.ones_like(u))
+        sigma = sigma.clamp_min(0.1 * LOWEST_NOISE).minimum(highest)
+        return [(x0, normal_like(x0, generator), sigma, *context)]
 
     def loss(self, network: Network, batch: Batch) -> Tensor:
         """Mean square error of sqrt(gamma) delta, the analogue of noise prediction.
@@ -132,21 +103,13 @@ class Denoising(Problem):
         """
         x0, noise, sigma, *context = batch
         t = per_row(self.sde.time_of(sigma), x0)
-        Y, root, t = (v.to(x0.dtype) for v in (self.sde.mean_factor(t), self.sde.std(t), t))
-        x, delta = linear_weight(self.sde, x0, noise, t)
-        level = sigma.to(x0.dtype)
-        denoiser = Denoiser(network, self.mean, self.std, self.image_mean)
-        clean = denoiser(x / Y, level, *context)
-        error = (x - Y * clean) / root - root * delta
+        Y, root = (v.to(x0.dtype) for v in (self.sde.mean_factor(t), self.sde.std(t)))
+        x, level = Y * x0 + root * noise, sigma.to(x0.dtype)
+        denoiser = Denoiser(network, *self.moments, self.image_mean)
+        error = (x - Y * denoiser(x / Y, level, *context)) / root - noise
         if self.target == DENOISER:
-            error = per_row((1 + (level / self.std) ** 2).sqrt(), x0) * error
+            error = per_row((1 + (level / self.moments[1]) ** 2).sqrt(), x0) * error
         return (error**2).mean()
-
-    def state(self) -> list[Batch]:
-        return []
-
-    def restore(self, state: list[Batch]) -> None:
-        """Nothing waits: every batch is drawn afresh."""
 
 
 class WeightRegression(Problem):
@@ -162,64 +125,46 @@ class WeightRegression(Problem):
         supply: Supply,
         batch: int,
         generator: torch.Generator,
-        steps: int = CHAIN_STEPS,
     ) -> None:
-        check_target(sde, target)
+        needed = SeparableEquation if target in (FORWARD, ITO) else ChainEquation
+        if target in CLOSED or not isinstance(sde, needed):
+            raise ConfigError(f"target: {target!r} is not for {type(sde).__name__}.")
         self.sde, self.target, self.supply, self.batch = sde, target, supply, batch
-        self.times = sde.grid(steps)
-        self.gains: list[Tensor] = []
-        self.waiting: list[Batch] = []
+        self.times = sde.grid(CHAIN_STEPS)
+        self.gains = [torch.ones(())] * CHAIN_STEPS  # of local-dsm
         pilots = supply(PILOTS, generator)[0]
         self.batches = max(1, BLOCK // (batch * pilots[0].numel()))
         if target == BISMUT:
-            self.gains = pilot_gains(sde, pilots, self.times, generator)
-        elif target == LOCAL:
-            self.gains = local_gains(self.times)
+            self.gains = [K for *_, K in bismut_chain(sde, pilots, self.times, generator)]
         fresh = supply(PILOTS, generator)[0]
         self.scalings: Scalings = pilot_scalings(sde, self.chain(fresh, generator), self.times[1:])
 
     def chain(self, x0: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         """X and delta after every step."""
-        if self.gains:
-            yield from bismut_chain(self.sde, x0, self.times, generator, self.gains)
+        if self.target in (BISMUT, LOCAL):
+            for x, delta, _ in bismut_chain(self.sde, x0, self.times, generator, self.gains):
+                yield x, delta
             return
         assert isinstance(self.sde, SeparableEquation)
         for x, weight in forward_chain(self.sde, x0, self.times, generator):
             yield x, weight.ito if self.target == ITO else weight.delta
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        """X, delta, t, context."""
-        if not self.waiting:
-            self.waiting = self._simulate(generator)
-        return self.waiting.pop()
-
-    def _simulate(self, generator: torch.Generator) -> list[Batch]:
+    def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
+        """X, delta, t, context; PICKS batches of every path."""
         x0, context = self.supply(self.batches * self.batch, generator)
-        steps = len(self.times) - 1
         even = [evenly(self.batch, generator) for _ in range(PICKS * self.batches)]
-        step = 1 + (steps * torch.cat(even)).long().reshape(PICKS, len(x0))
-        # Only the rows picked at a step are kept: `x[k, i]` is path i at step[k, i].
-        x, delta = (x0.new_empty(PICKS, *x0.shape) for _ in range(2))
-        picks = step.cpu()
-        for n, pair in enumerate(self.chain(x0, generator), 1):
-            k, row = torch.nonzero(picks == n, as_tuple=True)
-            x[k, row], delta[k, row] = pair[0][row], pair[1][row]
-        t = self.times.to(x0)[step]
+        step = (CHAIN_STEPS * torch.cat(even)).long().reshape(PICKS, len(x0))
+        x, delta = (torch.stack(values) for values in zip(*self.chain(x0, generator), strict=True))
+        t = self.times[1:].to(x0)
         rows = torch.arange(len(x0), device=x0.device).split(self.batch)
         return [
-            (x[k, r], delta[k, r], t[k, r], *(c[r] for c in context))
+            (x[step[k, r], r], delta[step[k, r], r], t[step[k, r]], *(c[r] for c in context))
             for k in range(PICKS)
             for r in rows
         ]
 
     def loss(self, network: Network, batch: Batch) -> Tensor:
         return MeanWeight(network, self.sde, self.scalings).loss(*batch)
-
-    def state(self) -> list[Batch]:
-        return self.waiting
-
-    def restore(self, state: list[Batch]) -> None:
-        self.waiting = state
 
 
 def evenly(n: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
@@ -230,22 +175,3 @@ def evenly(n: int, generator: torch.Generator) -> Float[Tensor, " batch"]:
     where: dict[str, Any] = {"generator": generator, "device": generator.device}
     order = torch.randperm(n, **where)
     return (order + torch.rand(n, dtype=torch.float64, **where)) / n
-
-
-def problem(
-    sde: ChainEquation,
-    target: str,
-    supply: Supply,
-    batch: int,
-    moments: tuple[float, float],
-    noise: tuple[float, float],
-    generator: torch.Generator,
-    image_mean: ImageMean | None = None,
-) -> Problem:
-    """The regression of `target` for `sde`; `moments` are mean and deviation of the data.
-
-    `image_mean` is of `Denoising` alone.
-    """
-    if target in CLOSED and isinstance(sde, LinearEquation):
-        return Denoising(sde, target, supply, batch, moments, noise, image_mean)
-    return WeightRegression(sde, target, supply, batch, generator)

@@ -125,23 +125,17 @@ class _Residual(Problem):
     z: Float[Tensor, "shape latent"]
     noise: float
 
-    def draw(self, generator: torch.Generator) -> Batch:
+    def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
         """Latents with noise."""
         if self.noise == 0:
-            return (self.z,)
+            return [(self.z,)]
         noise = torch.randn(self.z.shape, generator=generator, dtype=self.z.dtype)
-        return (self.z + self.noise * noise,)
+        return [(self.z + self.noise * noise,)]
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
         """Mean squared error as a fraction of the variance."""
         error = (self.decoded(network, *batch) - self.scores).square().sum(-1).mean()
         return error / self.scores.square().sum(-1).mean()
-
-    def state(self) -> None:
-        """Nothing: every batch holds all shapes."""
-
-    def restore(self, state: None) -> None:
-        """Nothing to do."""
 
 
 def _residual(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -78,27 +77,17 @@ class _Shapes(Problem):
 
     def __init__(self, x: Float[Tensor, "shape score"], latent: int, epochs: int) -> None:
         self.x, self.latent, self.epochs = x, latent, epochs
-        self.epoch = -1
-        self.batches: list[Tensor] = []
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        if not self.batches:
-            self.epoch += 1
-            order = torch.randperm(len(self.x), generator=generator)
-            self.batches = list(order.split(BATCH))
-        x = self.x[self.batches.pop(0)]
-        ratio = (LAST_ERROR / FIRST_ERROR) ** min(1.0, self.epoch / (LOWERING * self.epochs))
-        noise = torch.randn((len(x), self.latent), generator=generator)
-        return x, noise, torch.tensor(FIRST_ERROR * ratio)
+    def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
+        batches = self.x[torch.randperm(len(self.x), generator=generator)].split(BATCH)
+        epoch = done // len(batches)
+        ratio = (LAST_ERROR / FIRST_ERROR) ** min(1.0, epoch / (LOWERING * self.epochs))
+        error = torch.tensor(FIRST_ERROR * ratio)
+        size = self.latent
+        return [(x, torch.randn((len(x), size), generator=generator), error) for x in batches]
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
         return network(*batch)
-
-    def state(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "batches": self.batches}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.epoch, self.batches = state["epoch"], list(state["batches"])
 
 
 def fit_variational(
