@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.conditional.settings import Conditional
-from spinmesh.bundles import STATISTICS, image_statistics, misfit, resimulate
-from spinmesh.bundles.images import ImageSet
-from spinmesh.bundles.protocol import Protocol
+from spinmesh.bundles import STATISTICS, image_statistics, resimulate
+from spinmesh.bundles.images import ImageSet, Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.images.posterior import LEVELS, UNITS, central_interval, known_protocol
 from spinmesh.scores import ScoreModel, draw_images, quick_sampler
@@ -139,7 +138,10 @@ def evaluate_conditional(
             ABC: training[nearest],
             PRIOR: training[random],
         },
-        {kind: _misfits(attenuation, signal, protocol) for kind, signal in simulated.items()},
+        {
+            kind: protocol.misfit(attenuation[:, None].expand_as(signal), signal)
+            for kind, signal in simulated.items()
+        },
         (float(error[len(test) :].nanmean()), float(error[: len(test)].nanmean())),
         gallery,
         model.field_of_view,
@@ -169,15 +171,6 @@ def _check(model: ScoreModel, images: ImageSet, settings: Conditional) -> Protoc
             f"signals and {settings.samples} samples. Raise `images.count` or lower these."
         )
     return protocol
-
-
-def _misfits(
-    measured: Tensor, simulated: Float[Tensor, "signal _ feature"], protocol: Protocol
-) -> Tensor:
-    """Of several simulated signals for each measured one."""
-    repeated = measured[:, None].expand_as(simulated)
-    chi2 = misfit(repeated.flatten(0, 1), simulated.flatten(0, 1), protocol)
-    return chi2.reshape(simulated.shape[:2])
 
 
 def nearest_signals(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.images.statistics import Images, rings
+from spinmesh.images.synthesis import Images, rings
 
 # Directions of the sliced distance; its own error falls as their root, 9 % here.
 PROJECTIONS = 128

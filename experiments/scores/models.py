@@ -14,7 +14,7 @@ from torch import Tensor
 from experiments.scores.measures import mmd, patches, sliced_w2, two_point_error
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError
-from spinmesh.images.statistics import compare, nearest_distance
+from spinmesh.images.synthesis import compare, nearest_distance
 from spinmesh.scores import ScoreModel, draw_images
 from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store

@@ -9,7 +9,7 @@ import torch
 from spinmesh.bloch_torrey import simulate_substrates
 from spinmesh.errors import ConfigError
 from spinmesh.images import pack_cross_sections, packing
-from spinmesh.images.cross_sections import coverage, enclosed_area, outline, rotated
+from spinmesh.images.packing import coverage, enclosed_area, outline, rotated
 from spinmesh.mesh import (
     SweptDisk,
     TetMesh,

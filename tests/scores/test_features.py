@@ -38,10 +38,7 @@ def test_training_draws_new_noise_each_time_and_turns_signals_with_images(bundle
     generator = torch.Generator().manual_seed(1)
     told = torch.cat([supply(50, generator)[1][0] for _ in range(20)])
     assert len(told.unique(dim=0)) == 1000
-    orders, labels = (
-        (train.protocol.mirrored(), train.protocol.transposed()),
-        torch.arange(3.0)[None],
-    )
+    orders, labels = train.protocol.symmetries(), torch.arange(3.0)[None]
     # x, y and z at one b: mirrored they stay, transposed x and y change places.
     assert orders[0].tolist() == [0, 1, 2] and orders[1].tolist() == [1, 0, 2]
     columns = train.images[0].sum(0).sort().values

@@ -1,10 +1,9 @@
 """Straight axons in their plane: packings, the exact signals of all their water, their images."""
 
-from spinmesh.bundles.axons import find_axons, image_statistics, misfit, resimulate
-from spinmesh.bundles.images import ImageSet
+from spinmesh.bundles.axons import find_axons, image_statistics, resimulate
+from spinmesh.bundles.images import ImageSet, Protocol
 from spinmesh.bundles.mesh import PeriodicPlane, mesh_plane
 from spinmesh.bundles.packing import STATISTICS, Disks, gamma_radii, pack_disks
-from spinmesh.bundles.protocol import Protocol
 from spinmesh.bundles.signal import PlaneMatrices, assemble_plane, plane_attenuation
 from spinmesh.bundles.simulation import packed_bundle, rasterised, simulate_bundles
 
@@ -20,7 +19,6 @@ __all__ = [
     "gamma_radii",
     "image_statistics",
     "mesh_plane",
-    "misfit",
     "pack_disks",
     "packed_bundle",
     "plane_attenuation",

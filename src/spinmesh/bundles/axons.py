@@ -9,9 +9,8 @@ from numpy import ndarray
 from scipy import ndimage
 from torch import Tensor
 
-from spinmesh.bundles.images import OUT_OF_RANGE
+from spinmesh.bundles.images import OUT_OF_RANGE, Protocol
 from spinmesh.bundles.packing import Disks
-from spinmesh.bundles.protocol import Protocol
 from spinmesh.bundles.simulation import WIDEST, bundle_attenuation, cylinder_table, rasterised
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.progress import progress
@@ -117,13 +116,3 @@ def resimulate(
         picture = torch.from_numpy(rasterised(disks, images.shape[-1]))
         gaps[number] = (picture - images[number]).square().mean().sqrt() / 2
     return signals, gaps
-
-
-def misfit(
-    measured: Float[Tensor, "image measurement"],
-    simulated: Float[Tensor, "image measurement"],
-    protocol: Protocol,
-) -> Float[Tensor, " image"]:
-    """chi^2 per measurement: 1 for the truth, on average; NaN where nothing was simulated."""
-    residual = protocol.noise.residual(measured.flatten(), simulated.flatten())
-    return residual.reshape(measured.shape).square().mean(1)

@@ -1,4 +1,4 @@
-"""Images of bundles and the signals that go with them."""
+"""Images of bundles, the signals that go with them, and how these were measured."""
 
 from __future__ import annotations
 
@@ -7,17 +7,110 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from spinmesh.bundles.protocol import Protocol
-from spinmesh.errors import ConfigError
+from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.noise import MagnitudeNoise, add_rician
+from spinmesh.sequence import Acquisition, difference
+from spinmesh.settings.synthesise import BundleSettings
 from spinmesh.stored import quantity, store
+from spinmesh.units import b_from_s_per_mm2
 
 # Fine cells along one pixel: axons are kept apart, and averaged into grey levels, on these.
 SUPERSAMPLING = 4
 # Grey levels may leave [-1, 1] by rounding only.
 OUT_OF_RANGE = 1e-5
+# A user's noise may differ from the model's by this factor before the posterior is called wrong.
+NOISE_FACTOR = 1.25
+# Of the largest b: below it two b-tensors are one.
+SAME_B = 1e-6
+# Two directions across the axons, and along them.
+DIRECTIONS = X, Y, Z = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Protocol:
+    """Acquisition, noise and tissue behind the signals of packed bundles.
+
+    `snr` is that of the unweighted signal, `mesh_size` that of the triangles between axons.
+    """
+
+    acquisition: Acquisition
+    snr: float
+    diffusivity: float = quantity("um^2/ms")
+    mesh_size: float = quantity("um")
+
+    @classmethod
+    def of(cls, bundles: BundleSettings) -> Protocol:
+        """That of a set of bundles: every b at every Delta, along x and y across and z along."""
+        b = [b_from_s_per_mm2(value) for value in bundles.b_s_per_mm2 for _ in DIRECTIONS]
+        directions = DIRECTIONS * len(bundles.b_s_per_mm2)
+        acquisition = Acquisition.joined(
+            Acquisition.pgse(b, directions, bundles.delta_ms, Delta) for Delta in bundles.Delta_ms
+        )
+        return cls(acquisition, bundles.snr, bundles.diffusivity_um2_per_ms, bundles.mesh_size_um)
+
+    def observed(
+        self, condition: Float[Tensor, "batch feature"], generator: torch.Generator
+    ) -> Float[Tensor, "batch feature"]:
+        """Logarithms of attenuations as they would be measured: with new Rician noise."""
+        return add_rician(condition.exp(), self.snr, generator).log()
+
+    def scaled(self, condition: Float[Tensor, "batch feature"]) -> Float[Tensor, "batch feature"]:
+        """log hypot(S, 1/snr): as the logarithm, but flat where there is nothing but noise."""
+        return torch.hypot(condition.exp(), condition.new_tensor(1 / self.snr)).log()
+
+    def refuse_other(self, acquisition: Acquisition) -> None:
+        """SequenceError if a signal measured with `acquisition` is of another protocol."""
+        first = difference(self.acquisition, acquisition)
+        if first is not None:
+            raise SequenceError(
+                f"synthesise: the signal belongs to another protocol than the model: {first} "
+                "(model against signal). Train a model for this protocol, or give the signal of "
+                "the model's."
+            )
+
+    def doubt(self, sigma: float) -> str | None:
+        """What to tell a user whose noise (in attenuation) is not the model's; None if it is."""
+        if 1 / NOISE_FACTOR <= sigma * self.snr <= NOISE_FACTOR:
+            return None
+        consequence = "narrow" if sigma * self.snr > 1 else "wide"
+        return (
+            f"the signal's SNR is {1 / sigma if sigma > 0 else float('inf'):.3g}, but the model "
+            f"was trained for {self.snr:.3g}: intervals are too {consequence}. Train a model for "
+            "this SNR."
+        )
+
+    def misfit(
+        self,
+        measured: Float[Tensor, "*batch measurement"],
+        simulated: Float[Tensor, "*batch measurement"],
+    ) -> Float[Tensor, "*batch"]:
+        """chi^2 per measurement of attenuations: 1 for the truth, on average; NaN where one is."""
+        noise = MagnitudeNoise(1 / self.snr, 0.0)
+        residual = noise.residual(measured.flatten(), simulated.flatten())
+        return residual.reshape(measured.shape).square().mean(-1)
+
+    def symmetries(self) -> list[Int[Tensor, " measurement"] | None]:
+        """Which measurement of a tissue is each one of its image mirrored in y, and transposed.
+
+        None where the acquisition is not symmetric: then that image has no known signal.
+        """
+        unit = torch.eye(3, dtype=torch.float64)
+        return [
+            self._partners(turn) for turn in (unit * unit.new_tensor([1, -1, 1]), unit[[1, 0, 2]])
+        ]
+
+    def _partners(self, turn: Tensor) -> Tensor | None:
+        b = self.acquisition.b_tensor
+        apart = (turn @ b @ turn.T - b[:, None]).abs().amax((2, 3))
+        # Equal sequences may stand there under several numbers.
+        sequences = self.acquisition.sequences
+        first = torch.tensor([sequences.index(sequence) for sequence in sequences])
+        timing = first[self.acquisition.timing]
+        same = (apart <= SAME_B * b.abs().max()) & (timing == timing[:, None])
+        return same.to(torch.uint8).argmax(0) if bool(same.any(0).all()) else None
 
 
 @store("spinmesh/images", version=5, stage="synthesise")
@@ -52,6 +145,11 @@ class ImageSet:
             raise ConfigError(
                 f"image set: {int(wrong.sum())} images leave [-1, 1] (first: image {first}, from "
                 f"{low:g} to {high:g}). Scale them: -1 is outside axons, +1 inside."
+            )
+        broken = ~self.condition.isfinite().all(1)
+        if bool(broken.any()):
+            raise ConfigError(
+                f"image set: the signal of image {int(broken.nonzero()[0])} is not finite."
             )
 
     def __len__(self) -> int:

@@ -15,10 +15,9 @@ from scipy.interpolate import BarycentricInterpolator
 from torch import Tensor
 
 from spinmesh.analytic import cylinder
-from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, held_out_count
+from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, Protocol, Z, held_out_count
 from spinmesh.bundles.mesh import mesh_plane
 from spinmesh.bundles.packing import Disks, gamma_radii, pack_disks
-from spinmesh.bundles.protocol import Protocol, Z
 from spinmesh.bundles.signal import assemble_plane, plane_attenuation
 from spinmesh.errors import ConfigError
 from spinmesh.progress import progress

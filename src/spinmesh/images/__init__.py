@@ -1,14 +1,8 @@
 """Images of cut substrates, images drawn from a score model, and statistics of both."""
 
 from spinmesh.images.packing import pack_cross_sections
-from spinmesh.images.posterior import (
-    Draws,
-    draw_posterior,
-    known_protocol,
-    relative_to_zero,
-)
-from spinmesh.images.statistics import compare, radial_spectrum
-from spinmesh.images.synthesis import Synthesis, synthesise
+from spinmesh.images.posterior import Draws, draw_posterior, known_protocol, relative_to_zero
+from spinmesh.images.synthesis import Synthesis, compare, radial_spectrum, synthesise
 
 __all__ = [
     "Draws",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bundles import STATISTICS, Protocol, image_statistics, misfit, resimulate
+from spinmesh.bundles import STATISTICS, Protocol, image_statistics, resimulate
 from spinmesh.errors import ConfigError
 from spinmesh.scores.model import ScoreModel
 from spinmesh.scores.samplers import draw_images
@@ -49,8 +49,7 @@ class Draws:
         """chi^2 per measurement of every image that was simulated again."""
         if self.protocol is None or self.measured is None or self.simulated is None:
             return None
-        measured = self.measured.expand(len(self.simulated), -1)
-        return misfit(measured, self.simulated, self.protocol)
+        return self.protocol.misfit(self.measured.expand_as(self.simulated), self.simulated)
 
     def summary(self) -> dict[str, Any]:
         """Means and central intervals, and quantiles of the misfit; plain numbers."""
@@ -107,19 +106,16 @@ def draw_posterior(
     knows no protocol.
     """
     shape, condition = (model.pixels, model.pixels), None
-    if measured is None:
-        sampling = sampling.replace(guidance=0.0)
-    else:
+    if measured is not None:
         # A magnitude of zero counts as the hundredth part of the noise.
         positive = measured.clamp_min(0.01 / known_protocol(model).snr)
         condition = positive.log().float().expand(sampling.count, -1)
     images = draw_images(model, sampling, shape, seed, condition)
     statistics = image_statistics(images, model.field_of_view)
-    drawn = Draws(images, model.field_of_view, statistics, model.protocol, measured)
-    if model.protocol is None or measured is None or simulated_again == 0:
-        return drawn
-    again = resimulate(images[:simulated_again], model.field_of_view, model.protocol, seed)
-    return replace(drawn, simulated=again[0], circle_error=again[1])
+    again: tuple[Tensor | None, Tensor | None] = (None, None)
+    if model.protocol is not None and measured is not None and simulated_again > 0:
+        again = resimulate(images[:simulated_again], model.field_of_view, model.protocol, seed)
+    return Draws(images, model.field_of_view, statistics, model.protocol, measured, *again)
 
 
 def relative_to_zero(

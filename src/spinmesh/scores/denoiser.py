@@ -56,10 +56,9 @@ class Scalings:
     """Of each chain time: how to centre and scale X, and the linear regression of the target on it.
 
     With u = (x - centre) / spread the target is offset + slope u + residual F, where F is left to
-    the network. For a linear equation these are the scalings of Karras et al. (2022), which
-    follow from the same rule: the least output for the network. `reach` is a little more than the
-    largest |u| of the pilots: beyond it the regression is held at its value there and the base
-    score alone grows, since what a network says where it saw nothing may drive samples away.
+    the network; the scalings of Karras et al. (2022) follow from the same rule. Beyond `reach`, a
+    little more than the largest |u| of the pilots, the regression is held and the base score alone
+    grows: what a network says where it saw nothing may drive samples away.
     """
 
     time: Float[Tensor, " time"]

@@ -17,7 +17,6 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -70,11 +69,6 @@ class ChainEquation(ABC):
     def grid(self, steps: int) -> Float[Tensor, " time"]:
         """Times 0 = t_0 < ... < t_steps = horizon of a chain that is fine near the data."""
 
-    def step(self, x: Tensor, t: float, h: float, generator: torch.Generator) -> Tensor:
-        """X' from X, with its noise."""
-        now = x.new_tensor(t)
-        return self.move(x, now, h) + self.kick(now, h) * normal_like(x, generator)
-
 
 class SeparableEquation(ChainEquation):
     """An equation whose step acts elementwise, which is all that the O(d) weight (A) needs."""
@@ -116,10 +110,9 @@ class ConstantNoise(ChainEquation):
         much as some ten per cent of the variance.
         """
         x, h = normal_like(like, generator), self.horizon / 50
-        starts = [(n * h, h) for n in range(200)]
-        starts += [(now, after - now) for now, after in pairwise(self.grid(CHAIN_STEPS).tolist())]
-        for t, step in starts:
-            x = self.step(x, t, step, generator)
+        for step in (*[h] * 200, *self.grid(CHAIN_STEPS).diff().tolist()):
+            t = x.new_tensor(0.0)  # neither drift nor noise depends on it
+            x = self.move(x, t, step) + self.kick(t, step) * normal_like(x, generator)
         return x
 
     def noise(self, t: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bundles.protocol import Protocol
+from spinmesh.bundles.images import Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.learning import Batch
 

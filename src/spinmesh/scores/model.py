@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spinmesh.bundles.images import ImageSet
-from spinmesh.bundles.protocol import Protocol
+from spinmesh.bundles.images import ImageSet, Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.learning import Batch, Checkpoint, fingerprint, fit
 from spinmesh.scores.denoiser import Denoiser, MeanWeight, Scalings, within_range
@@ -27,7 +26,7 @@ from spinmesh.stored import quantity, store
 # Networks are float32; every cast into and out of them uses this name.
 NETWORK_DTYPE = torch.float32
 Pictures = Float[Tensor, "batch pixel_y pixel_x"]
-Orders = tuple[Int[Tensor, " feature"] | None, Int[Tensor, " feature"] | None]
+Orders = list[Int[Tensor, " feature"] | None]
 
 
 @store("spinmesh/score_model", version=7, stage="synthesise")
@@ -145,12 +144,6 @@ def train_score(
     if not std > 0:
         raise ConfigError("score: all pixels of the train images are equal. Check the images.")
     condition = train.condition.to(NETWORK_DTYPE)
-    broken = ~(pixels.flatten(1).isfinite().all(1) & condition.isfinite().all(1))
-    if bool(broken.any()):
-        raise ConfigError(
-            f"score: train image {int(broken.nonzero()[0])} or its signal is not finite. Check how "
-            "it was made."
-        )
     features = learn_features(condition, train.protocol, seed)
     generator = torch.Generator(device).manual_seed(seed)
     network = seeded_unet(training.width, features.count, generator)
@@ -197,7 +190,7 @@ def image_supply(
     """
     protocol, unmoved = features.protocol, torch.arange(condition.shape[1])
     # Averages over directions, without a protocol, are those of the moved image as well.
-    orders = (protocol.mirrored(), protocol.transposed()) if protocol else (unmoved, unmoved)
+    orders = protocol.symmetries() if protocol else [unmoved, unmoved]
 
     def supply(n: int, generator: torch.Generator) -> tuple[Tensor, Batch]:
         where: dict[str, Any] = {"generator": generator, "device": generator.device}

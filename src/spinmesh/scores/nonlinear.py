@@ -101,9 +101,9 @@ class OwnDrift(ConstantNoise, SeparableEquation):
         return self.law(x)
 
     def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
-        slope = elementwise_derivative(self.law)
-        curvature = elementwise_derivative(slope)
-        return x + h * self.law(x), 1 + h * slope(x), h * curvature(x)
+        one = torch.ones_like(x)
+        slope, curvature = jvp(lambda y: jvp(self.law, (y,), (one,))[1], (x,), (one,))
+        return x + h * self.law(x), 1 + h * slope, h * curvature
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,8 +203,3 @@ def equation_named(name: str, parameters: Mapping[str, float] | None = None) -> 
         return EQUATIONS[name](**(parameters or {}))
     except TypeError as error:
         raise ConfigError(f"sde {name}: {error}. Check `sde_parameters`.") from error
-
-
-def elementwise_derivative(function: Drift) -> Drift:
-    """f' of an elementwise f: one forward-mode product with ones."""
-    return lambda x: jvp(function, (x,), (torch.ones_like(x),))[1]

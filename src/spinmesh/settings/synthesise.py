@@ -155,8 +155,5 @@ class Synthesise(Setting):
 
     @model_validator(mode="after")
     def _sampler_serves(self) -> Synthesise:
-        try:
-            check_sampler(self.score_model.sde, self.samples.sampler)
-        except ValueError as error:
-            raise ValueError(f"samples: {error}") from None
+        check_sampler(self.score_model.sde, self.samples.sampler)
         return self
