@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,15 +13,6 @@ pytestmark = pytest.mark.slow
 EXPERIMENT = ("--snakefile", "experiments/remidi/Snakefile")
 TINY = "experiments/remidi/tiny.yaml"
 METHODS = {"mean_shape", "decoder", "gauss_newton", "nearest", "ablation_fans"}
-
-
-@pytest.fixture(scope="module")
-def workspace(new_workspace: Callable[[], Any]) -> Any:
-    """A workspace in which `paper` has run."""
-    workspace = new_workspace()
-    done = workspace.snakemake(*EXPERIMENT, config=TINY)
-    assert done.returncode == 0, done.stdout
-    return workspace
 
 
 def test_table_has_every_method_and_family(workspace: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,15 +12,6 @@ pytestmark = pytest.mark.slow
 
 EXPERIMENT = ("--snakefile", "experiments/scores/Snakefile")
 TINY = "experiments/scores/tiny.yaml"
-
-
-@pytest.fixture(scope="module")
-def workspace(new_workspace: Callable[[], Any]) -> Any:
-    """A workspace in which it has run."""
-    workspace = new_workspace()
-    done = workspace.snakemake(*EXPERIMENT, config=TINY)
-    assert done.returncode == 0, done.stdout
-    return workspace
 
 
 def test_tables_have_every_model_beside_the_floor(workspace: Any) -> None:

@@ -62,7 +62,9 @@ def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) ->
         corners, nodes, disk = corners[chosen], nodes[chosen], disk[chosen]
         sides, side, sharing = _sides(nodes)
         outer = sharing == 1
-        crowded = circle_disk[_missing_sides(sides[outer], following)]
+        present = {tuple(pair) for pair in sides[outer].tolist()}
+        around = np.sort(np.stack([np.arange(len(following)), following], 1), 1).tolist()
+        crowded = circle_disk[[tuple(pair) not in present for pair in around]]
         if len(crowded) == 0:
             plane = _curved(corners, nodes, side, outer[side], disks)
             crowded = disk[_folded(plane.points)].ravel()
@@ -142,14 +144,6 @@ def _sides(nodes: Int[ndarray, "triangle 3"]) -> tuple[ndarray, ndarray, ndarray
     ends = np.sort(nodes[:, SIDES], -1).reshape(-1, 2)
     pairs, side, count = np.unique(ends, axis=0, return_inverse=True, return_counts=True)
     return pairs, side.reshape(nodes.shape), count
-
-
-def _missing_sides(outer: Int[ndarray, "side 2"], following: ndarray) -> Int[ndarray, " missing"]:
-    """Circle sides (named by their first node) that are not among the triangles' outer sides."""
-    first = np.arange(len(following))
-    circle = np.sort(np.column_stack([first, following]), axis=1)
-    stride = int(outer.max(initial=0)) + len(following) + 1
-    return first[~np.isin(circle @ [stride, 1], outer @ [stride, 1])]
 
 
 def _curved(

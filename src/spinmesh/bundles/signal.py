@@ -22,7 +22,8 @@ from torch import Tensor
 
 from spinmesh.bundles.mesh import PeriodicPlane
 from spinmesh.errors import SequenceError
-from spinmesh.fem import Pattern, face_shapes
+from spinmesh.fem import Pattern
+from spinmesh.mesh import shape_functions
 from spinmesh.reduction import factorise, orthonormal
 from spinmesh.sequence import PGSE, Acquisition, Sequence
 from spinmesh.units import GAMMA
@@ -59,7 +60,7 @@ class PlaneMatrices:
 def assemble_plane(plane: PeriodicPlane, diffusivity: float) -> PlaneMatrices:
     """Matrices of six-node triangles by quadrature."""
     xi, weights = get_quadrature(MeshTri.elem, DEGREE)
-    value, gradient = (x.numpy() for x in face_shapes(torch.from_numpy(xi.T.copy()), 6))
+    value, gradient = (x.numpy() for x in shape_functions(torch.from_numpy(xi.T.copy()), 6))
     jacobian = np.einsum("tna,qnb->tqab", plane.points, gradient, optimize=True)
     slope = np.einsum("qnb,tqba->tqna", gradient, np.linalg.inv(jacobian), optimize=True)
     weight = np.abs(np.linalg.det(jacobian)) * weights

@@ -34,10 +34,9 @@ def simulate_bundles(
 ) -> ImageSet:
     """Images `shard`, `shard` + `shards`, ... of the set and the logarithms of their signals.
 
-    The signals are free of noise; the set's protocol says how much to add. An image depends on seed
-    and number alone, so the set does not depend on the number of shards, which `io.load_shards`
-    puts in order. The held-out images are the last ones. Raises ConfigError if a cell cannot be
-    filled in `images.attempts` attempts or a shard is empty.
+    An image depends on seed and number alone, so the set does not depend on the number of shards,
+    which `io.load_shards` puts in order. The held-out images are the last ones. Raises
+    ConfigError if a cell cannot be filled in `images.attempts` attempts or a shard is empty.
     """
     numbers = range(shard, images.count, shards)
     if not 0 <= shard < shards <= images.count:

@@ -89,14 +89,12 @@ def learn_features(
 
 @dataclass(frozen=True, eq=False)
 class ImageMean:
-    """The law of an image's mean m, given its features and without them.
+    """The law of an image's mean m, given its features and without them (docs/decisions/0010).
 
-    The volume fraction is what a signal knows best, and one component of an image's thousand. Seen
-    in noise of level sigma a mean of n pixels carries sigma / sqrt(n) only. m is a polynomial of
-    the features and a rest that does not depend on them; the rest is a kernel estimate, equal
-    normal laws about its quantiles. So E[m | noisy mean, features] is a sum in closed form, and a
-    sampler draws m from its law whatever a network has learnt. Rows (`case`) of `atoms` and
-    `widths`: the rest without features, with features.
+    m is a polynomial of the features and a rest that does not depend on them: a kernel estimate,
+    equal normal laws about its quantiles. Seen in noise of level sigma a mean of n pixels carries
+    sigma / sqrt(n) only, so E[m | noisy mean, features] is a sum in closed form. Rows (`case`) of
+    `atoms` and `widths`: the rest without features, with features.
     """
 
     weight: Float[Tensor, " term"]  # of 1, features, and their products if there are as many

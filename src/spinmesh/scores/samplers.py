@@ -172,52 +172,43 @@ def draw_images(
     name = sampling.sampler
     if name == "auto":
         name = "exponential" if isinstance(model.sde, LinearEquation) else "splitting"
-    draw = _by_score if name in OF_SCORES else _by_denoiser
     generator = torch.Generator().manual_seed(seed)
     images = []
     for rows in progress(torch.arange(sampling.count).split(BATCH), "sampling images"):
         given = None if condition is None else condition[rows]
         zero = torch.zeros(len(rows), *shape, dtype=torch.float64)
-        images.append(draw(model, sampling.replace(sampler=name), zero, generator, given))
+        images.append(_drawn(model, name, sampling, zero, generator, given))
     return torch.cat(images).float()
 
 
-def _by_denoiser(
+def _drawn(
     model: ScoreModel,
+    name: str,
     sampling: Sampling,
     zero: Tensor,
     generator: torch.Generator,
     condition: Tensor | None,
 ) -> Tensor:
-    sde, mixed = model.linear, guided(model.denoise, condition, sampling.guidance)
+    """Images shaped like `zero` by the sampler `name`; from a score, the last noise by Tweedie."""
+    if name in OF_SCORES:
+        sde, score = model.sde, guided(model.score, condition, sampling.guidance)
+        times = sde.grid(sampling.steps).flip(0)[:-1]
+        x = OF_SCORES[name](sde, score, sde.prior(zero, generator), times, generator)
+        return within_range(tweedie(sde, score, x, times[-1]))
+    levels = noise_levels(model.linear, sampling.steps, LOWEST_NOISE)
+    mixed = guided(model.denoise, condition, sampling.guidance)
 
     def denoise(x: Tensor, level: Tensor) -> Tensor:
         # Guidance extrapolates; no mean of images lies beyond [-1, 1].
         return within_range(mixed(x, level))
 
-    if sampling.sampler == "fractional":
+    if name == "fractional":
         rough = FractionalVP(sampling.hurst)
         z = rough.prior(zero.expand(rough.terms + 1, *zero.shape), generator)
-        times = rough.times(sampling.steps, LOWEST_NOISE)
-        return reverse_fractional(rough, denoise, z, times, generator)
-    levels = noise_levels(sde, sampling.steps, LOWEST_NOISE)
+        falling = rough.times(sampling.steps, LOWEST_NOISE)
+        return reverse_fractional(rough, denoise, z, falling, generator)
     x = model.pixel_mean + levels[0] * normal_like(zero, generator)
-    return OF_DENOISERS[sampling.sampler](denoise, x, levels, generator)
-
-
-def _by_score(
-    model: ScoreModel,
-    sampling: Sampling,
-    zero: Tensor,
-    generator: torch.Generator,
-    condition: Tensor | None,
-) -> Tensor:
-    """From the limit law back to the first step, and its noise removed by Tweedie's formula."""
-    sde, score = model.sde, guided(model.score, condition, sampling.guidance)
-    times = sde.grid(sampling.steps).flip(0)[:-1]
-    x = sde.prior(zero, generator)
-    x = OF_SCORES[sampling.sampler](sde, score, x, times, generator)
-    return within_range(tweedie(sde, score, x, times[-1]))
+    return OF_DENOISERS[name](denoise, x, levels, generator)
 
 
 def tweedie(sde: ChainEquation, score: Score, x: Tensor, t: Tensor) -> Tensor:

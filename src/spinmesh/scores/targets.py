@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,26 +63,23 @@ def recipe(iterations: int, learning_rate: float) -> Recipe:
     )
 
 
+@dataclass(frozen=True, eq=False)
 class Denoising(Problem):
     """The closed weight of a linear equation, gamma^-1 (X_t - Y X_0): the noise over its deviation.
 
     `denoiser`: log sigma is normal with mean and deviation `noise`, and the loss is the same at
     every noise level before training (Karras et al. 2022). `dsm`: t is uniform and the loss is
-    that of the noise itself, E |sqrt(gamma) (s + delta)|^2 (Song et al. 2021).
+    that of the noise itself, E |sqrt(gamma) (s + delta)|^2 (Song et al. 2021). `moments` are mean
+    and deviation of the data.
     """
 
-    def __init__(
-        self,
-        sde: LinearEquation,
-        target: str,
-        supply: Supply,
-        batch: int,
-        moments: tuple[float, float],
-        noise: tuple[float, float],
-        image_mean: ImageMean | None = None,
-    ) -> None:
-        self.sde, self.target, self.supply, self.batch = sde, target, supply, batch
-        self.moments, self.noise, self.image_mean = moments, noise, image_mean
+    sde: LinearEquation
+    target: str
+    supply: Supply
+    batch: int
+    moments: tuple[float, float]
+    noise: tuple[float, float]
+    image_mean: ImageMean | None = None
 
     def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
         """Clean data, noise, its level (as even within the batch as chance allows), context."""
