@@ -4,15 +4,14 @@ from spinmesh.bundles.axons import find_axons, image_statistics, resimulate
 from spinmesh.bundles.images import ImageSet, Protocol
 from spinmesh.bundles.mesh import PeriodicPlane, mesh_plane
 from spinmesh.bundles.packing import STATISTICS, Disks, gamma_radii, pack_disks
-from spinmesh.bundles.signal import PlaneMatrices, assemble_plane, plane_attenuation
-from spinmesh.bundles.simulation import packed_bundle, rasterised, simulate_bundles
+from spinmesh.bundles.signal import assemble_plane, plane_attenuation
+from spinmesh.bundles.simulation import simulate_bundles
 
 __all__ = [
     "STATISTICS",
     "Disks",
     "ImageSet",
     "PeriodicPlane",
-    "PlaneMatrices",
     "Protocol",
     "assemble_plane",
     "find_axons",
@@ -20,9 +19,7 @@ __all__ = [
     "image_statistics",
     "mesh_plane",
     "pack_disks",
-    "packed_bundle",
     "plane_attenuation",
-    "rasterised",
     "resimulate",
     "simulate_bundles",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -71,13 +72,10 @@ class Scalings:
 
     def at(self, t: Float[Tensor, " batch"], like: Tensor) -> list[Tensor]:
         """The six numbers at `t`, linear in log t, shaped to act on the rows of `like`."""
-        time = self.time.to(t).log()
-        log_t = t.log().clamp(time[0], time[-1])
-        right = torch.searchsorted(time, log_t.contiguous()).clamp(1, len(time) - 1)
-        share = (log_t - time[right - 1]) / (time[right] - time[right - 1])
-        columns = [getattr(self, field.name) for field in fields(self)][1:]
-        values = (torch.lerp(c.to(t)[right - 1], c.to(t)[right], share) for c in columns)
-        return [per_row(value, like) for value in values]
+        time, *columns = (getattr(self, field.name).cpu().numpy() for field in fields(self))
+        place, places = t.log().cpu().numpy(), np.log(time)
+        values = (torch.from_numpy(np.interp(place, places, column)) for column in columns)
+        return [per_row(value.to(like), like) for value in values]
 
 
 def pilot_scalings(

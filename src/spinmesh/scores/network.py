@@ -16,7 +16,10 @@ MEAN_SCALE = 10.0
 
 
 class Wrap(torch.autograd.Function):
-    """Circular padding by one pixel; a third of a training step faster than torch's own."""
+    """Circular padding by one pixel, for a 3 x 3 convolution on a torus.
+
+    With torch's own a training step takes 15 % longer.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -39,33 +42,23 @@ class Wrap(torch.autograd.Function):
         return out
 
 
-class Convolution(nn.Conv2d):
-    """3x3 convolution on a torus."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(Wrap.apply(x))
-
-
 class Block(nn.Module):
     """Residual block whose middle is scaled and shifted by the embedding (FiLM, Perez 2018)."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int) -> None:
         super().__init__()
         self.first_norm = nn.GroupNorm(GROUPS, inputs)
-        self.first = Convolution(inputs, outputs)
+        self.first = nn.Conv2d(inputs, outputs, 3)
         self.film = nn.Linear(embedding, 2 * outputs)
         self.second_norm = nn.GroupNorm(GROUPS, outputs, affine=False)
-        self.second = Convolution(outputs, outputs)
+        self.second = nn.Conv2d(outputs, outputs, 3)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding)[..., None, None].chunk(2, 1)
-        h = self.first(functional.silu(self.first_norm(x)))
+        h = self.first(Wrap.apply(functional.silu(self.first_norm(x))))
         h = functional.silu(torch.addcmul(shift, self.second_norm(h), 1 + scale))
-        out: Tensor = self.skip(x) + self.second(h)
+        out: Tensor = self.skip(x) + self.second(Wrap.apply(h))
         return out
 
 
@@ -87,12 +80,12 @@ class UNet(nn.Module):
         self.condition = nn.Sequential(nn.Linear(features, e), nn.SiLU(), nn.Linear(e, e))
         self.joint = nn.Linear(e, e)
         self.level = nn.Linear(e, 1)
-        self.entry = Convolution(4, w)
+        self.entry = nn.Conv2d(4, w, 3)
         self.down = nn.ModuleList([Block(w, w, e), Block(w, 2 * w, e)])
         self.bottom = Block(2 * w, 2 * w, e)
         self.up = nn.ModuleList([Block(4 * w, 2 * w, e), Block(3 * w, w, e)])
         self.exit_norm = nn.GroupNorm(GROUPS, w)
-        self.exit = Convolution(w, 4)
+        self.exit = nn.Conv2d(w, 4, 3)
 
     def forward(
         self,
@@ -106,7 +99,7 @@ class UNet(nn.Module):
         embedding = self.noise(torch.cat([fourier(noise), mean[:, None]], 1))
         embedding = functional.silu(embedding + conditioned[:, None] * self.condition(condition))
         embedding = functional.silu(self.joint(embedding))
-        h = self.entry(functional.pixel_unshuffle(x[:, None], 2))
+        h = self.entry(Wrap.apply(functional.pixel_unshuffle(x[:, None], 2)))
         skips = []
         for block in self.down:
             h = block(h, embedding)
@@ -116,7 +109,7 @@ class UNet(nn.Module):
         for block in self.up:
             h = functional.interpolate(h, scale_factor=2.0, mode="nearest")
             h = block(torch.cat([h, skips.pop()], 1), embedding)
-        h = self.exit(functional.silu(self.exit_norm(h)))
+        h = self.exit(Wrap.apply(functional.silu(self.exit_norm(h))))
         texture = functional.pixel_shuffle(h, 2)[:, 0]
         return texture - texture.mean((1, 2), keepdim=True) + self.level(embedding)[..., None]
 
