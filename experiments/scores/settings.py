@@ -102,10 +102,7 @@ class Evaluation(Setting):
                     f"model `{name}`: no model `{other}` is trained; there are {trained}"
                 )
             owner = self.models[other or name]
-            try:
-                check_sampler(owner.sde, model.sampler)
-            except ValueError as error:
-                raise ValueError(f"model `{name}`: {error}") from None
+            check_sampler(owner.sde, model.sampler, f"model `{name}`")
         return self
 
     @property

@@ -67,11 +67,11 @@ ScoreSampler = Literal["splitting", "euler_maruyama"]
 Sampler = Literal["auto", DenoiserSampler, ScoreSampler]
 
 
-def check_sampler(sde: EquationName, sampler: Sampler) -> None:
-    """ValueError if `sampler` wants the denoiser that only a linear equation has."""
+def check_sampler(sde: EquationName, sampler: Sampler, place: str = "samples") -> None:
+    """ValueError, naming `place`, if `sampler` wants the denoiser that only a linear sde has."""
     if sde not in LINEAR and sampler in get_args(DenoiserSampler):
         raise ValueError(
-            f"sampler {sampler} wants a denoiser, which {sde} has none of; choose from "
+            f"{place}: sampler {sampler} wants a denoiser, which {sde} has none of; choose from "
             f"{', '.join(('auto', *get_args(ScoreSampler)))}"
         )
 
