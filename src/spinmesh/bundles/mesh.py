@@ -40,10 +40,9 @@ class PeriodicPlane:
 def mesh_plane(disks: Disks, size: float, seed: int, *, inside: bool = False) -> PeriodicPlane:
     """Triangles of about `size` um outside all disks, or inside them; curved along the circles.
 
-    Delaunay triangles of nodes on the circles and of a triangular lattice, on the periodic plane. A
-    circle with a side that is not among them, or that folds one, gets more nodes. Raises MeshError
-    if disks overlap, the size is not small beside the cell, or circles are too close to be told
-    apart.
+    Delaunay triangles of nodes on the circles and of a triangular lattice. A circle with a side
+    that is not among them, or that folds one, gets more nodes. Raises MeshError if disks overlap,
+    the size is not small beside the cell, or circles are too close to be told apart.
     """
     if not 0 < 4 * size <= disks.cell:
         raise MeshError(f"plane: size {size} um in a cell of {disks.cell:g} um. Give 0 to cell/4.")

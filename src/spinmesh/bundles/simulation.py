@@ -66,10 +66,9 @@ def simulate_bundles(
 def packed_bundle(
     bundles: BundleSettings, images: ImageSettings, rng: np.random.Generator
 ) -> Disks:
-    """One packing: its mean radius and volume fraction uniform in their ranges.
+    """One packing: mean radius and volume fraction uniform in their ranges.
 
-    Raises ConfigError if no attempt fills the cell, MeshError if a mean radius exceeds a quarter of
-    its side.
+    Raises ConfigError if no attempt fills the cell, MeshError if the mean exceeds its quarter.
     """
     cell = images.field_of_view_um
     mean, fraction = rng.uniform(*bundles.radius_um), rng.uniform(*images.volume_fraction)
@@ -98,9 +97,9 @@ def bundle_attenuation(
 
 
 def cylinder_table(protocol: Protocol, largest: float) -> BarycentricInterpolator:
-    """S/S0 (disk, measurement) in cylinders along z as a function of their radii (um).
+    """S/S0 (disk, measurement) in cylinders along z as a function of radii up to `largest` (um).
 
-    A polynomial through the exact signals at Chebyshev's nodes, for radii up to `largest` (um).
+    A polynomial through the exact signals at Chebyshev's nodes.
     """
     radii = largest * (1 + chebpts1(RADII)) / 2
     rows = [
@@ -113,8 +112,7 @@ def cylinder_table(protocol: Protocol, largest: float) -> BarycentricInterpolato
 def rasterised(disks: Disks, pixels: int) -> Float[ndarray, "pixel_y pixel_x"]:
     """+1 inside axons, -1 outside, grey by area on pixels that an edge crosses.
 
-    A fine cell's coverage is taken from its centre's distance to the circle, as if that were
-    straight: right to 1e-3 of a pixel's area on average.
+    A fine cell sees the circle as straight: right to 1e-3 of a pixel's area on average.
     """
     cells = pixels * SUPERSAMPLING
     pitch = disks.cell / cells

@@ -75,22 +75,19 @@ def intervals(values: Float[Tensor, " sample"]) -> dict[str, Any]:
     """Mean, median and the central intervals of `LEVELS`."""
     numbers: dict[str, Any] = {"mean": float(values.mean()), "median": float(values.median())}
     for level in LEVELS:
-        low, high = central_interval(values[None], level)
-        numbers[f"interval_{100 * level:.0f}"] = [float(low[0]), float(high[0])]
+        numbers[f"interval_{100 * level:.0f}"] = central_interval(values, level).tolist()
     return numbers
 
 
 def central_interval(
-    samples: Float[Tensor, "signal sample"], level: float
-) -> tuple[Float[Tensor, " signal"], Float[Tensor, " signal"]]:
+    samples: Float[Tensor, "*batch sample"], level: float
+) -> Float[Tensor, "2 ..."]:
     """Ends that a further draw of the same law lies between with probability `level`.
 
     Order statistics at p (n + 1), Weibull's positions: unbiased for any law and any n.
     """
     ends = (0.5 - level / 2, 0.5 + level / 2)
-    quantiles = np.quantile(samples.double().numpy(), ends, axis=1, method="weibull")
-    low, high = torch.from_numpy(quantiles)
-    return low, high
+    return torch.from_numpy(np.quantile(samples.double().numpy(), ends, axis=-1, method="weibull"))
 
 
 def draw_posterior(

@@ -89,9 +89,8 @@ class SeparableEquation(ChainEquation):
 class ConstantNoise(ChainEquation):
     """dX = b(X) dt + sigma dB; if b = -grad V the limit law is exp(-2 V / sigma^2).
 
-    A rate beta(t) in front of drift and squared noise is only another clock, so there is none:
-    the chain's grid takes its place. Its times are horizon (n / steps)^3, since the noise level, a
-    root of t, is mostly below its mid-range.
+    The chain's times are horizon (n / steps)^3, since the noise level, a root of t, is mostly below
+    its mid-range.
     """
 
     sigma: float

@@ -88,8 +88,7 @@ class ScoreModel:
     ) -> Pictures:
         """E[image | image + sigma noise = x], given the signal or (None) for the prior.
 
-        Held to [-1, 1], where every mean of images lies, without a change of its own mean. For
-        linear equations alone.
+        Held to [-1, 1] without a change of its mean. For linear equations alone.
         """
         if self.scalings is not None:
             t = self.linear.time_of(torch.as_tensor(sigma, dtype=torch.float64, device=x.device))

@@ -103,9 +103,8 @@ def splitting(
     """The reverse SDE with its stiff part by the chain's own step; arguments of `euler_maruyama`.
 
     The reverse drift -b + g^2 s is b + g^2 (s - 2b/g^2): the forward drift, which holds x back, and
-    an excess that is nothing once the limit law is reached. Each step takes x through the chain's
-    step F, then adds the excess there. Euler's explicit step of the same drift throws x outward
-    where h |b'| > 2, to where no network was trained.
+    an excess that is nothing once the limit law is reached. The chain's step takes the first;
+    Euler's would throw x outward where h |b'| > 2, to where no network was trained.
     """
     for now, after in pairwise(times):
         h = float(now - after)
