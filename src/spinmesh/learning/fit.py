@@ -109,8 +109,9 @@ class _Run:
     ) -> None:
         self.network, self.problem, self.recipe = network, problem, recipe
         self.generator = generator
-        self.optimisers = list(recipe.optimisers(network))
-        self.schedules = [recipe.schedule(o, recipe.iterations) for o in self.optimisers]
+        optimisers = recipe.optimisers(network)
+        schedules = [recipe.schedule(o, recipe.iterations) for o in optimisers]
+        self.parts: list[Any] = [*optimisers, *schedules]
         self.weights = network.state_dict()  # the last ones; a copy if others are returned
         if recipe.best or recipe.half_life is not None:
             self.weights = copied(self.weights)
@@ -135,8 +136,8 @@ class _Run:
         self.network.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
-        for stepped in (*self.optimisers, *self.schedules):
-            stepped.step()
+        for part in self.parts:
+            part.step()
         self.losses.append(loss.item())
         if self.recipe.half_life is not None:
             # The average looks back less while the run is young.
@@ -159,7 +160,7 @@ class _Run:
         return plain | {
             "network": self.network.state_dict(),
             "weights": self.weights,
-            "parts": [part.state_dict() for part in (*self.optimisers, *self.schedules)],
+            "parts": [part.state_dict() for part in self.parts],
             "generator": self.generator.get_state(),
         }
 
@@ -168,8 +169,7 @@ class _Run:
         self.network.load_state_dict(state["network"])
         for name, value in self.weights.items():
             value.copy_(state["weights"][name])
-        parts = (*self.optimisers, *self.schedules)
-        for part, saved in zip(parts, state["parts"], strict=True):
+        for part, saved in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(saved)
         self.generator.set_state(state["generator"].cpu())
         for name in ("waiting", "losses", "rows", "seconds"):

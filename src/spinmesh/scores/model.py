@@ -149,14 +149,14 @@ def train_score(
     dropout = training.condition_dropout
     supply = image_supply(pixels.to(device), condition.to(device), features, dropout)
     sde = equation_named(training.sde, training.sde_parameters)
-    how = (sde, training.target, supply, training.batch)
+    target, batch = training.target, training.batch
     image_mean, scalings = None, None
     task: Denoising | WeightRegression
-    if training.target in CLOSED:
+    if isinstance(sde, LinearEquation) and target in CLOSED:
         image_mean = learn_image_mean(supply, len(pixels), generator)
-        task = Denoising(*how, (mean, std), training.noise, image_mean)
+        task = Denoising(sde, target, supply, batch, (mean, std), training.noise, image_mean)
     else:
-        task = WeightRegression(*how, generator)
+        task = WeightRegression(sde, target, supply, batch, generator)
         scalings = task.scalings
     owner = fingerprint(pixels, condition, features, training, seed, torch.__version__)
     kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
@@ -189,7 +189,7 @@ def image_supply(
     """
     protocol, unmoved = features.protocol, torch.arange(condition.shape[1])
     # Averages over directions, without a protocol, are those of the moved image as well.
-    orders = protocol.symmetries() if protocol else [unmoved, unmoved]
+    orders: Orders = protocol.symmetries() if protocol else [unmoved, unmoved]
 
     def supply(n: int, generator: torch.Generator) -> tuple[Tensor, Batch]:
         where: dict[str, Any] = {"generator": generator, "device": generator.device}

@@ -102,7 +102,7 @@ class OwnDrift(ConstantNoise, SeparableEquation):
 
     def flow(self, x: Tensor, t: Tensor, h: float) -> tuple[Tensor, Tensor, Tensor]:
         one = torch.ones_like(x)
-        slope, curvature = jvp(lambda y: jvp(self.law, (y,), (one,))[1], (x,), (one,))
+        slope, curvature, *_ = jvp(lambda y: jvp(self.law, (y,), (one,))[1], (x,), (one,))
         return x + h * self.law(x), 1 + h * slope, h * curvature
 
 
