@@ -29,7 +29,7 @@ WEIGHT = QUICK.replace(sde="double-well", target="malliavin-a")
 
 @pytest.fixture(scope="module")
 def model(image_set):
-    spec = QUICK.replace(iterations=200, batch=16, width=16, learning_rate=5e-3)
+    spec = QUICK.replace(iterations=140, batch=16, width=16, learning_rate=5e-3)
     return train_score(image_set, spec, seed=2)
 
 
@@ -116,7 +116,7 @@ def test_divergence_is_an_error(image_set):
 
 def test_samples_beat_white_noise_and_copies_are_found_out(image_set, model):
     result = synthesise(model, image_set, Sampling(sampler="heun", steps=12, count=24), seed=1)
-    # 200 iterations do not make axons, but contrast and correlations are there.
+    # 140 iterations do not make axons, but contrast and correlations are there.
     for name in ("spectrum_log_error", "pixel_w1"):
         assert result.metrics[name] < 0.6 * result.control[name], name
         assert result.floor[name] < 0.6 * result.control[name], name
