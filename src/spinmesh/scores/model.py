@@ -159,9 +159,9 @@ def train_score(
         task = WeightRegression(sde, target, supply, batch, generator)
         scalings = task.scalings
     owner = fingerprint(pixels, condition, features, training, seed, torch.__version__)
-    kept = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
+    state = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
     budget = recipe(training.iterations, training.learning_rate)
-    fitted = fit(network, task, budget, generator, "training the score", checkpoint=kept)
+    fitted = fit(network, task, budget, generator, "training the score", checkpoint=state)
     return ScoreModel(
         training,
         fitted.state,
