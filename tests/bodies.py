@@ -20,6 +20,7 @@ from spinmesh.mesh.faces import turned_positive
 from spinmesh.mesh.template import with_mid_edge_nodes
 from spinmesh.sequence import (
     PGSE,
+    Acquisition,
     CosineOGSE,
     FreeWaveform,
     MultiplePGSE,
@@ -33,6 +34,20 @@ def sampled(sequence) -> FreeWaveform:
     """Another sequence's steps as a waveform, along z if it has no directions of its own."""
     durations, levels = sequence.steps()
     return FreeWaveform(durations, levels if sequence.axes == 3 else levels * np.eye(3)[2])
+
+
+def two_shells(count=30, b=(1.0, 3.0), unweighted=2) -> Acquisition:
+    """Unweighted measurements, then two b (ms/um^2) in random directions at two diffusion times."""
+    generator = torch.Generator().manual_seed(3)
+    direction = torch.randn((count, 3), generator=generator, dtype=torch.float64)
+    direction = direction / direction.norm(dim=1, keepdim=True)
+    zero = Acquisition.pgse(torch.zeros(unweighted), direction[:unweighted], 5.0, 10.0)
+    shells = [
+        Acquisition.pgse(torch.full((count,), value), direction, 5.0, Delta)
+        for Delta in (10.0, 40.0)
+        for value in b
+    ]
+    return Acquisition.joined([zero, *shells])
 
 
 def deformed(template: TetMesh, **shape: float) -> TetMesh:

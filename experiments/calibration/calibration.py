@@ -15,7 +15,6 @@ from spinmesh.inversion.descent import Problem, State
 from spinmesh.inversion.result import Posterior
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target
-from spinmesh.inversion.unknowns import Unknowns
 from spinmesh.mesh import TetMesh
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
@@ -119,14 +118,14 @@ def calibrate(
         # Another stream: with the target's seed starts and draws would know the truth.
         search_seed = int(torch.randint(2**62, (), generator=generator))
         posterior = reconstruct(target, model, tissue, spec, search_seed).posterior
-        samples, z = posterior.samples, unknowns.prior.colour(truth.point.y)[None]
-        drawn, true = (_along_directions(unknowns, posterior, x) for x in (samples.z, z))
+        samples, z = posterior.samples, truth.point.z[None]
+        drawn, true = (_along_directions(posterior, x) for x in (samples.z, z))
         distance.append(true[0])
         drawn = torch.cat([drawn, samples.physics, _volumes(model, samples.z)], 1)
         values = torch.tensor([list(unknowns.values(truth.point).values())], dtype=torch.float64)
         true = torch.cat([true, values, _volumes(model, z)], 1)
         ranks.append((drawn < true).sum(0))
-    names = [f"direction {i + 1}" for i in range(len(model.prior.mean))]
+    names = [f"direction {i + 1}" for i in range(model.latents.shape[1])]
     names += [free.label for free in spec.free]
     quantities = (*names, "volume")
     return Calibration(quantities, torch.stack(ranks), spec.samples, torch.stack(distance))
@@ -161,14 +160,11 @@ def _drawn(
 
 
 def _along_directions(
-    unknowns: Unknowns, posterior: Posterior, latents: Float[Tensor, "sample latent"]
+    posterior: Posterior, latents: Float[Tensor, "sample latent"]
 ) -> Float[Tensor, "sample direction"]:
-    """Distances from Laplace's mean along its axes in units of the prior, over their spreads."""
-    L = unknowns.prior.factor
-    covariance = torch.linalg.solve(L, torch.linalg.solve(L, posterior.latent.covariance).T)
-    variance, axes = torch.linalg.eigh(covariance)
-    steps = torch.linalg.solve(L, (latents - posterior.latent.mean).T).T
-    return steps @ axes / variance.sqrt()
+    """Distances from Laplace's mean along its axes, over their spreads."""
+    variance, axes = torch.linalg.eigh(posterior.latent.covariance)
+    return (latents - posterior.latent.mean) @ axes / variance.sqrt()
 
 
 def _uniform_rotation(generator: torch.Generator) -> Float[Tensor, "3 3"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from experiments.remidi.estimates import Estimates
 from experiments.remidi.methods import Bench
 from spinmesh.bloch_torrey import Basis, Signals, simulate
-from spinmesh.inversion.poses import fit_harmonics, shell_keys
+from spinmesh.inversion.poses import Screen, fit_harmonics, shell_keys
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import PARAMETERS, TetMesh, deform, neutral_parameters, rotation_matrix
@@ -166,7 +166,8 @@ def _training_signals(bench: Bench, acquisition: Acquisition) -> Signals | None:
     known = fit_harmonics(signals.acquisition, signals.attenuation)
     if not set(shell_keys(acquisition)) <= set(known.shells):
         return None
-    unit = torch.eye(3, dtype=torch.float64)[None]
-    rows = [known.predict(i, acquisition, unit)[0] for i in range(len(signals))]
-    attenuation = torch.stack(rows).clamp_min(0)
+    screen = Screen(acquisition, known)
+    functions = screen.functions(torch.eye(3, dtype=torch.float64)[None])
+    rows = [screen.signals(functions, shape[None])[0] for shape in known.coefficients]
+    attenuation = torch.stack(rows)
     return Signals(acquisition, attenuation.to(signals.signal.dtype), torch.ones_like(attenuation))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR
 
 from spinmesh.bloch_torrey import USUAL_BLOCKS, Basis, Signals, simulate_reduced, unweighted
-from spinmesh.inversion.poses import Pose, fit_harmonics
+from spinmesh.errors import ConfigError
+from spinmesh.inversion.poses import fit_harmonics
 from spinmesh.inversion.target import Target
 from spinmesh.learning import Batch, Problem, Recipe, fit, perceptron, perceptron_of
 from spinmesh.mesh import Substrates, rotation_matrix
@@ -114,15 +115,25 @@ def _trained(x: Tensor, goal: Tensor, generator: torch.Generator) -> nn.Sequenti
 
 
 def descend(
-    target: Target, model: ShapeModel, tissue: Tissue, basis: Basis, start: Pose, iterations: int
+    target: Target,
+    model: ShapeModel,
+    tissue: Tissue,
+    basis: Basis,
+    start: tuple[int, Tensor],
+    iterations: int,
 ) -> tuple[Float[Tensor, "point 3"], float]:
     """The published inversion: AdamW on a latent offset, and on a turn; the best iterate's points.
 
     The loss is the mean squared attenuation difference; also returns the lowest. The gradient runs
-    back through the frozen span of each iterate. Starts from a training shape's latent numbers.
+    back through the frozen span of each iterate. Starts from a training shape's latent numbers and
+    a rotation.
     """
-    origin = model.latents[start.substrate]
-    spread = model.prior.covariance.diagonal().sqrt()
+    if basis.kind != "krylov":
+        raise ConfigError(
+            f"experiment: adamw descends in a Krylov basis, not in {basis.kind!r}. Leave the "
+            "method out, or set reconstruct.basis.kind to krylov."
+        )
+    origin = model.latents[start[0]]
     offset = torch.zeros(len(origin), dtype=torch.float64, requires_grad=True)
     turn = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.AdamW([offset, turn], lr=DESCENT_RATE, weight_decay=0.0)
@@ -130,8 +141,8 @@ def descend(
 
     for _ in progress(range(iterations), "AdamW", note=lambda: f"loss {lowest[-1]:.3g}"):
         optimiser.zero_grad()
-        points = model.decode(origin + spread * offset)
-        rotation = start.rotation @ rotation_matrix(turn)
+        points = model.decode(origin + offset)
+        rotation = start[1] @ rotation_matrix(turn)
         loss = _loss(target, model, tissue, basis, points, rotation)
         if float(loss) < lowest[-1]:
             lowest.append(float(loss))

@@ -19,13 +19,13 @@ from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.inversion.descent import Problem, improve
 from spinmesh.inversion.poses import nearest_poses
 from spinmesh.inversion.search import reconstruct
-from spinmesh.inversion.starts import Atlas, training_part
+from spinmesh.inversion.starts import Atlas
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import PARAMETER_TABLE, Substrates, TetMesh, deform, rotation_matrix
 from spinmesh.progress import progress
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import Reconstruct
-from spinmesh.shapes import ResidualModel, ShapeModel
+from spinmesh.shapes import PrincipalModel, ShapeModel
 from spinmesh.tissue import Tissue
 
 # Seeds of neighbouring runs stay apart by more than there are shapes.
@@ -104,7 +104,7 @@ class Bench:
     @cached_property
     def atlas(self) -> Atlas:
         """What their signals tell the search, and the bank to be compared with in any pose."""
-        return Atlas.of(self.model, training_part(self.model, self.signals))
+        return Atlas.of(self.model, self.signals)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,10 +188,7 @@ def _method(bench: Bench, name: str) -> Method:
         return lambda target, truth: _from_truth(bench, target, truth)
     if name in ("gauss_newton", "gauss_newton_autoencoder", "gauss_newton_pca"):
         model = _model(bench, name)
-        atlas = bench.atlas
-        if model is not bench.model:
-            atlas = Atlas.of(model, training_part(model, bench.signals))
-        return lambda target, truth: _gauss_newton(bench, target, model, bench.signals, atlas)
+        return lambda target, truth: _gauss_newton(bench, target, model)
     raise ConfigError(f"experiment: unknown method {name!r}.")
 
 
@@ -199,16 +196,12 @@ def _model(bench: Bench, method: str) -> ShapeModel:
     """Our shape model, or the compared one as an autoencoder or as PCA."""
     compared = bench.compared
     if method.endswith("_pca"):
-        return compared.linear if isinstance(compared, ResidualModel) else compared
+        return replace(compared, weights={}) if isinstance(compared, PrincipalModel) else compared
     return compared if method.endswith("_autoencoder") else bench.model
 
 
-def _gauss_newton(
-    bench: Bench, target: Target, model: ShapeModel, signals: Signals, atlas: Atlas | None = None
-) -> Found:
-    result = reconstruct(
-        target, model, bench.tissue, bench.settings, bench.seed, signals, atlas=atlas
-    )
+def _gauss_newton(bench: Bench, target: Target, model: ShapeModel) -> Found:
+    result = reconstruct(target, model, bench.tissue, bench.settings, bench.seed, bench.signals)
     return result.mesh.points, result.fit.chi2_per_measurement
 
 
@@ -219,7 +212,7 @@ def _from_truth(bench: Bench, target: Target, truth: Truth) -> Found:
     """
     problem = Problem.of(target, bench.model, bench.tissue, bench.settings)
     unknowns = problem.unknowns
-    latent = unknowns.prior.whiten(bench.model.encode(truth.points))
+    latent = bench.model.encode(truth.points)
     state = problem.state(unknowns.point(latent, truth.rotation))
     if state is None:
         raise ReductionError("from_truth: the encoded shape's mesh folds. Train on milder shapes.")
@@ -230,15 +223,20 @@ def _from_truth(bench: Bench, target: Target, truth: Truth) -> Found:
     return points, float(problem.chi2(state).mean())
 
 
+def _nearest_pose(bench: Bench, target: Target) -> tuple[int, Tensor]:
+    """Place in the table of the training shape with the nearest signal, and how it is turned."""
+    shape, rotation = nearest_poses(target, bench.atlas.trained, bench.atlas.frames, 1)
+    return int(bench.training[shape[0]]), rotation[0]
+
+
 def _nearest(bench: Bench, target: Target) -> Tensor:
     """Points of the training shape with the nearest signal, in the pose in which it is nearest."""
-    pose = nearest_poses(target, bench.atlas.bank, 1)[0]
-    return bench.substrates.points[bench.training[pose.substrate]] @ pose.rotation.T
+    place, rotation = _nearest_pose(bench, target)
+    return bench.substrates.points[place] @ rotation.T
 
 
 def _descend(bench: Bench, target: Target) -> Found:
-    pose = nearest_poses(target, bench.atlas.bank, 1)[0]
-    start = replace(pose, substrate=int(bench.training[pose.substrate]))
+    start = _nearest_pose(bench, target)
     points, loss = descend(
         target, bench.model, bench.tissue, bench.settings.basis, start, bench.descents
     )

@@ -8,7 +8,7 @@ import torch
 from spinmesh.bloch_torrey import Signals, simulate, simulate_substrates
 from spinmesh.bundles import ImageSet
 from spinmesh.images import Synthesis
-from spinmesh.inversion import Fit, Posterior, Reconstruction, Samples, Target
+from spinmesh.inversion import Fit, Gaussian, Posterior, Reconstruction, Samples, Target
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 from spinmesh.noise import add_rician, rician_mean, rician_std
 from spinmesh.scores import ScoreModel
@@ -16,7 +16,7 @@ from spinmesh.scores.features import Features
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import ShapeTraining
 from spinmesh.settings.synthesise import ScoreTraining
-from spinmesh.shapes import Gaussian, ShapeModel, train_shape_model
+from spinmesh.shapes import ShapeModel, train_shape_model
 from spinmesh.tissue import Tissue
 
 FAMILIES = {"straight": 1, "bend_twist": 2, "beading": 2, "combined": 2}

@@ -9,13 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from spinmesh.inversion import Gaussian
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.report.meshes import plot_meshes
 from spinmesh.report.reconstruction import aligned, plot_reconstruction, radius_spread
 from spinmesh.report.signals import plot_signals
 from spinmesh.report.style import picture
 from spinmesh.report.synthesis import plot_synthesis
-from spinmesh.shapes import Gaussian, profile, shape_errors
+from spinmesh.shapes import profile, shape_errors
 
 
 def assert_picture(path: Path, figure: Figure, axes: int) -> None:

@@ -8,8 +8,7 @@ from spinmesh.inversion.judgement import (
     describe_posterior,
     posterior_shapes,
 )
-from spinmesh.inversion.poses import nearest_poses
-from spinmesh.inversion.result import HISTORY, Fit, Posterior, Reconstruction, Samples
+from spinmesh.inversion.result import HISTORY, Fit, Gaussian, Posterior, Reconstruction, Samples
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.starts import nearest_training_shapes
 from spinmesh.inversion.target import Target, refuse_other_protocol, simulate_target
@@ -26,6 +25,7 @@ __all__ = [
     "VOXEL_NUMBERS",
     "Credibility",
     "Fit",
+    "Gaussian",
     "Posterior",
     "Reconstruction",
     "Samples",
@@ -35,7 +35,6 @@ __all__ = [
     "credibility",
     "describe",
     "describe_posterior",
-    "nearest_poses",
     "nearest_training_shapes",
     "posterior_shapes",
     "reconstruct",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -59,6 +60,12 @@ class State:
     damping: float = FIRST_DAMPING
     idle: int = 0
     converged: bool = False
+
+    def plain(self) -> dict[str, Any]:
+        """What a checkpoint holds of it: all but the prediction, which follows from the point."""
+        names = ("damping", "idle", "converged")
+        point = list(vars(self.point).values())
+        return {"point": point} | {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +145,14 @@ class Problem:
         ratio = jacobian_determinants(points, tets) / self._reference
         return bool(ratio.min() >= self.settings.minimum_volume)
 
-    def state(self, point: Point, damping: float = FIRST_DAMPING, idle: int = 0) -> State | None:
+    def state(self, point: Point, damping: float = FIRST_DAMPING) -> State | None:
         """Evaluate a point; None if its mesh folds or nearly so."""
-        if not self.valid(self.unknowns.shape(point)):
-            return None
+        return self.evaluated(point, damping) if self.valid(self.unknowns.shape(point)) else None
+
+    def evaluated(self, point: Point, damping: float = FIRST_DAMPING) -> State:
+        """The signal at a point whose mesh is valid."""
         prediction = predict(self.unknowns, point, self.target.acquisition, self.settings.basis)
-        return State(point, prediction, damping, idle)
+        return State(point, prediction, damping)
 
     def stage_noise(self, state: State) -> MagnitudeNoise:
         """The noise of this stage of the search: its floor is the RMS misfit until that is small.

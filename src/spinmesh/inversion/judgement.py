@@ -70,23 +70,30 @@ def describe_posterior(samples: Substrates) -> Mapping[str, tuple[float, float]]
 class Credibility:
     """What speaks for and against a reconstruction.
 
-    `chi2` has about `degrees` = measurements - determined unknowns degrees of freedom, and
-    `misfit_probability` is that of so large a chi2 from noise alone; `scatter_probability` that of
-    so small a one. `distance` is |y|^2 of the latents whitened by the prior, and `family_distance`
-    the largest one among the training shapes. The training latents are no Gaussian (a bead count
-    is uniform), so that a chi-square law of |y|^2 would doubt one family member in twenty.
-    `determined` of the `latent` directions are known better from the data than from the prior.
+    `chi2` has about `degrees` = measurements - determined unknowns degrees of freedom. `distance`
+    is |z|^2, and `family_distance` the largest one among the training shapes: these are no Gaussian
+    (a bead count is uniform), so that a chi-square law of |z|^2 would doubt one family member in
+    twenty. `determined` of the `latent` directions are known better from the data than from the
+    prior.
     """
 
     chi2: float
     degrees: int
-    misfit_probability: float
-    scatter_probability: float
     distance: float
     family_distance: float
     noise_free: bool
     determined: int
     latent: int
+
+    @property
+    def misfit_probability(self) -> float:
+        """Of so large a chi2 from noise alone."""
+        return float(chdtrc(self.degrees, self.chi2))
+
+    @property
+    def scatter_probability(self) -> float:
+        """Of so small a chi2 from noise alone."""
+        return float(chdtr(self.degrees, self.chi2))
 
     @property
     def of_the_signal(self) -> bool:
@@ -96,52 +103,47 @@ class Credibility:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence per doubt; empty if there is none."""
-        doubts = []
-        if self.determined == 0:
-            doubts.append(
+        misfit, scatter = self.misfit_probability, self.scatter_probability
+        scattered = scatter < IMPLAUSIBLE and not self.noise_free
+        chi2 = f"chi2 {self.chi2:.4g} with {self.degrees} degrees of freedom (chance"
+        doubts = (
+            (
+                self.determined == 0,
                 f"the data determine none of the shape's {self.latent} directions: the shape and "
                 "its numbers are those of the prior, whatever was measured. Measure at more or "
-                "stronger b, or at a higher SNR."
-            )
-        if self.misfit_probability < IMPLAUSIBLE:
-            doubts.append(
-                f"the signal is not explained: chi2 {self.chi2:.4g} with {self.degrees} degrees of "
-                f"freedom (chance {self.misfit_probability:.1g}). The mesh is not to be believed; "
-                "check tissue, SNR, pose and the trained families."
-            )
-        if self.scatter_probability < IMPLAUSIBLE and not self.noise_free:
-            doubts.append(
-                f"less scatter than the stated noise: chi2 {self.chi2:.4g} with {self.degrees} "
-                f"degrees of freedom (chance {self.scatter_probability:.1g}). Raise the SNR."
-            )
-        if self.distance > self.family_distance:
-            doubts.append(
+                "stronger b, or at a higher SNR.",
+            ),
+            (
+                misfit < IMPLAUSIBLE,
+                f"the signal is not explained: {chi2} {misfit:.1g}). The mesh is not to be "
+                "believed; check tissue, SNR, pose and the trained families.",
+            ),
+            (
+                scattered,
+                f"less scatter than the stated noise: {chi2} {scatter:.1g}). Raise the SNR.",
+            ),
+            (
+                self.distance > self.family_distance,
                 f"the shape lies outside the trained family: squared distance {self.distance:.4g} "
                 f"from its mean, {self.family_distance:.4g} for the farthest training shape. "
-                "Train on wider ranges, or check tissue and pose."
-            )
-        return tuple(doubts)
+                "Train on wider ranges, or check tissue and pose.",
+            ),
+        )
+        return tuple(doubt for holds, doubt in doubts if holds)
 
 
 def credibility(reconstruction: Reconstruction, model: ShapeModel) -> Credibility:
     """Judge a reconstruction by its residual and by its place among the training shapes."""
-    fit = reconstruction.fit
-    chi2 = float(fit.chi2.sum())
+    fit, latent = reconstruction.fit, reconstruction.posterior.latent.mean
     determined = fit.determined + len(fit.free)
     if not torch.equal(reconstruction.rotation, torch.eye(3, dtype=torch.float64)):
         determined += 3
-    degrees = max(len(fit.chi2) - determined, 1)
-    here = reconstruction.posterior.latent.mean
-    latents = torch.cat([here[None], model.latents[model.training]])
-    distances = model.prior.whiten(latents).square().sum(1)
     return Credibility(
-        chi2,
-        degrees,
-        float(chdtrc(degrees, chi2)),
-        float(chdtr(degrees, chi2)),
-        float(distances[0]),
-        float(distances[1:].max()),
+        float(fit.chi2.sum()),
+        max(len(fit.chi2) - determined, 1),
+        float(latent.square().sum()),
+        float(model.latents[model.training].square().sum(1).max()),
         reconstruction.target.sigma == 0,
         fit.determined,
-        len(here),
+        len(latent),
     )

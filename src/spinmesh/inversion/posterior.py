@@ -13,23 +13,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
-from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.bloch_torrey import MOST_DENSE_ON_CPU
 from spinmesh.fem import function_space
 from spinmesh.inversion.descent import Problem, State
 from spinmesh.inversion.forward import predict, predict_batch
-from spinmesh.inversion.result import Posterior, Samples
+from spinmesh.inversion.result import Gaussian, Posterior, Samples
 from spinmesh.inversion.unknowns import Point, Unknowns, opposite_points
 from spinmesh.mesh import TetMesh
 from spinmesh.progress import progress
-from spinmesh.shapes import Gaussian
 
 # Draws from the Gaussians that may fold before the rest is given up.
 ATTEMPTS = 100
@@ -41,96 +39,45 @@ WIDENING = 1.15
 FIRST_LENGTH, ACCEPTED, SHORTEST = 0.6, 0.3, 0.05
 
 
-@runtime_checkable
-class Chart(Protocol):
-    """Steps between points; `Unknowns` is one. Only `unique` steps are the `step` to their end."""
-
-    def moved(self, point: Point, step: Tensor) -> Point: ...
-
-    def step(self, start: Point, end: Point) -> Tensor: ...
-
-    def log_volume(self, step: Tensor) -> float: ...
-
-    def unique(self, step: Tensor) -> bool: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Component:
-    """A Gaussian of steps about a point; `weight` is its share of the mixture."""
-
-    centre: Point
-    factor: Float[Tensor, "unknown unknown"]  # Cholesky factor of the covariance
-    weight: float
-
-    def noise(self, generator: torch.Generator) -> Float[Tensor, " unknown"]:
-        """A step drawn from the Gaussian."""
-        normal = torch.randn(len(self.factor), generator=generator, dtype=torch.float64)
-        return self.factor @ normal
-
-    def log_density(self, step: Float[Tensor, " unknown"]) -> float:
-        """Of a step, without the constant that all components share."""
-        white = torch.linalg.solve_triangular(self.factor, step[:, None], upper=False)
-        scale = self.factor.diagonal().log().sum()
-        return float(-white.square().sum() / 2 - scale)
-
-
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Gaussians at the modes of a posterior."""
+    """Gaussians of steps about the modes of a posterior, and their shares."""
 
-    components: tuple[Component, ...]
-    chart: Chart
-
-    @cached_property
-    def weights(self) -> Float[Tensor, " component"]:
-        """Shares of the components."""
-        return torch.tensor([part.weight for part in self.components], dtype=torch.float64)
+    unknowns: Unknowns
+    centres: tuple[Point, ...]
+    factors: Float[Tensor, "component unknown unknown"]  # Cholesky factors of the covariances
+    weights: Float[Tensor, " component"]
 
     def log_density(self, point: Point) -> float:
         """Of a point, up to a constant."""
-        terms = []
-        for part in self.components:
-            step = self.chart.step(part.centre, point)
-            density = part.log_density(step) - self.chart.log_volume(step)
-            terms.append(math.log(part.weight) + density)
-        return float(torch.logsumexp(torch.tensor(terms, dtype=torch.float64), 0))
+        steps = torch.stack([self.unknowns.step(centre, point) for centre in self.centres])
+        white = torch.linalg.solve_triangular(self.factors, steps[..., None], upper=False)
+        scale = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        scale = scale + torch.tensor([self.unknowns.log_volume(step) for step in steps])
+        terms = self.weights.log() - white.square().sum((1, 2)) / 2 - scale
+        return float(torch.logsumexp(terms, 0))
+
+    def noise(self, label: int, generator: torch.Generator) -> Float[Tensor, " unknown"]:
+        """A step drawn from one of the Gaussians."""
+        normal = torch.randn(self.factors.shape[1], generator=generator, dtype=torch.float64)
+        return self.factors[label] @ normal
 
     def draw(self, generator: torch.Generator) -> tuple[int, Point]:
         """A component and a point from it; steps more than half a turn are drawn again."""
         label = int(torch.multinomial(self.weights, 1, generator=generator))
-        part = self.components[label]
         while True:
-            step = part.noise(generator)
-            if self.chart.unique(step):
-                return label, self.chart.moved(part.centre, step)
+            step = self.noise(label, generator)
+            if self.unknowns.unique(step):
+                return label, self.unknowns.moved(self.centres[label], step)
 
     def neighbour(
         self, label: int, point: Point, length: float, generator: torch.Generator
-    ) -> Point | None:
-        """A Crank-Nicolson move, reversible with respect to the component; None is to stay."""
-        part = self.components[label]
-        noise = part.noise(generator)
-        step = math.sqrt(1 - length**2) * self.chart.step(part.centre, point) + length * noise
-        return self.chart.moved(part.centre, step) if self.chart.unique(step) else None
-
-    def widened(self) -> Mixture:
-        """The same with every Gaussian `WIDENING` times as wide."""
-        parts = [replace(part, factor=WIDENING * part.factor) for part in self.components]
-        return Mixture(tuple(parts), self.chart)
-
-
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Points of equal weight, and how much the Gaussians had to be corrected.
-
-    `effective` is the share of the first draws that importance weights leave: 1 where the Gaussians
-    are exact (about 0.5 in 20 dimensions once widened).
-    """
-
-    points: tuple[Point, ...]
-    effective: float
-    acceptance: float
-    temperatures: int
+    ) -> Point:
+        """A Crank-Nicolson move, reversible with respect to the component, or the same point."""
+        centre, unknowns = self.centres[label], self.unknowns
+        noise = self.noise(label, generator)
+        step = math.sqrt(1 - length**2) * unknowns.step(centre, point) + length * noise
+        return unknowns.moved(centre, step) if unknowns.unique(step) else point
 
 
 def anneal(
@@ -139,21 +86,23 @@ def anneal(
     count: int,
     moves: int,
     generator: torch.Generator,
-) -> Draws:
-    """`count` points of the posterior.
+) -> tuple[list[Point], dict[str, float]]:
+    """`count` points of the posterior, and how much the Gaussians had to be corrected.
 
     `log_posterior` takes many points at once and is -inf where one means nothing. Costs
-    count * (1 + temperatures * moves) evaluations.
+    count * (1 + temperatures * moves) evaluations. `sampler_effective_share` is the share of the
+    first draws that importance weights leave: 1 where the Gaussians are exact (about 0.5 in 20
+    dimensions once widened).
     """
-    mixture = mixture.widened()
+    mixture = replace(mixture, factors=WIDENING * mixture.factors)
 
-    def ratio_at(points: Sequence[Point]) -> Tensor:
+    def ratio_at(points: Sequence[Point]) -> Float[Tensor, " draw"]:
         posterior = torch.tensor(log_posterior(points), dtype=torch.float64)
         return posterior - torch.tensor([mixture.log_density(point) for point in points]).double()
 
     labels, points = map(list, zip(*(mixture.draw(generator) for _ in range(count)), strict=True))
     ratio = ratio_at(points)
-    effective = _effective(ratio) / count
+    share = _effective(ratio) / count
     temperature, temperatures, length = 0.0, 0, FIRST_LENGTH
     rates: list[float] = []
     while temperature < 1.0:
@@ -162,19 +111,21 @@ def anneal(
         labels, points, ratio = [labels[i] for i in index], [points[i] for i in index], ratio[index]
         temperature, temperatures = ahead, temperatures + 1
         for _ in progress(range(moves), f"moving draws (temperature {temperature:.2g})"):
-            pairs = list(zip(labels, points, strict=True))
-            moved = [mixture.neighbour(*pair, length, generator) for pair in pairs]
-            trials = [old if new is None else new for new, old in zip(moved, points, strict=True)]
+            pairs = zip(labels, points, strict=True)
+            trials = [mixture.neighbour(*pair, length, generator) for pair in pairs]
             new = ratio_at(trials)
             chance = torch.rand(count, generator=generator, dtype=torch.float64)
             accepted = chance.log() < temperature * (new - ratio)
-            accepted &= torch.tensor([trial is not None for trial in moved])
+            accepted &= torch.tensor([a is not b for a, b in zip(trials, points, strict=True)])
             points = [trials[i] if accepted[i] else points[i] for i in range(count)]
             ratio = torch.where(accepted, new, ratio)
             rates.append(float(accepted.double().mean()))
             length = min(1.0, max(SHORTEST, length * math.exp(rates[-1] - ACCEPTED)))
-    rate = sum(rates) / max(len(rates), 1)
-    return Draws(tuple(points), effective, rate, temperatures)
+    return points, {
+        "sampler_effective_share": share,
+        "sampler_acceptance": sum(rates) / max(len(rates), 1),
+        "sampler_temperatures": float(temperatures),
+    }
 
 
 def _effective(log_weight: Float[Tensor, " draw"]) -> float:
@@ -184,13 +135,12 @@ def _effective(log_weight: Float[Tensor, " draw"]) -> float:
 
 def _next_temperature(ratio: Float[Tensor, " draw"], temperature: float) -> float:
     """The largest temperature that leaves `EFFECTIVE` of the draws, by bisection."""
-    least = EFFECTIVE * len(ratio)
-    if _effective((1 - temperature) * ratio) >= least:
+    if _effective((1 - temperature) * ratio) >= EFFECTIVE * len(ratio):
         return 1.0
     low, high = temperature, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        enough = _effective((middle - temperature) * ratio) >= least
+        enough = _effective((middle - temperature) * ratio) >= EFFECTIVE * len(ratio)
         low, high = (middle, high) if enough else (low, middle)
     return high
 
@@ -199,60 +149,39 @@ def _resampled(log_weight: Float[Tensor, " draw"], generator: torch.Generator) -
     """Systematic resampling: each draw as often as its weight asks, to within one."""
     count = len(log_weight)
     start = torch.rand((), generator=generator, dtype=torch.float64)
-    places = (start + torch.arange(count)) / count
     edges = torch.softmax(log_weight, 0).cumsum(0)
-    index: Int[Tensor, " draw"] = torch.searchsorted(edges, places).clamp(max=count - 1)
-    return [int(i) for i in index]
+    index = torch.searchsorted(edges, (start + torch.arange(count)) / count)
+    return [int(i) for i in index.clamp(max=count - 1)]
 
 
 def posterior_at(problem: Problem, modes: list[State], seed: int) -> Posterior:
     """Laplace's approximation at every mode, weighed by its evidence, and samples.
 
-    `modes` with the best first; its Gaussian is the one reported.
+    `modes` with the best first; its Gaussian is the one reported. Evidence is exp(-cost/2) times
+    the root of the covariance's determinant.
     """
-    unknowns = problem.unknowns
-    normals = [problem.curvature(mode, problem.noise).normal for mode in modes]
-    mixture = _mixture(problem, modes, normals)
+    unknowns, settings = problem.unknowns, problem.settings
+    normals = torch.stack([problem.curvature(mode, problem.noise).normal for mode in modes])
+    cost = torch.tensor([problem.cost(mode) for mode in modes], dtype=torch.float64)
+    weights = torch.softmax(-(cost + torch.linalg.slogdet(normals).logabsdet) / 2, 0)
+    covariances = torch.linalg.inv(normals)
+    centres = tuple(mode.point for mode in modes)
+    mixture = Mixture(unknowns, centres, torch.linalg.cholesky(covariances), weights)
     size = unknowns.parts[0]
-    covariance = torch.linalg.inv(normals[0])[:size, :size]
-    prior = unknowns.prior
-    latent = Gaussian(prior.colour(modes[0].point.y), prior.factor @ covariance @ prior.factor.T)
-    information = torch.linalg.eigvalsh(torch.linalg.inv(covariance)).flip(0) - 1
-    return Posterior(latent, information, mixture.weights, _samples(problem, mixture, seed))
-
-
-def _mixture(problem: Problem, modes: list[State], normals: list[Tensor]) -> Mixture:
-    """Weights are evidences: exp(-cost/2) times the root of the covariance's determinant."""
-    pairs = list(zip(modes, normals, strict=True))
-    evidence = torch.tensor(
-        [-problem.cost(m) / 2 - float(torch.linalg.slogdet(n).logabsdet) / 2 for m, n in pairs],
-        dtype=torch.float64,
-    )
-    parts = [
-        Component(mode.point, torch.linalg.cholesky(torch.linalg.inv(normal)), weight)
-        for (mode, normal), weight in zip(pairs, torch.softmax(evidence, 0).tolist(), strict=True)
-        if weight > 0
-    ]
-    return Mixture(tuple(parts), problem.unknowns)
-
-
-def _samples(problem: Problem, mixture: Mixture, seed: int) -> Samples:
-    """Annealed if the settings grant moves, else valid draws from the Gaussians."""
-    settings, unknowns = problem.settings, problem.unknowns
+    law = Gaussian(centres[0].z, covariances[0, :size, :size])
+    information = torch.linalg.eigvalsh(torch.linalg.inv(law.covariance)).flip(0) - 1
     generator = torch.Generator().manual_seed(seed)
-    if settings.moves == 0 or settings.samples == 0:
-        points = (mixture.draw(generator)[1] for _ in range(ATTEMPTS * settings.samples))
-        valid = (point for point in points if problem.valid(unknowns.shape(point)))
-        return _gathered(unknowns, list(islice(valid, settings.samples)), {})
-    draws = anneal(
-        partial(log_posteriors, problem), mixture, settings.samples, settings.moves, generator
-    )
-    diagnostics = {
-        "sampler_effective_share": draws.effective,
-        "sampler_acceptance": draws.acceptance,
-        "sampler_temperatures": float(draws.temperatures),
-    }
-    return _gathered(unknowns, list(draws.points), diagnostics)
+    diagnostics: dict[str, float] = {}
+    if settings.moves > 0 and settings.samples > 0:
+        log_posterior = partial(log_posteriors, problem)
+        points, diagnostics = anneal(
+            log_posterior, mixture, settings.samples, settings.moves, generator
+        )
+    else:
+        draws = (mixture.draw(generator)[1] for _ in range(ATTEMPTS * settings.samples))
+        valid = (point for point in draws if problem.valid(unknowns.shape(point)))
+        points = list(islice(valid, settings.samples))
+    return Posterior(law, information, weights, _gathered(unknowns, points, diagnostics))
 
 
 def log_posteriors(
@@ -263,24 +192,26 @@ def log_posteriors(
     Shapes are a batch where one tissue and a basis of fixed size on a small template allow it
     (`batched` None), otherwise computed one by one.
     """
-    unknowns, basis = problem.unknowns, problem.settings.basis
+    unknowns, basis, acquisition = (
+        problem.unknowns,
+        problem.settings.basis,
+        problem.target.acquisition,
+    )
     if batched is None:
         fixed = basis.kind == "krylov" and not basis.adaptive and not unknowns.free
         size = len(function_space(unknowns.model.basis.template))
         batched = fixed and size <= MOST_DENSE_ON_CPU
     result = [float("-inf")] * len(points)
-    valid = [i for i, point in enumerate(points) if problem.valid(unknowns.shape(point))]
+    valid = {i: p for i, p in enumerate(points) if problem.valid(unknowns.shape(p))}
     if valid and batched:
-        some = [points[i] for i in valid]
-        signals = list(predict_batch(unknowns, some, problem.target.acquisition, basis))
+        signals = list(predict_batch(unknowns, list(valid.values()), acquisition, basis))
     else:
-        acquisition = problem.target.acquisition
         signals = [
-            predict(unknowns, points[i], acquisition, basis).attenuation
-            for i in progress(valid, "weighing draws")
+            predict(unknowns, point, acquisition, basis).attenuation
+            for point in progress(list(valid.values()), "weighing draws")
         ]
-    for i, signal in zip(valid, signals, strict=True):
-        result[i] = -problem.cost_of(points[i], signal, problem.noise) / 2
+    for (i, point), signal in zip(valid.items(), signals, strict=True):
+        result[i] = -problem.cost_of(point, signal, problem.noise) / 2
     return result
 
 
@@ -290,7 +221,7 @@ def _gathered(unknowns: Unknowns, points: list[Point], diagnostics: dict[str, fl
     rotation = torch.zeros(len(points), 3, 3, dtype=torch.float64)
     physics = torch.zeros(len(points), len(quantities), dtype=torch.float64)
     for row, point in enumerate(points):
-        latent[row], rotation[row] = unknowns.prior.colour(point.y), point.rotation
+        latent[row], rotation[row] = point.z, point.rotation
         physics[row] = torch.tensor(list(unknowns.values(point).values()), dtype=torch.float64)
     return Samples(latent, rotation, physics, quantities, diagnostics)
 
@@ -307,7 +238,6 @@ def vertex_spread(
     centred = shape.points - shape.points.mean(0)
     sampled = points - points.mean(1, keepdim=True)
     reflected = -sampled[:, opposite_points(template)]
-    direct, mirrored = (x - centred for x in (sampled, reflected))
-    nearer = mirrored.square().sum((1, 2)) < direct.square().sum((1, 2))
-    apart = torch.where(nearer[:, None, None], mirrored, direct)
-    return apart.square().sum(-1).mean(0).sqrt()
+    direct, mirrored = ((x - centred).square().sum(-1) for x in (sampled, reflected))
+    nearer = mirrored.sum(1, keepdim=True) < direct.sum(1, keepdim=True)
+    return torch.where(nearer, mirrored, direct).mean(0).sqrt()

@@ -11,13 +11,21 @@ from torch import Tensor
 
 from spinmesh.inversion.target import Target
 from spinmesh.mesh import TetMesh
-from spinmesh.shapes import Gaussian, ShapeModel
+from spinmesh.shapes import ShapeModel
 from spinmesh.stored import quantity, store
 
-# Columns of a history: chi2 with the final noise floor, |y|^2 of the whitened unknowns, length of
-# the step tried, the damping it was tried with, and whether it was taken.
+# Columns of a history: chi2 with the final noise floor, -2 log prior, length of the step tried, the
+# damping it was tried with, and whether it was taken.
 HISTORY = ("start", "iteration", "chi2", "prior", "step", "damping", "accepted")
 PHYSICS_UNITS = "um^2/ms (diffusivity), ms (t2), 1 (density), um/ms (permeability)"
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A normal law of latents."""
+
+    mean: Float[Tensor, " latent"]
+    covariance: Float[Tensor, "latent latent"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +53,14 @@ class Samples:
 class Posterior:
     """Laplace approximation at the best mode, the weights of all modes, and samples.
 
-    `information` are the eigenvalues, descending, of J'J in noise units with respect to z in units
-    of the prior: the data know more than the prior about the directions above 1.
+    `information` are the eigenvalues, descending, of J'J in noise units with respect to z: the data
+    know more than the prior about the directions above 1.
     """
 
     latent: Gaussian
     information: Float[Tensor, " latent"]
     weights: Float[Tensor, " mode"]
     samples: Samples
-
-    @property
-    def effective_directions(self) -> float:
-        """Effective number of determined directions: sum of i/(1 + i) over the information."""
-        return float((self.information / (1 + self.information)).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.errors import ReductionError
-from spinmesh.inversion.descent import FIRST_DAMPING, Problem, State, improve
+from spinmesh.inversion.descent import Problem, State, improve
 from spinmesh.inversion.posterior import posterior_at, vertex_spread
 from spinmesh.inversion.result import Fit, Reconstruction
-from spinmesh.inversion.starts import Atlas, starting_points
+from spinmesh.inversion.starts import starting_points
 from spinmesh.inversion.target import Target
 from spinmesh.inversion.unknowns import Point, reflected_latent
 from spinmesh.learning import Checkpoint, fingerprint
@@ -28,7 +28,7 @@ from spinmesh.tissue import Tissue
 FEW = 300
 # An acquisition has to be this much larger for a stage with fewer measurements to pay.
 WORTH = 1.5
-# Stages of a track: scouting, going on with few measurements, with all, and the end.
+# Stages: scouting, going on with few measurements, and with all.
 SCOUT, FEWER, ALL, END = range(4)
 # Tracks beside the wanted modes that leave the scouting stage: the order may change yet.
 SPARE = 1
@@ -38,149 +38,128 @@ SAME = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Track:
-    """One start and how far it has come: `taken` iterations of its stage."""
+    """One start and where it has come to by `taken` iterations of the present stage."""
 
     start: int
-    point: Point
-    damping: float = FIRST_DAMPING
-    stage: int = SCOUT
+    state: State
     taken: int = 0
-    idle: int = 0
-    converged: bool = False
 
 
 class Search:
     """Tracks and the history of their trial steps, which is all that a checkpoint holds.
 
     A resumed search repeats what the killed one would have done, to the last digit: a step follows
-    from the track's point, trust region and stage alone.
+    from the track's point and trust region and from the stage alone.
     """
 
     def __init__(self, problem: Problem, checkpoint: Checkpoint) -> None:
-        self.problem, self.checkpoint = problem, checkpoint
+        self.whole, self.checkpoint = problem, checkpoint
         count = len(problem.target.acquisition)
         generator = torch.Generator().manual_seed(0)
         few = torch.randperm(count, generator=generator)[:FEW].sort().values
         self.fewer = problem.part(few) if count > WORTH * FEW else problem
+        self.stage = SCOUT
         self.tracks: list[Track] = []
         self.history: list[list[float]] = []
-        self._last: tuple[Track, State] | None = None
 
-    def run(self, seed: int, signals: Signals | None, atlas: Atlas | None = None) -> None:
+    @property
+    def problem(self) -> Problem:
+        """That of the present stage."""
+        return self.fewer if self.stage < ALL else self.whole
+
+    def run(self, seed: int, signals: Signals | None) -> None:
         """From the starts, or from the checkpoint, until every track has ended."""
         content = self.checkpoint.read()
         if content is None:
-            points = starting_points(self.fewer, self.problem, seed, signals, atlas)
-            self.tracks = [Track(number, point) for number, point in enumerate(points)]
+            points = starting_points(self.fewer, self.whole, seed, signals)
+            self.tracks = [Track(i, self.fewer.evaluated(p)) for i, p in enumerate(points)]
         else:
-            self.history = content["history"]
-            self.tracks = [Track(start, Point(*p), *rest) for start, p, *rest in content["tracks"]]
+            self.stage, self.history = content["stage"], content["history"]
+            self.tracks = [self._restored(*values) for values in content["tracks"]]
         for index in progress(self._pending(), "reconstructing", note=self._note):
             self.tracks[index] = self._advanced(self.tracks[index])
-            tracks = [astuple(track) for track in self.tracks]
-            self.checkpoint.write({"tracks": tracks, "history": self.history})
+            tracks = [(t.start, t.taken, t.state.plain()) for t in self.tracks]
+            content = {"stage": self.stage, "history": self.history, "tracks": tracks}
+            self.checkpoint.write(content)
+
+    def _restored(self, start: int, taken: int, plain: dict[str, Any]) -> Track:
+        point = Point(*plain.pop("point"))
+        return Track(start, replace(self.problem.evaluated(point), **plain), taken)
 
     def modes(self) -> list[State]:
         """Every distinct mode, the best one first."""
         distinct: list[State] = []
-        for state in sorted(map(self._state, self.tracks), key=self.problem.cost):
+        for state in sorted((track.state for track in self.tracks), key=self.whole.cost):
             if not any(_same(state.point, other.point) for other in distinct):
                 distinct.append(state)
         return distinct
 
     def _pending(self) -> Iterator[int]:
         """Indices of tracks to be advanced, stage by stage."""
-        settings = self.problem.settings
+        settings = self.whole.settings
         # Where few measurements are all of them, their stage is left out.
-        fewer = 0 if self.fewer is self.problem else settings.iterations
+        fewer = 0 if self.fewer is self.whole else settings.iterations
         for stage, most in ((SCOUT, settings.scouts), (FEWER, fewer), (ALL, settings.iterations)):
+            if self.stage != stage:
+                continue
             for index in range(len(self.tracks)):
-                while (
-                    self.tracks[index].stage == stage
-                    and self.tracks[index].taken < most
-                    and not self.tracks[index].converged
-                ):
+                while self.tracks[index].taken < most and not self.tracks[index].state.converged:
                     yield index
-            self._promote(stage)
+            self._promote()
 
-    def _promote(self, stage: int) -> None:
-        """Send the tracks of a finished stage on; on the way the worst are left behind."""
-        done = [track for track in self.tracks if track.stage == stage]
-        if stage == SCOUT and done:
-            self.tracks = self._ordered(done)[: self.problem.settings.modes + SPARE]
-        elif stage == FEWER and done:
-            self.tracks = self._chosen(self._ordered(done))
-        self.tracks = [
-            Track(t.start, t.point, t.damping, stage + 1) if t.stage == stage else t
-            for t in self.tracks
-        ]
+    def _promote(self) -> None:
+        """Send the tracks on to the next stage; the worst are left behind."""
+        if self.stage < ALL:
+            ordered = sorted(self.tracks, key=lambda track: self.fewer.cost(track.state))
+            modes = self.whole.settings.modes
+            self.tracks = ordered[: modes + SPARE] if self.stage == SCOUT else self._modes(ordered)
+        before = self.problem
+        self.stage += 1
+        if self.stage < END:
+            states = [
+                replace(track.state, idle=0, converged=False)
+                if self.problem is before
+                else self.problem.evaluated(track.state.point, track.state.damping)
+                for track in self.tracks
+            ]
+            self.tracks = [Track(t.start, s) for t, s in zip(self.tracks, states, strict=True)]
 
-    def _ordered(self, tracks: list[Track]) -> list[Track]:
-        cost = {track.start: self.fewer.cost(self._state(track)) for track in tracks}
-        return sorted(tracks, key=lambda track: cost[track.start])
-
-    def _chosen(self, order: list[Track]) -> list[Track]:
+    def _modes(self, ordered: list[Track]) -> list[Track]:
         """The first `modes`; if several, the last of them is the best one's point reflection.
 
         No signal tells the two apart, so where the shape model knows both they are two modes.
         """
-        count = self.problem.settings.modes
+        count, best = self.whole.settings.modes, ordered[0]
         if count == 1:
-            return order[:1]
-        best, unknowns = order[0], self.problem.unknowns
-        z = reflected_latent(unknowns.model, unknowns.prior.colour(best.point.y))
-        mirrored = replace(best.point, y=unknowns.prior.whiten(z))
-        chosen = order[: count - 1]
-        if self.problem.valid(unknowns.shape(mirrored)):
-            number = 1 + max(track.start for track in order)
-            chosen.append(replace(best, start=number, point=mirrored))
-        return chosen
-
-    def _problem(self, track: Track) -> Problem:
-        return self.problem if track.stage >= ALL else self.fewer
-
-    def _state(self, track: Track) -> State:
-        """Evaluated anew, unless it is what the last step led to."""
-        if self._last is not None and self._last[0] is track:
-            return self._last[1]
-        state = self._problem(track).state(track.point, track.damping, track.idle)
-        if state is None:
-            raise ReductionError(
-                "reconstruct: the checkpoint holds a folded mesh. Delete it and rerun."
-            )
-        return state
+            return [best]
+        unknowns, point = self.whole.unknowns, best.state.point
+        mirrored = replace(point, z=reflected_latent(unknowns.model, point.z))
+        if not self.whole.valid(unknowns.shape(mirrored)):
+            return ordered[: count - 1]
+        number = 1 + max(track.start for track in ordered)
+        state = self.fewer.evaluated(mirrored, best.state.damping)
+        return [*ordered[: count - 1], Track(number, state)]
 
     def _advanced(self, track: Track) -> Track:
-        problem, state = self._problem(track), self._state(track)
         earlier = [row[1] for row in self.history if row[0] == track.start]
-        number = max(earlier, default=0.0) + 1
-
         if not earlier:
-            self._log(track.start, 0.0, problem, state, 0.0, state.damping, True)
-        after = improve(problem, state, partial(self._log, track.start, number, problem))
-        moved = replace(
-            track,
-            point=after.point,
-            damping=after.damping,
-            idle=after.idle,
-            converged=after.converged,
-            taken=track.taken + 1,
-        )
-        self._last = (moved, after)
-        return moved
+            self._log(track.start, 0.0, track.state, 0.0, track.state.damping, True)
+        number = max(earlier, default=0.0) + 1
+        state = improve(self.problem, track.state, partial(self._log, track.start, number))
+        return Track(track.start, state, track.taken + 1)
 
     def _log(
         self,
         start: int,
         number: float,
-        problem: Problem,
         state: State,
         length: float,
         damping: float,
         accepted: bool,
     ) -> None:
         """A row of the history; few measurements stand for all of them."""
-        share = len(problem.target.attenuation) / len(self.problem.target.attenuation)
+        problem = self.problem
+        share = len(problem.target.attenuation) / len(self.whole.target.attenuation)
         chi2 = float(problem.chi2(state).sum()) / share
         prior = float(problem.unknowns.gaussian_part(state.point).square().sum())
         self.history.append([start, number, chi2, prior, length, damping, float(accepted)])
@@ -191,7 +170,7 @@ class Search:
 
 
 def _same(a: Point, b: Point) -> bool:
-    apart = torch.cat([a.y - b.y, a.physics - b.physics])
+    apart = torch.cat([a.z - b.z, a.physics - b.physics])
     return float(apart.norm() + (a.rotation - b.rotation).norm()) < SAME
 
 
@@ -203,16 +182,14 @@ def reconstruct(
     seed: int = 1,
     training_signals: Signals | None = None,
     checkpoint: str | Path | None = None,
-    atlas: Atlas | None = None,
 ) -> Reconstruction:
     """The most probable shape given the target's attenuations and the prior over latents.
 
     `training_signals` are the signals, under the target's acquisition, of every shape of the table
     the model was trained from (or of its training shapes only): the nearest ones are further
-    starts; their `atlas`, if there is one already, saves seconds. Without them, further starts are
-    seeded draws from the prior. With a `checkpoint` path the search saves itself there after every
-    iteration and, if it was killed, goes on from there to exactly the same result; a finished run
-    removes the file.
+    starts. Without them, further starts are seeded draws from the prior. With a `checkpoint` path
+    the search saves itself there after every iteration and, if it was killed, goes on from there to
+    exactly the same result; a finished run removes the file.
 
     Raises ReductionError if no start gives a valid mesh, StoreError if the checkpoint is of another
     target, model or settings.
@@ -221,7 +198,7 @@ def reconstruct(
     path = None if checkpoint is None else Path(checkpoint)
     owner = fingerprint(target, model, tissue, settings, seed, training_signals) if path else ""
     search = Search(problem, Checkpoint(path, owner))
-    search.run(seed, training_signals, atlas)
+    search.run(seed, training_signals)
     result = _result(problem, search, seed)
     search.checkpoint.remove()
     return result

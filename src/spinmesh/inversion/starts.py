@@ -3,135 +3,114 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int
+from scipy.interpolate import RBFInterpolator
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError, SequenceError
-from spinmesh.inversion.descent import Problem, State
-from spinmesh.inversion.forward import Prediction, attenuation, predict, turned
-from spinmesh.inversion.poses import Bank, Screen, descend_together, nearest_poses
+from spinmesh.inversion.descent import Problem
+from spinmesh.inversion.forward import attenuation, turned
+from spinmesh.inversion.poses import (
+    Harmonics,
+    Screen,
+    descend_together,
+    fit_harmonics,
+    nearest_poses,
+)
 from spinmesh.inversion.target import Target, principal_rotations, refuse_other_protocol
 from spinmesh.inversion.unknowns import Point
 from spinmesh.noise import MagnitudeNoise
-from spinmesh.sequence import Acquisition
 from spinmesh.shapes import ShapeModel
 
 # Poses of one shape among the starts, at most.
 POSES_EACH = 2
 # Spread of the prior draws that serve as starts: less than the prior's own, where decoders behave.
 DRAWN = 0.5
-# Correlation lengths tried, in units of the latents' spread; the best by leave-one-out is kept.
-LENGTHS = (1.0, 2.0, 4.0)
-# Added to the kernel's diagonal: of the signals' variance, far below what latents leave open.
-NUGGET = 1e-6
-# Principal parts of the harmonics that are interpolated.
-PARTS = 150
+# Parts of the training shapes that are left out in turn to measure the atlas's error.
+FOLDS = 5
 # Poses of training shapes that are sent downhill together, and for how many steps.
 TOGETHER, STEPS = 64, 15
-# Minima nearer than this in latents (prior units) and in signals (RMS attenuation) are one.
+# Minima nearer than this in latents and in signals (RMS attenuation) are one.
 SAME_LATENT, SAME_SIGNAL = 0.3, 0.002
+# Of the radial basis functions, r^3 beside linear functions.
+KERNEL = "cubic"
 
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
     """What the signals of its training shapes tell about a shape model: where searches start.
 
-    Their harmonics between the shapes are c(y) = mean + k(y, Y) w parts, the posterior mean of a
-    Gaussian process with a Matern 5/2 kernel over whitened latents (docs/decisions/0008). `error`
-    is its leave-one-out error (RMS attenuation) on the training shapes.
+    Their harmonics between the shapes are interpolated over the latents by radial basis functions
+    (docs/decisions/0008). `frames` are the shapes' axes of diffusion, the fastest last; `error` is
+    the median error (RMS attenuation) on shapes left out.
     """
 
-    bank: Bank
-    y: Float[Tensor, "substrate latent"]
-    length: float
-    mean: Float[Tensor, " coefficient"]
-    parts: Float[Tensor, "part coefficient"]
-    weights: Float[Tensor, "substrate part"]
+    trained: Harmonics
+    frames: Float[Tensor, "substrate 3 3"]
+    z: Float[Tensor, "substrate latent"]
+    interpolator: RBFInterpolator
     error: float
 
     @classmethod
+    @lru_cache(maxsize=2)
     def of(cls, model: ShapeModel, signals: Signals) -> Atlas:
-        """From the training shapes' signals in the model's order."""
-        return cls.fit(Bank.of(signals), model.prior.whiten(model.latents[model.training]))
+        """From the training shapes' signals in the model's order, or of the whole table."""
+        return cls.fit(training_part(model, signals), model.latents[model.training])
 
     @classmethod
-    def fit(cls, bank: Bank, y: Float[Tensor, "substrate latent"]) -> Atlas:
-        """From the signals of a bank and the whitened latents of its shapes."""
-        flat = bank.harmonics.coefficients.flatten(1)
-        mean = flat.mean(0)
-        _, singular, directions = torch.linalg.svd(flat - mean, full_matrices=False)
-        parts = directions[: min(PARTS, int((singular > 1e-9 * singular[0]).sum()))]
-        values = (flat - mean) @ parts.T
-        fits = []
-        for length in LENGTHS:
-            kernel = _matern(y, y, length)
-            inverse = torch.linalg.inv(kernel + NUGGET * torch.eye(len(y)).to(kernel))
-            weights = inverse @ values
-            left_out = weights / inverse.diagonal()[:, None]
-            fits.append((float(left_out.square().sum(1).median()), length, weights))
-        square, length, weights = min(fits, key=lambda fit: fit[0])
+    def fit(cls, signals: Signals, z: Float[Tensor, "substrate latent"]) -> Atlas:
+        """From the signals and the latents of the training shapes."""
+        trained = fit_harmonics(signals.acquisition, signals.attenuation)
+        frames = principal_rotations(signals.acquisition, signals.attenuation)
+        flat = trained.coefficients.flatten(1)
+        guess = torch.empty_like(flat)
+        for fold in (torch.arange(len(z)) + torch.arange(FOLDS)[:, None]) % FOLDS == 0:
+            rest = RBFInterpolator(z[~fold], flat[~fold], kernel=KERNEL)
+            guess[fold] = torch.from_numpy(rest(z[fold]))
         # The mean square over the sphere of a function with coefficients c is |c|^2 / 4 pi.
-        error = (square / len(bank.harmonics.shells) / (4 * torch.pi)) ** 0.5
-        return cls(bank, y, length, mean, parts, weights, float(error))
+        square = (guess - flat).square().sum(1).median() / (4 * torch.pi)
+        error = float((square / len(trained.shells)).sqrt())
+        return cls(trained, frames, z, RBFInterpolator(z, flat, kernel=KERNEL), error)
 
-    def harmonics(self, y: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch shell function"]:
-        """Coefficients on the shells of the bank."""
-        values = _matern(y, self.y, self.length) @ self.weights
-        return (self.mean + values @ self.parts).unflatten(1, (len(self.bank.harmonics.shells), -1))
-
-
-def _matern(
-    a: Float[Tensor, "a latent"], b: Float[Tensor, "b latent"], length: float
-) -> Float[Tensor, "a b"]:
-    """Matern 5/2."""
-    r = 5**0.5 * torch.cdist(a, b) / length
-    return (1 + r + r.square() / 3) * torch.exp(-r)
+    def harmonics(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch shell function"]:
+        """Coefficients on the shells of the training signals."""
+        flat = torch.from_numpy(self.interpolator(z.numpy()))
+        return flat.unflatten(1, (len(self.trained.shells), -1))
 
 
 def guesses(
     target: Target, atlas: Atlas, floor: float, count: int
 ) -> list[tuple[Float[Tensor, " latent"], Float[Tensor, "3 3"]]]:
-    """Whitened latents and rotation of the lowest distinct minima of emulated misfit plus prior.
+    """Latents and rotation of the lowest distinct minima of interpolated misfit plus prior.
 
     Downhill from the `TOGETHER` training shapes and turns with the nearest signals, all at once.
-    `floor` is the error of the model that is no noise, to which the emulator's is added. Fewer
-    than `count` if there are no more.
+    `floor` is the error of the model that is no noise, to which the atlas's is added. Fewer than
+    `count` if there are no more.
     """
     noise = MagnitudeNoise(target.sigma, math.hypot(floor, atlas.error))
-    poses = nearest_poses(target, atlas.bank, TOGETHER)
-    ends = descend_together(
-        target,
-        Screen.of(target.acquisition, atlas.bank.harmonics),
-        atlas.harmonics,
-        noise,
-        atlas.y[[pose.substrate for pose in poses]],
-        torch.stack([pose.rotation for pose in poses]),
-        STEPS,
+    shapes, turns = nearest_poses(target, atlas.trained, atlas.frames, TOGETHER)
+    screen = Screen(target.acquisition, atlas.trained)
+    z, rotation, cost = descend_together(
+        target, screen, atlas.harmonics, noise, atlas.z[shapes], turns, STEPS
     )
+    signal = screen.signals(screen.functions(rotation), atlas.harmonics(z))
     distinct: list[int] = []
-    for i in ends.cost.argsort().tolist():
-        alike = [
-            j
-            for j in distinct
-            if float((ends.y[i] - ends.y[j]).norm()) < SAME_LATENT
-            and float((ends.signal[i] - ends.signal[j]).square().mean().sqrt()) < SAME_SIGNAL
-        ]
-        if not alike:
+    for i in cost.argsort().tolist():
+        alike = (z[i] - z[distinct]).norm(dim=1) < SAME_LATENT
+        alike &= (signal[i] - signal[distinct]).square().mean(1).sqrt() < SAME_SIGNAL
+        if not bool(alike.any()):
             distinct.append(i)
-    return [(ends.y[i], ends.rotation[i]) for i in distinct[:count]]
+    return [(z[i], rotation[i]) for i in distinct[:count]]
 
 
 def starting_points(
-    screen: Problem,
-    problem: Problem,
-    seed: int,
-    signals: Signals | None,
-    atlas: Atlas | None = None,
+    screen: Problem, problem: Problem, seed: int, signals: Signals | None
 ) -> list[Point]:
     """`starts` valid points, best posed.
 
@@ -142,8 +121,8 @@ def starting_points(
     fewer measurements than `problem`, best are kept. Raises ReductionError if no shape is valid.
     """
     target, unknowns, settings = problem.target, problem.unknowns, problem.settings
-    if unknowns.turning and signals is not None and _has_shells(target.acquisition):
-        atlas = atlas or Atlas.of(unknowns.model, training_part(unknowns.model, signals))
+    if unknowns.turning and signals is not None and _interpolable(problem):
+        atlas = Atlas.of(unknowns.model, signals)
         minima = guesses(target, atlas, settings.noise_floor, 2 * settings.starts)
         points = _valid(problem, [unknowns.point(*minimum) for minimum in minima])
         if points:
@@ -152,7 +131,7 @@ def starting_points(
     if unknowns.turning:
         rotation = principal_rotations(target.acquisition, target.attenuation[None])[0]
     latents = _latents(problem, seed, signals, settings.starts)
-    points = _valid(problem, [unknowns.point(y, rotation) for y in latents])
+    points = _valid(problem, [unknowns.point(z, rotation) for z in latents])
     if not points:
         raise ReductionError(
             "reconstruct: every start decodes to a folded mesh. Train the shape model on milder "
@@ -168,10 +147,12 @@ def _valid(problem: Problem, points: list[Point]) -> list[Point]:
     return [point for point in points if problem.valid(problem.unknowns.shape(point))]
 
 
-def _has_shells(acquisition: Acquisition) -> bool:
-    """Whether every measurement has a pulse duration and separation, which name its shell."""
+def _interpolable(problem: Problem) -> bool:
+    """Whether every measurement has pulse times, which name its shell, and shapes are many."""
+    acquisition, model = problem.target.acquisition, problem.unknowns.model
     times = torch.stack([acquisition.durations("delta"), acquisition.durations("Delta")])
-    return not bool(times.isnan().any())
+    many = int(model.training.sum()) > 2 * model.latents.shape[1]
+    return many and not bool(times.isnan().any())
 
 
 def training_part(model: ShapeModel, signals: Signals) -> Signals:
@@ -196,32 +177,29 @@ def _best_poses(problem: Problem, point: Point) -> list[tuple[float, Point]]:
     The diffusion tensor's axes have no sign, their order is doubtful where two lengths are alike,
     and the turn about an axis is unknown. |S| sees no point reflection, so rotations suffice.
     """
-    acquisition = problem.target.acquisition
-    prediction = predict(problem.unknowns, point, acquisition, problem.settings.basis)
+    prediction = problem.evaluated(point).prediction
     poses = []
     for turn in torch.from_numpy(Rotation.create_group("O").as_matrix().round()):
         rotation = point.rotation @ turn
         # The prediction's moments are in the target's frame; they turn on from there.
         reduced = turned(prediction.reduced, rotation @ point.rotation.T)
         with torch.no_grad():
-            signal = attenuation(reduced, acquisition)
-        there = Point(point.y, rotation, point.physics)
-        cost = problem.cost(State(there, Prediction(prediction.span, reduced, signal)))
-        poses.append((cost, there))
+            signal = attenuation(reduced, problem.target.acquisition)
+        there = replace(point, rotation=rotation)
+        poses.append((problem.cost_of(there, signal, problem.noise), there))
     return sorted(poses, key=lambda pair: pair[0])[:POSES_EACH]
 
 
 def _latents(problem: Problem, seed: int, signals: Signals | None, count: int) -> list[Tensor]:
-    """Whitened latents: the prior's mean, then the nearest training signals or prior draws."""
-    unknowns = problem.unknowns
-    origin = torch.zeros(unknowns.parts[0], dtype=torch.float64)
-    if signals is None or unknowns.turning:
+    """The prior's mean, then the latents of the nearest training signals, or prior draws."""
+    model = problem.unknowns.model
+    origin = torch.zeros(model.latents.shape[1], dtype=torch.float64)
+    if signals is None or problem.unknowns.turning:
         generator = torch.Generator().manual_seed(seed)
         draws = torch.randn((count - 1, len(origin)), generator=generator, dtype=torch.float64)
         return [origin, *(DRAWN * draws)]
-    order = nearest_training_shapes(problem.target, unknowns.model, signals)
-    latents = unknowns.model.latents[order[: count - 1]]
-    return [origin, *(unknowns.prior.whiten(z) for z in latents)]
+    order = nearest_training_shapes(problem.target, model, signals)
+    return [origin, *model.latents[order[: count - 1]]]
 
 
 def nearest_training_shapes(

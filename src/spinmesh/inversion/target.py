@@ -16,14 +16,11 @@ from spinmesh.noise import add_rician, without_rician_bias
 from spinmesh.sequence import Acquisition, difference
 from spinmesh.stored import store
 from spinmesh.tissue import Tissue
-from spinmesh.units import b_to_s_per_mm2
 
-# The diffusion tensor's six numbers must be over-determined; measurements of lowest b come first.
+# The diffusion tensor's six numbers must be over-determined.
 NEEDED = 12
 # Singular values of the tensor's design below this fraction of the largest one: a blind direction.
 BLIND = 1e-3
-# Rounds of weighted least squares: weights A^2 from the fit before.
-ROUNDS = 3
 # Of a tensor in um^2/ms: far below any noise, far above rounding.
 DIGITS = 9
 
@@ -52,27 +49,6 @@ class Target:
             )
         if not (0 <= self.sigma < float("inf")):
             raise SequenceError(f"target: sigma is {self.sigma}; give a finite number >= 0.")
-
-    @classmethod
-    def from_signal(
-        cls,
-        acquisition: Acquisition,
-        magnitude: Float[Tensor, " measurement"],
-        unweighted: Float[Tensor, " measurement"] | float,
-        sigma: float,
-    ) -> Target:
-        """From magnitudes, the unweighted S0 and sigma, all in the scanner's unit.
-
-        Raises SequenceError if an S0 is not positive.
-        """
-        unweighted = torch.as_tensor(unweighted, dtype=magnitude.dtype).expand_as(magnitude)
-        if not bool((unweighted > 0).all()):
-            first = int((~(unweighted > 0)).nonzero()[0])
-            raise SequenceError(
-                f"target: unweighted signal of measurement {first} is {float(unweighted[first])}; "
-                "attenuation needs S0 > 0. Is the voxel inside the mask?"
-            )
-        return cls(acquisition, magnitude / unweighted, sigma / float(unweighted.mean()))
 
     def noisy(self, snr: float, generator: torch.Generator) -> Target:
         """The same with Rician noise at `snr` of the unweighted signal (inf: none)."""
@@ -132,47 +108,30 @@ def principal_rotations(
 def diffusion_tensors(
     acquisition: Acquisition, attenuation: Float[Tensor, "shape measurement"]
 ) -> Float[Tensor, "shape 3 3"]:
-    """Apparent diffusion tensors (um^2/ms): log A = -B:D, weighted least squares on b-tensors.
+    """Apparent diffusion tensors (um^2/ms): log A = -B:D, least squares on b-tensors.
 
-    From the lowest b-values of the timing that lasts longest, where confinement shows best; from
-    all timings if that one has too few. Any waveform has a b-tensor, so free ones serve as well as
-    PGSE. Raises SequenceError with too few measurements or directions.
+    Weighted by A, for a noise of sigma in A is one of sigma/A in log A: of strong gradients the
+    directions across a cell count most, which tell its axis. Any waveform has a b-tensor. Raises
+    SequenceError with too few measurements or directions.
     """
-    index = _lowest(acquisition, attenuation.amin(0))
+    usable = (acquisition.b_value > 0) & (attenuation.amin(0) > 0)
+    if int(usable.sum()) < NEEDED:
+        raise SequenceError(
+            f"pose: {int(usable.sum())} measurements with a gradient; the tensor needs {NEEDED}. "
+            "Set `pose: known` or acquire more directions."
+        )
     i, j = torch.triu_indices(3, 3)
-    design = -acquisition.b_tensor[index][:, i, j] * torch.where(i == j, 1.0, 2.0)
+    design = -acquisition.b_tensor[usable][:, i, j] * torch.where(i == j, 1.0, 2.0)
     singular = torch.linalg.svdvals(design)
     if float(singular[-1]) < BLIND * float(singular[0]):
         raise SequenceError(
-            "pose: the directions of the lowest b-values do not determine a diffusion tensor. "
-            "Set `pose: known` or acquire directions all around."
+            "pose: the directions do not determine a diffusion tensor. Set `pose: known` or "
+            "acquire directions all around."
         )
-    logarithm, weight = attenuation[:, index].log(), attenuation[:, index]
-    for _ in range(ROUNDS):
-        # A noise of sigma in A is sigma/A in log A.
-        weighted = (logarithm * weight)[..., None]
-        six = torch.linalg.lstsq(design * weight[..., None], weighted).solution[..., 0]
-        weight = torch.exp(six @ design.T).clamp(1e-3, 1.0)
+    weight = attenuation[:, usable, None]
+    six = torch.linalg.lstsq(design * weight, weight.log() * weight).solution[..., 0]
     # Rounding differs with the memory a solve gets; a resumed search has to start at these digits.
     six = six.round(decimals=DIGITS)
     tensors = six.new_zeros(len(six), 3, 3)
     tensors[:, i, j] = tensors[:, j, i] = six
     return tensors
-
-
-def _lowest(acquisition: Acquisition, attenuation: Tensor) -> Tensor:
-    """Measurements with a gradient and a signal, whole shells of lowest b, longest timing."""
-    Delta = acquisition.durations("Delta")
-    duration = torch.where(torch.isnan(Delta), acquisition.durations("echo_time"), Delta)
-    # Rounding to 1 s/mm^2 keeps directions of one nominal b together.
-    shell = b_to_s_per_mm2(acquisition.b_value).round()
-    usable = (shell > 0) & (attenuation > 0)
-    for rows in (usable & (duration == duration[usable].amax()), usable) if usable.any() else ():
-        index = rows.nonzero()[:, 0]
-        if len(index) >= NEEDED:
-            index = index[shell[index].argsort(stable=True)]
-            return index[shell[index] <= shell[index[NEEDED - 1]]]
-    raise SequenceError(
-        f"pose: {int(usable.sum())} measurements with a gradient; the tensor needs {NEEDED}. "
-        "Set `pose: known` or acquire more directions."
-    )

@@ -82,11 +82,11 @@ def refuse_invisible(free: Free, tissue: Tissue) -> None:
 class Point:
     """One guess of all unknowns.
 
-    `y` are the latent numbers whitened by the prior, `rotation` takes the decoded
-    shape to the target's frame, `physics` are log factors in units of their prior's spread.
+    `z` are the latent numbers, `rotation` takes the decoded shape to the target's frame, `physics`
+    are log factors in units of their prior's spread.
     """
 
-    y: Float[Tensor, " latent"]
+    z: Float[Tensor, " latent"]
     rotation: Float[Tensor, "3 3"]
     physics: Float[Tensor, " quantity"]
 
@@ -94,8 +94,8 @@ class Point:
 class Unknowns:
     """The space of points: how to step in it, and what a point means.
 
-    A step is one vector: whitened latents, a rotation vector in the shape's own frame if the pose
-    is unknown, and physics. The prior is a standard normal in the first and last, flat in the turn.
+    A step is one vector: latents, a rotation vector in the shape's own frame if the pose is
+    unknown, and physics. The prior is a standard normal in the first and last, flat in the turn.
     """
 
     def __init__(
@@ -106,7 +106,6 @@ class Unknowns:
         if turning:
             _refuse_anisotropic(tissue)
         self.model, self.tissue, self.free, self.turning = model, tissue, free, turning
-        self.prior = model.prior  # of the latents
 
     @property
     def parts(self) -> tuple[int, int, int]:
@@ -121,16 +120,16 @@ class Unknowns:
         result[latent : latent + turn] = TURN_PRECISION
         return result
 
-    def point(self, y: Tensor, rotation: Tensor | None = None) -> Point:
+    def point(self, z: Tensor, rotation: Tensor | None = None) -> Point:
         """A guess of the shape, the tissue as given."""
         rotation = torch.eye(3, dtype=torch.float64) if rotation is None else rotation
-        return Point(y, rotation, torch.zeros(len(self.free), dtype=torch.float64))
+        return Point(z, rotation, torch.zeros(len(self.free), dtype=torch.float64))
 
     def moved(self, point: Point, step: Float[Tensor, " unknown"]) -> Point:
         """The point after a step."""
         latent, turn, physics = step.split(self.parts)
         rotation = point.rotation @ rotation_matrix(turn) if self.turning else point.rotation
-        return Point(point.y + latent, rotation, point.physics + physics)
+        return Point(point.z + latent, rotation, point.physics + physics)
 
     def step(self, start: Point, end: Point) -> Float[Tensor, " unknown"]:
         """The inverse of `moved`."""
@@ -138,7 +137,7 @@ class Unknowns:
         if self.turning:
             between = Rotation.from_matrix((start.rotation.T @ end.rotation).numpy())
             turn = torch.from_numpy(between.as_rotvec())
-        return torch.cat([end.y - start.y, turn, end.physics - start.physics])
+        return torch.cat([end.z - start.z, turn, end.physics - start.physics])
 
     def log_volume(self, step: Float[Tensor, " unknown"]) -> float:
         """Log of the volume that a unit volume of steps there has among the rotations.
@@ -155,11 +154,11 @@ class Unknowns:
     def gaussian_part(self, point: Point) -> Float[Tensor, " unknown"]:
         """The point's coordinates under the prior, zero for the turn: d(-log prior)/d(step)."""
         turn = torch.zeros(self.parts[1], dtype=torch.float64)
-        return torch.cat([point.y, turn, point.physics])
+        return torch.cat([point.z, turn, point.physics])
 
     def shape(self, point: Point) -> Float[Tensor, "point 3"]:
         """Points (um) in the shape's own frame."""
-        return self.model.decode(self.prior.colour(point.y))
+        return self.model.decode(point.z)
 
     def tissue_at(self, point: Point) -> Tissue:
         """The tissue with its free quantities at the point."""

@@ -66,7 +66,8 @@ def read_target(
             place = read_mask(signal.roi, grid_of(path))
         measured = _measured(path, acquisition, read_series(path, place), place, snr)
     magnitude, sigma = region_signal(measured.magnitude, float(measured.sigma.mean()))
-    return Target.from_signal(acquisition, magnitude, measured.unweighted.mean(0), sigma)
+    reference = measured.unweighted.mean(0)
+    return Target(acquisition, magnitude / reference, sigma / float(reference.mean()))
 
 
 def read_voxels(

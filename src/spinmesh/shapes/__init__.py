@@ -8,24 +8,15 @@ from spinmesh.shapes.align import (
 )
 from spinmesh.shapes.basis import SpectralBasis, point_matrices, spectral_basis, volume
 from spinmesh.shapes.measures import TRIM, Profile, errors_beside_mean_shape, profile, shape_errors
-from spinmesh.shapes.models import (
-    Components,
-    Gaussian,
-    LinearModel,
-    ResidualModel,
-    ShapeModel,
-    VariationalModel,
-)
+from spinmesh.shapes.models import Components, PrincipalModel, ShapeModel, VariationalModel
 from spinmesh.shapes.training import train_shape_model
 
 __all__ = [
     "TRIM",
     "Components",
-    "Gaussian",
-    "LinearModel",
     "Motion",
+    "PrincipalModel",
     "Profile",
-    "ResidualModel",
     "ShapeModel",
     "SpectralBasis",
     "VariationalModel",

@@ -14,7 +14,7 @@ from spinmesh.errors import MeshError, ReductionError
 from spinmesh.fem import element_matrices
 from spinmesh.fem.assembly import Pattern
 from spinmesh.mesh import TetMesh
-from spinmesh.reduction import lowest_modes
+from spinmesh.reduction import lowest_modes, orthonormal
 from spinmesh.stored import quantity
 
 # A function of which less than this part is left beside the earlier ones adds nothing.
@@ -80,7 +80,11 @@ def spectral_basis(
         )
     if degree is not None:
         functions = np.concatenate([_polynomials(template, degree), modes], 1)
-        modes = _orthonormal(functions, mass, count)
+        modes = np.empty((size, 0))
+        for function in functions.T[..., None]:  # Gram and Schmidt
+            if modes.shape[1] < count:
+                added = orthonormal(function, modes, mass, DEPENDENT)
+                modes = np.concatenate([modes, added], 1)
         values = np.einsum("pm,pm->m", modes, stiffness @ modes)
     pivot = np.abs(modes).argmax(0)
     modes = modes * np.sign(modes[pivot, np.arange(count)])
@@ -103,23 +107,6 @@ def _polynomials(template: TetMesh, degree: int) -> Float[np.ndarray, "point fun
         for j in range(total - i + 1)
     ]
     return np.stack([x**i * y**j * z**k for i, j, k in powers], 1)
-
-
-def _orthonormal(
-    functions: Float[np.ndarray, "point function"], mass: sp.csr_matrix, count: int
-) -> Float[np.ndarray, "point mode"]:
-    """M-orthonormal combinations, each of a function and those before it (Gram and Schmidt)."""
-    basis = np.empty((len(functions), 0))
-    for function in functions.T:
-        rest = function / np.sqrt(function @ (mass @ function))
-        for _ in range(2):  # twice is enough (Kahan)
-            rest = rest - basis @ (basis.T @ (mass @ rest))
-        length = np.sqrt(rest @ (mass @ rest))
-        if length > DEPENDENT:
-            basis = np.column_stack([basis, rest / length])
-        if basis.shape[1] == count:
-            break
-    return basis
 
 
 def point_matrices(mesh: TetMesh) -> tuple[sp.csr_matrix, sp.csr_matrix]:

@@ -1,4 +1,4 @@
-"""Latent spaces of shapes: principal components, and an autoencoder that starts from them."""
+"""Latent spaces of shapes: principal components with a network or without, and an autoencoder."""
 
 from __future__ import annotations
 
@@ -19,33 +19,8 @@ from spinmesh.stored import quantity, store
 
 # A component whose spread is below this fraction of the first one's is rounding, not shape.
 NEGLIGIBLE_SPREAD = 1e-8
-
-
-@dataclass(frozen=True, eq=False)
-class Gaussian:
-    """A normal law of latents z = mean + L y, L L' the covariance, y standard normal (white)."""
-
-    mean: Float[Tensor, " latent"]
-    covariance: Float[Tensor, "latent latent"]
-
-    @classmethod
-    def of(cls, latents: Float[Tensor, "shape latent"]) -> Gaussian:
-        """With the mean and covariance of some latents."""
-        return cls(latents.mean(0), torch.atleast_2d(torch.cov(latents.T)))
-
-    @cached_property
-    def factor(self) -> Float[Tensor, "latent latent"]:
-        """L, of Cholesky."""
-        return torch.linalg.cholesky(self.covariance)
-
-    def whiten(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
-        """y of z."""
-        apart = (z - self.mean).reshape(-1, len(self.mean)).T
-        return torch.linalg.solve(self.factor, apart).T.reshape(z.shape)
-
-    def colour(self, y: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch latent"]:
-        """z of y."""
-        return self.mean + y @ self.factor.T
+# Scores of this many spreads are where asinh turns from linear to logarithmic.
+SQUEEZE = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +48,6 @@ class Components:
         count = min(most, int((spread > NEGLIGIBLE_SPREAD * spread[0]).sum()))
         return cls(basis, mean, directions[:count], spread[:count])
 
-    @property
-    def mean_points(self) -> Float[Tensor, "point 3"]:
-        """The mean shape (um)."""
-        return self.basis.decode(self.mean.unflatten(-1, (-1, 3)))
-
     def scores(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch score"]:
         """Scores (um^(5/2)) of shapes on the template."""
         return (self.basis.encode(points).flatten(-2) - self.mean) @ self.directions.T
@@ -103,10 +73,10 @@ class Components:
         return torch.cat([z * self.spread[:count], rest], -1)
 
 
-@store("spinmesh/shape_model", version=2, stage="reconstruct")
+@store("spinmesh/shape_model", version=3, stage="reconstruct")
 @dataclass(frozen=True, eq=False)
 class ShapeModel(ABC):
-    """Latent numbers z <-> point coordinates on one template.
+    """Latent numbers z <-> point coordinates on one template; a priori z is standard normal.
 
     `latents` are those of every shape of the table the model was trained from, `training` marks the
     ones it learned from. `errors` holds the RMS point distance (um) on held-out shapes of the
@@ -128,11 +98,6 @@ class ShapeModel(ABC):
         """Latent numbers of shapes with these principal scores."""
 
     @property
-    @abstractmethod
-    def prior(self) -> Gaussian:
-        """The law of the latents."""
-
-    @property
     def basis(self) -> SpectralBasis:
         """What shapes are expanded in."""
         return self.components.basis
@@ -140,7 +105,7 @@ class ShapeModel(ABC):
     @property
     def mean_points(self) -> Float[Tensor, "point 3"]:
         """The mean training shape (um): the mean of the points, not the decoded mean latent."""
-        return self.components.mean_points
+        return self.basis.decode(self.components.mean.unflatten(-1, (-1, 3)))
 
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch point 3"]:
         """Points (um); differentiable in z by forward and reverse mode."""
@@ -153,31 +118,14 @@ class ShapeModel(ABC):
 
 @final
 @dataclass(frozen=True, eq=False)
-class LinearModel(ShapeModel):
-    """Principal components alone: the leading whitened scores."""
-
-    def decoded_scores(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch score"]:
-        return self.components.linear(z)
-
-    def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
-        return self.components.whitened(scores, self.latents.shape[-1])
-
-    @property
-    def prior(self) -> Gaussian:
-        """Mean and covariance of the training latents."""
-        return Gaussian.of(self.latents[self.training])
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class ResidualModel(ShapeModel):
-    """Encodes as PCA does; a network predicts, from the same z, what PCA leaves out.
+class PrincipalModel(ShapeModel):
+    """The leading whitened scores; a network, if there is one, predicts from them what is left out.
 
     (A network in the encoder as well fitted the training shapes ten times better and validation
     shapes worse: there are hundreds of shapes, not the publication's 26,000.)
     """
 
-    # Of the network, whose output is in units of the first spread.
+    # Of the network, whose output is in units of the first spread; none: principal components.
     weights: Mapping[str, Tensor] = quantity()
 
     @cached_property
@@ -185,22 +133,12 @@ class ResidualModel(ShapeModel):
         """Latents to what is added to the scores of PCA."""
         return perceptron_of(self.weights)
 
-    @property
-    def linear(self) -> LinearModel:
-        """The same latents, decoded by PCA."""
-        shared = (self.components, self.latents, self.training, self.errors, self.loss_history)
-        return LinearModel(*shared)
-
     def decoded_scores(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch score"]:
-        return self.components.linear(z) + self.components.spread[0] * self.network(z)
+        linear = self.components.linear(z)
+        return linear + self.components.spread[0] * self.network(z) if self.weights else linear
 
     def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
         return self.components.whitened(scores, self.latents.shape[-1])
-
-    @property
-    def prior(self) -> Gaussian:
-        """Mean and covariance of the training latents."""
-        return Gaussian.of(self.latents[self.training])
 
 
 @final
@@ -234,17 +172,6 @@ class VariationalModel(ShapeModel):
 
     def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
         return self.encoder(squeezed(scores / self.unit, self.input_spread)).chunk(2, -1)[0]
-
-    @property
-    def prior(self) -> Gaussian:
-        """A standard normal law, which training asks for."""
-        size = self.latents.shape[1]
-        zero = torch.zeros(size, dtype=torch.float64)
-        return Gaussian(zero, torch.eye(size, dtype=torch.float64))
-
-
-# Scores of this many spreads are where asinh turns from linear to logarithmic.
-SQUEEZE = 3.0
 
 
 def squeezed(x: Float[Tensor, "*batch score"], spread: Float[Tensor, " score"]) -> Tensor:

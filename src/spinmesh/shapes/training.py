@@ -16,13 +16,7 @@ from spinmesh.mesh import Substrates, deform
 from spinmesh.progress import progress
 from spinmesh.settings import ShapeTraining
 from spinmesh.shapes.basis import spectral_basis, volume
-from spinmesh.shapes.models import (
-    Components,
-    LinearModel,
-    ResidualModel,
-    ShapeModel,
-    VariationalModel,
-)
+from spinmesh.shapes.models import Components, PrincipalModel, ShapeModel, VariationalModel
 from spinmesh.shapes.variational import fit_variational
 
 # Fraction of the training shapes that choose the epoch when the table has no validation split.
@@ -33,6 +27,8 @@ CHUNK = 256
 # The network's input layer starts with weights this much smaller than usual, so that it begins as a
 # slowly varying function of z; with the usual ones it fits the training shapes and no others.
 INPUT_SCALE = 0.3
+# Share of the epochs in which the learning rate rises.
+WARM_UP = 0.05
 
 
 def train_shape_model(
@@ -51,47 +47,40 @@ def train_shape_model(
     settings = settings or ShapeTraining()
     if further is not None and settings.kind != "variational":
         raise ConfigError(f"shape model: kind {settings.kind!r} learns from no further shapes.")
-    parts = _split(substrates, seed)
+    train, validation, held_out = _split(substrates, seed)
     points, count = substrates.points, min(settings.modes, len(substrates.template.points))
     basis = spectral_basis(substrates.template, count, settings.degree)
-    components = Components.of(basis, points[parts.training], settings.scores)
+    components = Components.of(basis, points[train], settings.scores)
     scores = components.scores(points)
     training = torch.zeros(len(substrates), dtype=torch.bool)
-    training[parts.training] = True
+    training[train] = True
     latents = components.whitened(scores, settings.latent)
     nothing = torch.zeros((0, 3), dtype=torch.float64)
-    linear = LinearModel(components, latents, training, {}, nothing)
+    linear = PrincipalModel(components, latents, training, {}, nothing, {})
     generator = torch.Generator().manual_seed(seed)
-    fitted, choosing = scores[parts.training], scores[parts.validation]
+    fitted, choosing = scores[train], scores[validation]
     model: ShapeModel = linear
     if settings.kind == "variational":
         if further is not None:
             fitted = torch.cat([fitted, _scores_of(components, further)])
-        model = _variational(linear, scores, fitted, choosing, settings, generator)
+        unit = volume(basis.template) ** 0.5
+        networks, history = fit_variational(fitted / unit, choosing / unit, settings, generator)
+        model = VariationalModel(components, latents, training, {}, history, *networks, unit)
+        model = replace(model, latents=model.encoded_scores(scores))
     elif settings.kind != "pca":
-        model = _residual(linear, fitted, choosing, settings, generator)
-    held_out = points[parts.held_out]
+        model = _with_network(linear, fitted, choosing, settings, generator)
     errors = {
-        "decoder": _rms_error(model, held_out),
-        "pca": _rms_error(linear, held_out),
-        "mean_shape": _rms(components.mean_points - held_out),
+        "decoder": _rms_error(model, points[held_out]),
+        "pca": _rms_error(linear, points[held_out]),
+        "mean_shape": _rms(linear.mean_points - points[held_out]),
     }
     if settings.kind == "best":
-        validation = points[parts.validation]
-        model = min((model, linear), key=lambda each: _rms_error(each, validation))
+        model = min((model, linear), key=lambda each: _rms_error(each, points[validation]))
     return replace(model, errors=errors)
 
 
-@dataclass(frozen=True, eq=False)
-class _Split:
+def _split(substrates: Substrates, seed: int) -> list[Int[Tensor, " shape"]]:
     """Places in the table of shapes that are learned from, that choose, and that judge."""
-
-    training: Int[Tensor, " shape"]
-    validation: Int[Tensor, " chooser"]
-    held_out: Int[Tensor, " judge"]
-
-
-def _split(substrates: Substrates, seed: int) -> _Split:
     training, validation, test = (
         torch.tensor([i for i, s in enumerate(substrates.split) if s == name], dtype=torch.long)
         for name in ("train", "validation", "test")
@@ -105,7 +94,7 @@ def _split(substrates: Substrates, seed: int) -> _Split:
             f"shape model: {len(training)} training shapes. Sample more substrates, or give split "
             "`train` a larger fraction."
         )
-    return _Split(training, validation, test if len(test) else validation)
+    return [training, validation, test if len(test) else validation]
 
 
 def _rms_error(model: ShapeModel, points: Float[Tensor, "shape point 3"]) -> float:
@@ -138,74 +127,55 @@ class _Residual(Problem):
         return error / self.scores.square().sum(-1).mean()
 
 
-def _residual(
-    linear: LinearModel,
+def _with_network(
+    linear: PrincipalModel,
     fitted: Float[Tensor, "shape score"],
     choosing: Float[Tensor, "chooser score"],
     settings: ShapeTraining,
     generator: torch.Generator,
-) -> ResidualModel:
+) -> PrincipalModel:
     """The network of lowest validation loss; its last layer starts at zero, so it begins as PCA."""
-    components, size = linear.components, settings.latent
-    sizes = (size, settings.width, settings.width, len(components.spread))
+    components, rate = linear.components, settings.learning_rate
+    sizes = (settings.latent, settings.width, settings.width, len(components.spread))
     gains = (2 * INPUT_SCALE**2, 2.0, 0.0)
     network = perceptron(sizes, gains, generator, torch.float64)
-    variance = fitted.square().sum(-1).mean()
+    variance = float(fitted.square().sum(-1).mean())
 
     def decoded(network: Callable[..., Tensor], z: Tensor) -> Tensor:
         return components.linear(z) + components.spread[0] * network(z)
 
-    def report(network: nn.Module, done: int) -> tuple[float, float, float] | None:
+    def report(network: nn.Module, done: int) -> tuple[float, ...] | None:
         if done % REPORT_EVERY and done != settings.epochs:
             return None
         errors = [
             float((decoded(network, linear.encoded_scores(x)) - x).square().sum(-1).mean())
             for x in (fitted, choosing)
         ]
-        return (float(done), errors[0] / float(variance), errors[1] / float(variance))
+        return (float(done), *(error / variance for error in errors))
 
-    def adamw(network: nn.Module) -> list[torch.optim.Optimizer]:
-        rate, decay = settings.learning_rate, settings.weight_decay
-        return [torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=decay)]
+    def schedule(optimiser: torch.optim.Optimizer, steps: int) -> OneCycleLR:
+        total = max(steps, 4)  # at least two steps up and two down
+        return OneCycleLR(optimiser, rate, total, pct_start=max(WARM_UP, 2 / total))
 
     recipe = Recipe(
         settings.epochs,
-        adamw,
-        lambda o, n: OneCycleLR(o, settings.learning_rate, total_steps=n, pct_start=0.05),
+        lambda n: [torch.optim.AdamW(n.parameters(), rate, weight_decay=settings.weight_decay)],
+        schedule,
         best=True,
     )
     problem = _Residual(decoded, fitted, linear.encoded_scores(fitted), settings.latent_noise)
     result = fit(network, problem, recipe, generator, "training the autoencoder", report=report)
     history = torch.tensor(result.rows, dtype=torch.float64)
-    return ResidualModel(components, linear.latents, linear.training, {}, history, result.state)
-
-
-def _variational(
-    linear: LinearModel,
-    scores: Float[Tensor, "substrate score"],
-    fitted: Float[Tensor, "shape score"],
-    choosing: Float[Tensor, "chooser score"],
-    settings: ShapeTraining,
-    generator: torch.Generator,
-) -> VariationalModel:
-    unit = volume(linear.basis.template) ** 0.5
-    networks, history = fit_variational(fitted / unit, choosing / unit, settings, generator)
-    components, latents, training = linear.components, linear.latents, linear.training
-    model = VariationalModel(components, latents, training, {}, history, *networks, unit)
-    return replace(model, latents=model.encoded_scores(scores))
+    return replace(linear, loss_history=history, weights=result.state)
 
 
 def _scores_of(
     components: Components, parameters: Float[Tensor, "further parameter"]
 ) -> Float[Tensor, "further score"]:
-    """Scores of closed-form shapes; encoding and projection are one linear map."""
-    template, dual = components.basis.template, components.basis.dual
-    directions = components.directions.unflatten(-1, (-1, 3))
-    onto = torch.einsum("pm,kma->pak", dual, directions).flatten(0, 1)
-    mean = components.directions @ components.mean
+    """Scores of closed-form shapes, some at a time."""
     return torch.cat(
         [
-            (deform(template, some) - template.points).flatten(-2) @ onto - mean
+            components.scores(deform(components.basis.template, some))
             for some in progress(parameters.split(CHUNK), "further shapes")
         ]
     )

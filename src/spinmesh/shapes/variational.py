@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -72,11 +73,13 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
 
 
+@dataclass
 class _Shapes(Problem):
     """Batches of an order that is drawn anew every epoch, and the error asked for."""
 
-    def __init__(self, x: Float[Tensor, "shape score"], latent: int, epochs: int) -> None:
-        self.x, self.latent, self.epochs = x, latent, epochs
+    x: Float[Tensor, "shape score"]
+    latent: int
+    epochs: int
 
     def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
         batches = self.x[torch.randperm(len(self.x), generator=generator)].split(BATCH)
@@ -98,9 +101,9 @@ def fit_variational(
 ) -> tuple[Networks, Float[Tensor, "report 3"]]:
     """Weights of encoder and decoder, centre and spread (float64), and the history.
 
-    The latents that the shapes do not need fall back to the prior, where the decoder ignores them.
-    They are removed: a search has a handful of live unknowns instead of `latent`. Scores are in
-    um RMS; the history has epoch, training and validation error as fractions of the variance.
+    The latents that the shapes do not need fall back to the prior, where the decoder ignores them:
+    they are removed. Scores are in um RMS; the history has epoch, training and validation error as
+    fractions of the variance.
     """
     x, validation = fitted.float(), choosing.float()
     network = Autoencoder(x, settings.latent, settings.width, generator)
@@ -117,12 +120,8 @@ def fit_variational(
         ]
         return (float(epoch), *(float(error) / variance for error in errors))
 
-    recipe = Recipe(
-        settings.epochs * batches,
-        lambda network: _optimisers(network, settings.learning_rate),
-        _schedule,
-        clip=1.0,
-    )
+    iterations, rate = settings.epochs * batches, settings.learning_rate
+    recipe = Recipe(iterations, lambda network: _optimisers(network, rate), _schedule, clip=1.0)
     shapes = _Shapes(x, settings.latent, settings.epochs)
     label = "training the variational autoencoder"
     result = fit(network, shapes, recipe, generator, label, report=report)
@@ -136,15 +135,14 @@ def _optimisers(network: nn.Module, learning_rate: float) -> list[Optimizer]:
 
     Orthogonalised steps halve the error of AdamW alone at equal time (docs/decisions/0007).
     """
-    weights = dict(network.named_parameters())
-    middle = {
-        name: weight
-        for name, weight in weights.items()
-        if weight.ndim == 2 and name != "decoder.0.weight"
-    }  # the latents' own weights are few and differ in scale
-    rest = [weight for name, weight in weights.items() if name not in middle]
+    middle: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, weight in network.named_parameters():
+        # The latents' own weights are few and differ in scale.
+        square = weight.ndim == 2 and name != "decoder.0.weight"
+        (middle if square else rest).append(weight)
     return [
-        torch.optim.Muon(middle.values(), lr=MUON_RATE * learning_rate, weight_decay=0.0),
+        torch.optim.Muon(middle, lr=MUON_RATE * learning_rate, weight_decay=0.0),
         torch.optim.AdamW(rest, lr=learning_rate, weight_decay=1e-5),
     ]
 
