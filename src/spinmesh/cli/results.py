@@ -48,8 +48,8 @@ def _summary(
     result: Reconstruction, trust: Credibility, posterior: Mapping[str, tuple[float, float]]
 ) -> dict[str, Any]:
     best, draws = describe(result.mesh), result.posterior.samples
-    moments = zip(draws.physics.mean(0).tolist(), draws.physics.std(0).tolist(), strict=True)
-    free = zip(draws.quantities, ({"mean": mean, "sd": sd} for mean, sd in moments), strict=True)
+    columns = zip(draws.quantities, draws.physics.T, strict=True)
+    free = {label: {"mean": float(x.mean()), "sd": float(x.std())} for label, x in columns}
     shape = {
         f"{name}_{unit.replace('^', '')}": {"best": best[name], "mean": mean, "sd": sd}
         for (name, unit), (mean, sd) in zip(DESCRIPTION.items(), posterior.values(), strict=True)
@@ -71,7 +71,7 @@ def _summary(
             "iterations": int(result.history[-1, 1]),
         },
         "shape": shape,
-        "free": dict(free),
+        "free": free,
         "rotation": result.rotation.tolist(),
     }
 
