@@ -26,7 +26,10 @@ class Setting(BaseModel):
     known there.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # An infinite number comes back from the JSON text of a store.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="constants"
+    )
 
     FILE_KEYS: ClassVar[tuple[str, ...]] = ()
     """Keys whose values, if they are words, are names of input files."""
