@@ -211,12 +211,12 @@ def test_tissue_section_builds_the_tissue() -> None:
         (
             "tissue.compartments.1.diffusivity_um2_per_ms",
             [[1, 2, 0], [2, 1, 0], [0, 0, 1]],
-            "compartment 1 is not symmetric positive definite",
+            "compartment 1 is not finite, symmetric and positive definite",
         ),
         (
             "tissue.interfaces",
             [{"between": [1, 2], "permeability_um_per_ms": 0.1}],
-            r"interface \(1, 2\) is not of compartments",
+            r"interface \(1, 2\): 2 is not among",
         ),
         (
             "tissue.walls",

@@ -53,8 +53,8 @@ class Tissue:
             symmetric = finite and torch.allclose(tensor, tensor.T, rtol=1e-10)
             if not symmetric or not bool((torch.linalg.eigvalsh(tensor) > 0).all()):
                 raise ConfigError(
-                    f"tissue: diffusivity of compartment {label} is not symmetric positive "
-                    f"definite: {tensor.tolist()}. Give a scalar > 0 or such a 3x3 tensor."
+                    f"tissue: diffusivity of compartment {label} is not finite, symmetric and "
+                    f"positive definite: {tensor.tolist()}. Give a number > 0 or such a 3x3 tensor."
                 )
         membranes: list[tuple[tuple[int, int | None], float | Tensor]] = [
             *self.permeability.items(),
@@ -62,8 +62,10 @@ class Tissue:
         ]
         for (first, second), kappa in membranes:
             what = f"wall of {first}" if second is None else f"interface {(first, second)}"
-            if first == second or not {first, second} - {None} <= set(self.labels):
-                raise ConfigError(f"tissue: {what} is not of compartments {self.labels}.")
+            if first == second:
+                raise ConfigError(f"tissue: {what} must lie between two different compartments.")
+            for label in {first, second} - {None, *self.labels}:
+                raise ConfigError(f"tissue: {what}: {label} is not among {self.labels}.")
             if not 0 <= (value := float(torch.as_tensor(kappa).detach())) < float("inf"):
                 raise ConfigError(
                     f"tissue: permeability of {what} is {value:g} um/ms; give a finite number "

@@ -69,7 +69,7 @@ WRONG_TISSUES = {
     ),
     "D not symmetric": (
         lambda: tissue(diffusivity=tensor([2.0, 1, 0], [0, 2, 0], [0, 0, 2])),
-        "not symmetric positive definite",
+        "symmetric and positive definite",
     ),
     "D nan": (lambda: tissue(diffusivity=NAN * torch.eye(3)), "positive definite"),
     "D inf": (lambda: tissue(diffusivity=INF * torch.ones(3, 3)), "positive definite"),
@@ -105,7 +105,7 @@ WRONG_TISSUE_FILES = {
         "positive definite",
     ),
     "D nan": ("compartments: {1: {diffusivity_um2_per_ms: .nan}}", "diffusivity_um2_per_ms"),
-    "D inf": ("compartments: {1: {diffusivity_um2_per_ms: .inf}}", "must be finite"),
+    "D inf": ("compartments: {1: {diffusivity_um2_per_ms: .inf}}", "not finite"),
     "T2 = 0": ("compartments: {1: {t2_ms: 0}}", "t2_ms"),
     "T2 nan": ("compartments: {1: {t2_ms: .nan}}", "t2_ms"),
     "density < 0": ("compartments: {1: {density: -1}}", "density"),
