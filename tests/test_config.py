@@ -221,7 +221,7 @@ def test_tissue_section_builds_the_tissue() -> None:
         (
             "tissue.walls",
             [{"compartment": 3, "permeability_um_per_ms": 0}],
-            "wall of 3 is not of",
+            "wall of 3: 3 is not among",
         ),
     ],
 )
