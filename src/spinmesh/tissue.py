@@ -64,8 +64,8 @@ class Tissue:
             what = f"wall of {first}" if second is None else f"interface {(first, second)}"
             if first == second:
                 raise ConfigError(f"tissue: {what} must lie between two different compartments.")
-            for label in {first, second} - {None, *self.labels}:
-                raise ConfigError(f"tissue: {what}: {label} is not among {self.labels}.")
+            for other in {first, second} - {None, *self.labels}:
+                raise ConfigError(f"tissue: {what}: {other} is not among {self.labels}.")
             if not 0 <= (value := float(torch.as_tensor(kappa).detach())) < float("inf"):
                 raise ConfigError(
                     f"tissue: permeability of {what} is {value:g} um/ms; give a finite number "
