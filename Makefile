@@ -15,7 +15,7 @@ endif
 CONFIG ?= config/config.yaml
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 REPORT ?= report.html
-EXTRAS ?= workflow,dev
+EXTRAS ?= workflow,mesher,dev
 PYTHON ?= python3
 VENV ?= .venv
 

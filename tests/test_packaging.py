@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIRED = [*PROJECT["dependencies"], *(pin for pins in EXTRAS.values() for pin in pins)]
 # Distributions whose modules are called otherwise.
-IMPORTED_AS = {"pyyaml": "yaml", "scikit-fem": "skfem"}
+IMPORTED_AS = {"netgen-mesher": "netgen", "pyyaml": "yaml", "scikit-fem": "skfem"}
 # No code of ours imports these.
 USED_OTHERWISE = {
     "h5py": "meshio reads .med and .xdmf with it",
@@ -39,7 +39,7 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("file", "extras"),
-    [("spinmesh.yaml", []), ("workflow.yaml", ["workflow", "slurm", "dev"])],
+    [("spinmesh.yaml", ["mesher"]), ("workflow.yaml", ["workflow", "slurm", "dev"])],
 )
 def test_conda_environment_pins_what_the_package_pins(file: str, extras: list[str]) -> None:
     required = [*PROJECT["dependencies"], *(pin for extra in extras for pin in EXTRAS[extra])]

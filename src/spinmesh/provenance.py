@@ -15,10 +15,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Provenance:
-    """Written into every store, so that a result names what made it."""
+    """Written into every store, so that a result names what made it.
+
+    `notes` say in words what was done to an input, such as repairs.
+    """
 
     seed: int = 0
     config_digest: str = "none"
+    notes: tuple[str, ...] = ()
 
 
 def package_version() -> str:

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from spinmesh.cli import measured
+from spinmesh.cli.mesh import mesh
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
 from spinmesh.errors import ConfigError, MeshWarning, ResolutionWarning, ScaleWarning, SpinmeshError
 from spinmesh.settings import Basis, load_tissue
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(mesh)
 app.command()(reconstruct)
 app.command()(synthesise)
 

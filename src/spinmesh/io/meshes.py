@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from spinmesh.errors import ConfigError, MeshError, MeshWarning, ScaleWarning
+from spinmesh.io.store import load
 from spinmesh.mesh import TetMesh, check_quality, oriented
 from spinmesh.mesh.faces import all_faces, pair_faces
 from spinmesh.reading import reading
@@ -57,7 +58,7 @@ def read_mesh(
     name: str | None = None,
     label_key: str | None = None,
 ) -> TetMesh:
-    """A checked tetrahedral mesh from any format meshio reads (.msh, .vtu, .mesh, ...).
+    """A checked tetrahedral mesh from any format meshio reads (.msh, .vtu, .mesh, ...), or a store.
 
     Compartment labels come from the cell data or cell sets named `label_key`, by default the first
     of `LABEL_KEYS`, then sets (numbered from 1 in the file's order), then the parts that surface
@@ -72,6 +73,9 @@ def read_mesh(
     path = Path(path)
     if scale_to_um is not None and not 0 < scale_to_um < np.inf:
         raise ConfigError(f"{path}: scale_to_um is {scale_to_um}; give a number > 0, 1 for um.")
+    if path.suffix == ".zarr":
+        stored = load(TetMesh, path)
+        return stored.with_points(stored.points * (scale_to_um or 1.0), name)
     mesh = _read(path)
     blocks = [i for i, cells in enumerate(mesh.cells) if cells.type not in IGNORED_CELLS]
     kinds = {mesh.cells[i].type for i in blocks}

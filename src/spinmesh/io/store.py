@@ -27,8 +27,10 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
     """Write `value` as a Zarr v3 store at `path`, complete or not at all.
 
     The store is written beside `path` and renamed at the end. Group attributes: schema,
-    schema_version, seed, package_version, config_digest, manifest (SHA-256 of every file), digest
-    (of all these). Raises StoreError if something else than a spinmesh store is there.
+    schema_version, seed, package_version, config_digest, notes if there are any, manifest (SHA-256
+    of every file), digest (of all these).
+
+    Raises StoreError if something else than a spinmesh store is there.
     """
     schema = schema_of(type(value))
     refuse_foreign(path)
@@ -40,6 +42,8 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
         "package_version": package_version(),
         "config_digest": provenance.config_digest,
     }
+    if provenance.notes:
+        attributes["notes"] = list(provenance.notes)
     dataset = codec.encode(value)
     for name in dataset.attrs.keys() & {*attributes, "manifest", "digest"}:
         raise StoreError(f"{type(value).__name__}: the field name {name} is the store's own.")

@@ -25,6 +25,9 @@ SAME_SPACE = 1e-3
 # Deflate cannot shrink data by more than this.
 MOST_DEFLATED = 1032
 CHUNK = 1 << 24  # bytes
+MOST_LABELS = 2**31
+# um of the units that a NIfTI header may name; where it names none, it is mm.
+UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
 
 
 def grid_of(path: str | Path) -> Grid:
@@ -98,6 +101,32 @@ def _refuse_damaged_gzip(path: str | Path) -> None:
         with gzip.open(path) as stream:
             while stream.read(CHUNK):
                 pass
+
+
+def read_labels(path: str | Path) -> tuple[Int[ndarray, "x y z"], Float[ndarray, "4 4"]]:
+    """Label of each voxel of a 3-D image, and the affine from indices to um.
+
+    Raises ConfigError for values that are not whole numbers from 0, or another number of axes.
+    """
+    image = _image(path)
+    shape = image.shape[:3] if image.shape[3:] in ((), (1,)) else image.shape
+    with reading(path, "NIfTI image"):
+        _refuse_damaged_gzip(path)
+        values = np.asarray(image.dataobj).reshape(shape)
+        unit = str(cast(nib.nifti1.Nifti1Header, image.header).get_xyzt_units()[0])
+    if len(shape) != 3 or values.dtype.kind not in "biuf":
+        raise ConfigError(f"{path}: shape {shape}; a label volume has 3 axes and numbers.")
+    with np.errstate(invalid="ignore"):
+        wrong = ~((values >= 0) & (values < MOST_LABELS) & (values == np.round(values)))
+    if wrong.any():
+        first = tuple(int(index) for index in np.argwhere(wrong)[0])
+        raise ConfigError(
+            f"{path}: voxel {first} is {values[first]}; labels are whole numbers from 0, below "
+            f"{MOST_LABELS:,}. Is it an image and not a segmentation?"
+        )
+    affine = affine_of(path)
+    affine[:3] *= UM.get(unit, UM["mm"])
+    return values.astype(np.int64), affine
 
 
 def _image(path: str | Path) -> nib.spatialimages.SpatialImage:

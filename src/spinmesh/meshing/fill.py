@@ -1,0 +1,229 @@
+"""Tetrahedra inside closed surfaces, and in the water around them, that share every membrane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.mesh import TetMesh, check_quality, oriented
+from spinmesh.meshing.faults import faults_of
+from spinmesh.meshing.mending import mended
+from spinmesh.meshing.process import Limits, run_apart
+from spinmesh.meshing.surface import Surface, depths, parents, united, winding_numbers
+from spinmesh.meshing.tets import quality, volumes
+from spinmesh.meshing.water import WATER
+
+# A sealed fill has the surfaces' own triangles as faces, so that volumes agree to rounding.
+SEALED = 1e-12
+# Of the volume, that fTetWild may change: more, and the surface was not one of that body.
+CHANGED = 0.05
+# Triangles of a worse shape have no good tet beside them.
+SLIVER = 0.05
+# Then mmgs may leave the surface by this fraction of the median edge, and change a volume by this.
+EVENED = 0.1
+EVEN_VOLUME = 0.01
+# fTetWild may move a surface by this fraction of the diagonal of the box.
+EPSILON = 5e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Filling:
+    """A mesh, what its compartments are, and what was done to get it that a reader must know."""
+
+    mesh: TetMesh
+    names: Mapping[int, str]
+    notes: tuple[str, ...]
+
+
+def fill(
+    surface: Surface,
+    compartments: Sequence[int] | None = None,
+    size: float | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> Filling:
+    """A conforming mesh of what each part encloses, except what encloses a part within it.
+
+    `compartments` has a label for each part, 0 where what it encloses stays empty; parts of the
+    name `WATER` are the outer surface of the extracellular water. `size` (um) is the largest edge
+    away from the surfaces, by default twice their median edge. Surfaces without faults are filled
+    by netgen with the very triangles given; others by fTetWild, whose changes are in the notes.
+
+    Raises MeshError where a fault leaves no volume, or a limit is reached.
+    """
+    parent = parents(surface)
+    labels = np.array(labels_of(surface) if compartments is None else compartments)
+    _question_labels(surface, parent, labels)
+    edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
+    size = size or 2 * float(np.median(edges))
+    faults = faults_of(surface)
+    name = surface.names[0]
+    evened: list[str] = []
+    if not faults and (slivers := int((_shape_of(surface) < SLIVER).sum())):
+        surface, evened = _evened(surface, slivers, limits)
+        faults = faults_of(surface)
+    if faults:
+        points, tets, part = _filled_roughly(surface, size, limits)
+    else:
+        points, tets, part = _filled(surface, parent, labels, size, limits)
+    inside = labels[part] != 0
+    used, tets = np.unique(tets[inside], return_inverse=True)
+    points, tets, part = points[used], tets.reshape(-1, 4), part[inside]
+    expected, volume = _contents(surface, parent), volumes(points, tets)
+    filled = np.bincount(part, volume, len(labels))
+    error = np.abs(filled - expected)[labels != 0] / surface.volumes[labels != 0]
+    notes = [*evened, *_notes(faults, error, name)]
+    worst = float(quality(points, tets).min())
+    notes += [f"worst quality of {len(tets):,} tets {worst:.3g}"]
+    mesh = TetMesh(
+        torch.from_numpy(points), torch.from_numpy(tets), torch.from_numpy(labels[part]), name
+    )
+    checked = check_quality(oriented(mesh), "Give surfaces with better triangles.")
+    names = {label: _named(surface, labels, label) for label in checked.labels}
+    return Filling(checked, names, tuple(notes))
+
+
+def labels_of(surface: Surface) -> list[int]:
+    """A compartment for each name and, within a name, for each depth, from 1; water comes last.
+
+    So several files are as many compartments, and in one file what lies in what is another.
+    """
+    inputs = list(zip(surface.names, depths(parents(surface)).tolist(), strict=True))
+    keys = [(name, 0 if name == WATER else depth) for name, depth in inputs]
+    first = {name: number for number, name in reversed(list(enumerate(surface.names)))}
+    kinds = sorted(set(keys), key=lambda key: (key[0] == WATER, first[key[0]], key[1]))
+    order = {key: index for index, key in enumerate(kinds)}
+    return [1 + order[key] for key in keys]
+
+
+def _named(surface: Surface, labels: ndarray, label: int) -> str:
+    return ", ".join(dict.fromkeys(np.array(surface.names)[labels == label].tolist()))
+
+
+def _question_labels(surface: Surface, parent: ndarray, labels: ndarray) -> None:
+    if len(labels) != len(surface.names):
+        raise ConfigError(
+            f"{len(labels)} compartments for {len(surface.names)} parts. Give one for each."
+        )
+    if (labels < 0).any() or not labels.any():
+        raise ConfigError("compartments are numbers from 1, or 0 for what stays empty.")
+    same = np.flatnonzero((parent >= 0) & (labels[parent] == labels) & (labels > 0))
+    if len(same):
+        part = int(same[0])
+        raise ConfigError(
+            f"part {part + 1} ({surface.names[part]}) lies in part {parent[part] + 1}, and both "
+            f"are compartment {labels[part]}: no membrane would be between them. Give it another."
+        )
+
+
+def _shape_of(surface: Surface) -> Float[ndarray, " triangle"]:
+    """4 sqrt(3) area / sum of squared edges: 1 for a regular triangle, 0 for a line."""
+    edges = surface.corners - np.roll(surface.corners, 1, 1)
+    area = np.linalg.norm(surface.area_vectors, axis=1)
+    return 4 * np.sqrt(3) * area / (edges**2).sum((1, 2))
+
+
+def _evened(surface: Surface, slivers: int, limits: Limits) -> tuple[Surface, list[str]]:
+    """Without slivers, beside which no good tet has room: mmgs remeshes the parts that have them.
+
+    Parts keep their order; MeshError if the volume of one changes by more than a percent.
+    """
+    edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
+    size = float(np.median(edges))
+    bad = np.unique(surface.part[_shape_of(surface) < SLIVER])
+    parts = []
+    for part, name in enumerate(surface.names):
+        triangles = surface.triangles[surface.part == part]
+        points = surface.points
+        if part in bad:
+            job: dict[str, ndarray | float] = {
+                "points": points,
+                "triangles": triangles,
+                "size": size,
+                "hausdorff": EVENED * size,
+                "moved": 1.0,
+            }
+            done = run_apart("spinmesh.meshing.worker:even", job, limits, f"evening {name}")
+            points, triangles = done["points"], done["triangles"]
+        parts.append(mended(points, triangles, name)[0])
+    even = united(parts)
+    if even.names != surface.names:
+        raise MeshError(f"{surface.names[0]}: mmgs broke a part in pieces. Remesh the surface.")
+    change = float(np.abs(even.volumes / surface.volumes - 1).max())
+    if change > EVEN_VOLUME:
+        raise MeshError(
+            f"{surface.names[0]}: {slivers:,} sliver triangles; without them its volume would "
+            f"change by {change:.2g} of it. Remesh the surface evenly."
+        )
+    words = f"within {EVENED * size:.2g} um, volume of a part changed by up to {change:.2g} of it"
+    return even, [f"repaired by mmgs: {slivers:,} sliver triangles, {words}"]
+
+
+def _contents(surface: Surface, parent: ndarray) -> Float[ndarray, " part"]:
+    """Volume directly inside each part, without the parts in it."""
+    volume = surface.volumes
+    inner = np.bincount(parent[parent >= 0], volume[parent >= 0], len(volume))
+    return volume - inner
+
+
+def _filled(
+    surface: Surface, parent: ndarray, labels: ndarray, size: float, limits: Limits
+) -> tuple[ndarray, ndarray, ndarray]:
+    """Points, tets and the part of each tet, by netgen."""
+    domain = np.where(labels > 0, np.arange(1, len(labels) + 1), 0)
+    outer = np.where(parent >= 0, domain[parent], 0)
+    job: dict[str, ndarray | float] = {
+        "points": surface.points,
+        "triangles": surface.triangles,
+        "inner": domain[surface.part],
+        "outer": outer[surface.part],
+        "size": size,
+    }
+    done = run_apart("spinmesh.meshing.worker:seal", job, limits, f"meshing {surface.names[0]}")
+    return done["points"], done["tets"], done["domain"] - 1
+
+
+def _filled_roughly(
+    surface: Surface, size: float, limits: Limits
+) -> tuple[ndarray, ndarray, ndarray]:
+    """The same by fTetWild: a tet is of the smallest part that goes round its middle."""
+    job: dict[str, ndarray | float] = {
+        "points": surface.points,
+        "triangles": surface.triangles,
+        "size": size,
+        "epsilon": EPSILON,
+    }
+    done = run_apart("spinmesh.meshing.worker:wild", job, limits, f"meshing {surface.names[0]}")
+    points, tets = done["points"], done["tets"]
+    middle, part = points[tets].mean(1), np.full(len(tets), -1)
+    for number in np.argsort(-surface.volumes):
+        low, high = surface.boxes[number]
+        near = np.flatnonzero(((middle > low) & (middle < high)).all(1))
+        turns = winding_numbers(middle[near], surface.corners[surface.part == number])
+        part[near[turns > 0.5]] = number
+    return points, tets[part >= 0], part[part >= 0]
+
+
+def _notes(faults: Sequence[object], error: ndarray, name: str) -> list[str]:
+    worst = float(error.max())
+    if not faults:
+        if worst > SEALED:
+            raise MeshError(
+                f"{name}: the tets' volume differs from the surface's by {worst:.2g} of it, though "
+                "no fault was seen. Do parts touch or overlap? Move them apart."
+            )
+        return []
+    if worst > CHANGED:
+        raise MeshError(
+            f"{name}: {'; '.join(map(str, faults))}. Filled nevertheless, its volume would change "
+            f"by {worst:.2g} of it. Close the surface (Blender, MeshLab) and export it again."
+        )
+    return [
+        *(f"repaired by fTetWild: {fault}" for fault in faults),
+        f"fTetWild changed the volume of a part by up to {worst:.2g} of it",
+    ]

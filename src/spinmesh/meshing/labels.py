@@ -1,0 +1,137 @@
+"""Label volumes: tets of each label that share their interfaces.
+
+Each voxel is six of Kuhn's tets, which conform across voxels and labels. Interfaces are smoothed
+without shrinking them (Taubin 1995), then mmg3d evens all tets, interfaces included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from spinmesh.errors import MeshError
+from spinmesh.mesh import TetMesh, check_quality, oriented
+from spinmesh.meshing.fill import Filling
+from spinmesh.meshing.process import Limits, run_apart
+from spinmesh.meshing.tets import pinches, positive, quality, smoothed, volumes
+from spinmesh.meshing.water import KUHN, WATER
+
+MOST_VOXELS = 2_000_000
+# Of the labelled voxels, that may be filled to join others, in at most as many rounds.
+MOST_FILLED, ROUNDS = 0.05, 20
+# Corners of a voxel, in the order 4x + 2y + z of Kuhn's tets.
+CORNERS = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+# Edges, and how far an interface may move from its smoothed place, in voxels.
+EDGE, HAUSDORFF = 1.5, 0.15
+# Quality that a tet must keep while interfaces are smoothed; mmg mends it afterwards.
+FLOOR = 0.02
+
+
+def mesh_labels(
+    labels: Int[ndarray, "x y z"],
+    affine: Float[ndarray, "4 4"],
+    name: str,
+    water: bool = False,
+    size: float | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> Filling:
+    """A compartment for each label above 0, and with `water` one more for 0, in um.
+
+    `affine` is from voxel indices to um; `size` (um) is the longest edge, by default 1.5 voxels.
+    Notes say how the volume of each label changed. Raises MeshError where nothing is labelled,
+    voxels are too many, or labels hang together at many corners alone.
+    """
+    if water:
+        labels = np.where(labels > 0, labels, labels.max() + 1)
+    if not (labels > 0).any():
+        raise MeshError(f"{name}: no voxel has a label above 0.")
+    filling: list[str] = []
+    if not water:
+        labels = np.pad(labels, 1)
+        affine = affine @ np.block(
+            [[np.eye(3), -np.ones((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]]
+        )
+        labels, filling = _unpinched(labels, affine, name)
+    corners, tets, label = voxel_tets(labels)
+    points = corners @ affine[:3, :3].T + affine[:3, 3]
+    tets = positive(points, tets)
+    walls = ((corners == -0.5) | (corners == np.array(labels.shape) - 0.5)).any(1)
+    voxel = float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
+    job: dict[str, ndarray | float] = {
+        "points": smoothed(points, tets, label, walls & water, FLOOR),
+        "tets": tets,
+        "label": label,
+        "size": size or EDGE * voxel,
+        "hausdorff": HAUSDORFF * voxel,
+        "ridges": float(water),
+    }
+    done = run_apart("spinmesh.meshing.worker:smooth", job, limits, f"meshing {name}")
+    mesh = TetMesh(
+        torch.from_numpy(done["points"]),
+        torch.from_numpy(done["tets"]),
+        torch.from_numpy(done["domain"]),
+        name,
+    )
+    notes = (*filling, *_notes(done, labels, voxel, name))
+    checked = check_quality(oriented(mesh), "Give a finer or smoother segmentation.")
+    names = {each: f"{name}, label {each}" for each in checked.labels}
+    return Filling(checked, names | ({int(labels.max()): WATER} if water else {}), notes)
+
+
+def voxel_tets(
+    labels: Int[ndarray, "x y z"],
+) -> tuple[Float[ndarray, "point 3"], Int[ndarray, "tet 4"], Int[ndarray, " tet"]]:
+    """Corners in voxel indices (centres are whole), six tets a labelled voxel, and their labels."""
+    voxel = np.argwhere(labels > 0)
+    if len(voxel) > MOST_VOXELS:
+        raise MeshError(
+            f"{len(voxel):,} labelled voxels; {MOST_VOXELS:,} are taken. Crop or resample them."
+        )
+    corner = (voxel[:, None] + CORNERS).reshape(-1, 3)
+    used, index = np.unique(corner, axis=0, return_inverse=True)
+    tets = index.reshape(-1, 8)[:, KUHN].reshape(-1, 4)
+    turned = volumes(used.astype(float), tets) < 0
+    tets = np.where(turned[:, None], tets[:, [0, 2, 1, 3]], tets)
+    return used - 0.5, tets, np.repeat(labels[tuple(voxel.T)], len(KUHN))
+
+
+def _unpinched(labels: ndarray, affine: ndarray, name: str) -> tuple[ndarray, list[str]]:
+    """Labels with the voxels around a corner filled where others meet in it or its edge alone.
+
+    The array has a rim of empty voxels. MeshError where more would be filled than `MOST_FILLED`.
+    """
+    filled, first = labels.copy(), ""
+    for _ in range(ROUNDS):
+        corners, tets, _ = voxel_tets(filled)
+        pinched = corners[pinches(tets)]
+        if not len(pinched):
+            break
+        first = first or ", ".join(f"{x:.5g}" for x in affine[:3, :3] @ pinched[0] + affine[:3, 3])
+        around = (pinched + 0.5).astype(int)[:, None] - CORNERS
+        block = filled[tuple(np.moveaxis(around, -1, 0))]
+        outer = np.where(block > 0, block, block.max() + 1).min(1)
+        filled[tuple(np.moveaxis(around, -1, 0))] = np.where(block > 0, block, outer[:, None])
+    count = int((filled != labels).sum())
+    if count > MOST_FILLED * (labels > 0).sum():
+        raise MeshError(
+            f"{name}: labelled voxels hang together at corners or edges alone (first at {first}); "
+            f"{count} more would join them. Close or open the segmentation by a voxel."
+        )
+    words = f"{name}: {count} voxels filled where others met at corners or edges alone (first at "
+    return filled, [f"{words}{first})"] if count else []
+
+
+def _notes(done: dict[str, ndarray], labels: ndarray, voxel: float, name: str) -> Sequence[str]:
+    volume = volumes(done["points"], done["tets"])
+    notes = []
+    for each in np.unique(labels[labels > 0]):
+        counted = (labels == each).sum() * voxel**3
+        change = np.abs(volume[done["domain"] == each]).sum() / counted - 1
+        words = f"label {each} has {counted:.5g} um^3 in voxels, {change:+.2%} as tets"
+        notes.append(f"{name}: {words}")
+    worst = np.abs(quality(done["points"], done["tets"])).min()
+    return (*notes, f"worst quality of {len(done['tets']):,} tets {worst:.3g}")

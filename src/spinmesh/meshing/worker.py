@@ -1,0 +1,181 @@
+"""The process that runs the meshing programs: `python -m spinmesh.meshing.worker FOLDER`.
+
+It reads `input.npz`, calls the function that `job` names ("module:function") with its arrays, and
+leaves `output.npz`, or else `error`. A
+program that crashes, hangs or fills the memory ends this process and not the user's. It imports
+no torch, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy import ndarray
+
+from spinmesh.meshing.tets import positive, quality, smoothed
+
+Arrays = dict[str, ndarray]
+# How fast netgen's elements may grow away from the surface: 0.4 of the local size per element.
+GRADING = 0.4
+# Below this, mmg is asked again.
+WORST = 0.1
+
+
+def seal(job: Arrays, say: Callable[[str], None]) -> Arrays:
+    """Fill closed surfaces with tets whose faces are the surfaces' own triangles.
+
+    `inner` and `outer` are the domains on the sides of each triangle, 0 for none. netgen fills,
+    mmg mends flat tets inside; corners on the surface are put back where mmg rounded them.
+    """
+    import netgen.meshing as netgen
+
+    points, triangles = job["points"], job["triangles"]
+    mesh = netgen.Mesh(dim=3)
+    mesh.AddPoints(np.ascontiguousarray(points))
+    sides = np.stack([job["inner"], job["outer"]], 1)
+    for number, (inner, outer) in enumerate(np.unique(sides, axis=0)):
+        face = mesh.Add(
+            netgen.FaceDescriptor(
+                surfnr=number + 1, domin=int(inner), domout=int(outer), bc=number + 1
+            )
+        )
+        these = triangles[(sides == (inner, outer)).all(1)]
+        mesh.AddElements(
+            dim=2, index=face, data=np.ascontiguousarray(these, dtype=np.int32), base=0
+        )
+    say("netgen fills")
+    mesh.GenerateVolumeMesh(
+        netgen.MeshingParameters(maxh=float(job["size"]), grading=GRADING, optsteps3d=2)
+    )
+    elements = mesh.Elements3D().NumPy()
+    tets = elements["nodes"][:, :4].astype(np.int64) - 1
+    filled = np.array(mesh.Coordinates()), positive(np.array(mesh.Coordinates()), tets)
+    say("mmg mends")
+    return _with_surface(_mended(*filled, elements["index"].astype(np.int64)), points, triangles)
+
+
+def _mended(points: ndarray, tets: ndarray, domain: ndarray) -> Arrays:
+    """mmg's optimisation of what lies inside; with new corners only where none left a bad tet."""
+    import mmgpy
+
+    for noinsert in (1, 0, 0):
+        mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
+        mesh.set_tetrahedra(np.ascontiguousarray(tets, np.int32), domain.astype(np.int64))
+        mesh.remesh(nosurf=1, optim=1, noinsert=noinsert, verbose=-1)
+        points = np.array(mesh.get_vertices(), dtype=np.float64)
+        cells, references = mesh.get_tetrahedra_with_refs()
+        tets, domain = np.array(cells, dtype=np.int64), np.array(references, dtype=np.int64)
+        if quality(points, tets).min() >= WORST:
+            break
+    return {"points": points, "tets": tets, "domain": domain}
+
+
+def _with_surface(mesh: Arrays, points: ndarray, triangles: ndarray) -> Arrays:
+    """mmg scales coordinates and rounds them: the surface's corners as they were given."""
+    from scipy.spatial import cKDTree
+
+    corners = points[np.unique(triangles)]
+    distance, nearest = cKDTree(mesh["points"]).query(corners)
+    if distance.max() > 1e-9 * np.ptp(corners, axis=0).max():
+        raise RuntimeError("mmg moved the surface")
+    mesh["points"][nearest] = corners
+    return mesh
+
+
+def wild(job: Arrays, say: Callable[[str], None]) -> Arrays:
+    """Fill what is left of broken surfaces by fTetWild, which moves them by up to `epsilon`.
+
+    Its whole box is returned; which tets lie inside, the winding number tells.
+    """
+    import pytetwild
+
+    say("fTetWild fills")
+    points, tets = pytetwild.tetrahedralize(
+        np.ascontiguousarray(job["points"]),
+        np.ascontiguousarray(job["triangles"], dtype=np.int32),
+        edge_length_abs=float(job["size"]),
+        epsilon=float(job["epsilon"]),
+        disable_filtering=True,
+        num_threads=1,
+    )
+    tets = positive(points, np.asarray(tets, dtype=np.int64))
+    return {"points": np.asarray(points, dtype=np.float64), "tets": tets}
+
+
+def even(job: Arrays, say: Callable[[str], None]) -> Arrays:
+    """Even triangles of about `size` within `hausdorff` of a surface, by mmgs.
+
+    With `moved` corners move and none is added, so that triangles stay as many, and ridges stay;
+    else triangles are made anew and ridges are smoothed.
+    """
+    import mmgpy
+
+    say("mmgs evens")
+    points, triangles = job["points"], job["triangles"]
+    options: dict[str, Any] = {"noinsert": 1} if job["moved"] else {"angle": 0}
+    options |= {"hsiz": float(job["size"]), "hausd": float(job["hausdorff"])}
+    for _ in range(2 if job["moved"] else 1):
+        mesh = mmgpy.MmgMeshS(
+            np.ascontiguousarray(points), np.ascontiguousarray(triangles, np.int32)
+        )
+        mesh.remesh(verbose=-1, **options)
+        points = np.array(mesh.get_vertices(), dtype=np.float64)
+        triangles = np.array(mesh.get_triangles(), dtype=np.int64)
+    return {"points": points, "triangles": triangles}
+
+
+def smooth(job: Arrays, say: Callable[[str], None]) -> Arrays:
+    """Even tets of each label by mmg3d, whose interfaces stay within `hausdorff`.
+
+    `ridges`, if not 0, keeps edges of more than 45 degrees, as those of a box.
+    """
+    import mmgpy
+
+    say(f"mmg evens {len(job['tets']):,} tets")
+    points, tets = job["points"], np.ascontiguousarray(job["tets"], np.int32)
+    mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), tets)
+    mesh.set_tetrahedra(tets, job["label"].astype(np.int64))
+    ridges: dict[str, Any] = {} if job["ridges"] else {"angle": 0}
+    size = float(job["size"])
+    mesh.remesh(hsiz=size, hausd=float(job["hausdorff"]), verbose=-1, **ridges)
+    cells, references = mesh.get_tetrahedra_with_refs()
+    points, tets = np.array(mesh.get_vertices(), dtype=np.float64), np.array(cells, dtype=np.int64)
+    label = np.array(references, dtype=np.int64)
+    if not job["ridges"]:
+        # The voxels' own tets left no room for all of it.
+        points = smoothed(points, tets, label, np.zeros(len(points), dtype=bool), WORST)
+    say("mmg mends")
+    return _mended(points, tets, label)
+
+
+def main(folder: Path) -> None:
+    """Do the job of a folder."""
+    with np.load(folder / "input.npz") as stored:
+        job = dict(stored)
+    limit = int(job.pop("memory"))
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    def say(phase: str) -> None:
+        (folder / "phase").write_text(phase)
+
+    try:
+        module, function = str(job.pop("job")).split(":")
+        result = getattr(import_module(module), function)(job, say)
+    except MemoryError:
+        (folder / "error").write_text("not enough memory")
+        raise SystemExit(1) from None
+    # What a mesher can raise cannot be listed; the parent makes one message of it.
+    except Exception as error:
+        (folder / "error").write_text(f"{type(error).__name__}: {error}")
+        raise SystemExit(1) from None
+    np.savez(folder / "output.npz", **result)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,135 @@
+"""Unions of round cones: the solid that a skeleton with radii or a chain of spheres means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+from scipy.spatial import cKDTree
+
+from spinmesh.errors import MeshError
+
+# Cones longer than this many radii are cut in pieces, so that look-ups stay local.
+LONGEST = 4.0
+MOST_PIECES = 1_000_000
+POINTS = 200_000  # looked up in one go
+
+
+@dataclass(frozen=True, eq=False)
+class RoundCones:
+    """Segments from `start` to `end` whose radius runs linearly; equal ends are a sphere.
+
+    A point is inside where its distance to a segment, at the nearest of its points, is below the
+    radius there.
+    """
+
+    start: Float[ndarray, "cone 3"]  # um
+    end: Float[ndarray, "cone 3"]
+    start_radius: Float[ndarray, " cone"]
+    end_radius: Float[ndarray, " cone"]
+
+    def __post_init__(self) -> None:
+        if not len(self.start):
+            raise MeshError("no cones: a skeleton needs a node.")
+
+    @property
+    def largest_radius(self) -> Float[ndarray, " cone"]:
+        """The larger of the radii at the ends of each, um."""
+        return np.maximum(self.start_radius, self.end_radius)
+
+    @property
+    def smallest_radius(self) -> float:
+        """Smallest radius of all, um."""
+        return float(min(self.start_radius.min(), self.end_radius.min()))
+
+    @property
+    def median_radius(self) -> float:
+        """Median over the cones of their smaller radius, um."""
+        return float(np.median(np.minimum(self.start_radius, self.end_radius)))
+
+    def in_pieces(self) -> RoundCones:
+        """The same solid in cones of at most four radii; MeshError for more than a million."""
+        axis, widening = self.end - self.start, self.end_radius - self.start_radius
+        length = np.linalg.norm(axis, axis=1)
+        count = np.maximum(1, np.ceil(length / (LONGEST * self.largest_radius))).astype(int)
+        if count.sum() > MOST_PIECES:
+            raise MeshError(
+                f"{length.sum():.3g} um of cones, as thin as {self.smallest_radius:.3g} um, are "
+                f"{count.sum():,} pieces; {MOST_PIECES:,} are taken. Mesh the cell in pieces."
+            )
+        cone = np.repeat(np.arange(len(count)), count)
+        number = np.arange(len(cone)) - np.repeat(np.cumsum(count) - count, count)
+        low, high = number / count[cone], (number + 1) / count[cone]
+        return RoundCones(
+            self.start[cone] + low[:, None] * axis[cone],
+            self.start[cone] + high[:, None] * axis[cone],
+            self.start_radius[cone] + low * widening[cone],
+            self.start_radius[cone] + high * widening[cone],
+        )
+
+    def near(
+        self, points: Float[ndarray, "point 3"], band: Float[ndarray, " point"]
+    ) -> tuple[Int[ndarray, " pair"], Int[ndarray, " pair"], ndarray, ndarray]:
+        """Pairs of a point and a cone nearer than the point's band: both, distance and radius.
+
+        Distances (um) are to the cone's surface, negative inside. Points with bands of one octave
+        are looked up together: a wide band must not widen the search of all.
+        """
+        middle = (self.start + self.end) / 2
+        reach = np.linalg.norm(self.end - self.start, axis=1) / 2 + self.largest_radius
+        octave = np.floor(np.log2(np.maximum(band, 1e-12)))
+        blocks = []
+        for each in np.unique(octave):
+            members = np.flatnonzero(octave == each)
+            for first in range(0, len(members), POINTS):
+                these = members[first : first + POINTS]
+                widest = reach + band[these].max()
+                lists = cKDTree(points[these]).query_ball_point(middle, widest)
+                count = np.fromiter(map(len, lists), int, len(lists))
+                cone = np.repeat(np.arange(len(count)), count)
+                point = these[np.concatenate([np.asarray(found, int) for found in lists])]
+                distance, radius = self._distance(points[point], cone)
+                close = distance < band[point]
+                blocks.append((point[close], cone[close], distance[close], radius[close]))
+        if not blocks:
+            none = np.zeros(0, dtype=int)
+            return none, none, np.zeros(0), np.zeros(0)
+        point, cone, distance, radius = (np.concatenate(each) for each in zip(*blocks, strict=True))
+        return point, cone, distance, radius
+
+    def _along(self, points: ndarray, cone: ndarray) -> tuple[ndarray, ndarray]:
+        """Share of the way along each cone's axis, and the vector from there to the point."""
+        axis, apart = self.end[cone] - self.start[cone], points - self.start[cone]
+        length = np.maximum((axis**2).sum(1), 1e-30)
+        share = np.clip((apart * axis).sum(1) / length, 0, 1)
+        return share, apart - share[:, None] * axis
+
+    def _distance(self, points: ndarray, cone: ndarray) -> tuple[ndarray, ndarray]:
+        share, away = self._along(points, cone)
+        widening = self.end_radius[cone] - self.start_radius[cone]
+        radius = self.start_radius[cone] + share * widening
+        return np.linalg.norm(away, axis=1) - radius, radius
+
+    def distance(
+        self, points: Float[ndarray, "point 3"], band: Float[ndarray, " point"]
+    ) -> tuple[Float[ndarray, " point"], Float[ndarray, " point"], Int[ndarray, " point"]]:
+        """Distance (um) to the union, radius there, and cone; band, inf and -1 beyond the band."""
+        distance, radius = np.array(band, dtype=float), np.full(len(points), np.inf)
+        nearest = np.full(len(points), -1)
+        point, cone, apart, there = self.near(points, band)
+        order = np.lexsort((apart, point))
+        first = order[np.flatnonzero(np.diff(point[order], prepend=-1))]
+        distance[point[first]], radius[point[first]] = apart[first], there[first]
+        nearest[point[first]] = cone[first]
+        return distance, radius, nearest
+
+    def normals(
+        self, points: Float[ndarray, "point 3"], cone: Int[ndarray, " point"]
+    ) -> Float[ndarray, "point 3"]:
+        """Direction away from the axis of each point's cone; zero where there is none."""
+        away = np.zeros_like(points)
+        there = cone >= 0
+        away[there] = self._along(points[there], cone[there])[1]
+        return away / np.maximum(np.linalg.norm(away, axis=1), 1e-30)[:, None]

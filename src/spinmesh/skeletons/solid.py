@@ -1,0 +1,124 @@
+"""Good tets of a union of round cones, with no surface mesh in between.
+
+A background of tets is cut by the solid's surface; mmg3d evens the tets, surface included; corners
+of the surface are put back onto it, and outwards by the gap that facets leave; mmg3d mends what is
+inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import mmgpy
+import numpy as np
+from jaxtyping import Float, Int
+from numpy import ndarray
+
+from spinmesh.meshing.tets import boundary, moved, positive, quality
+from spinmesh.skeletons.background import background
+from spinmesh.skeletons.cones import RoundCones
+from spinmesh.skeletons.cutting import cut
+
+Tets = tuple[ndarray, ndarray]
+# Of the background's edges, in local radii; how far mmg's edges may grow from one to the next.
+CUT_SIZE = 1.5
+GRADATION = 1.6
+# Quality below which a corner's way to the surface must not bring a tet.
+FLOOR = 0.12
+# mmg is asked again, so often at most, where a tet has a lower quality.
+MENDINGS, WORST = 3, 0.1
+
+
+def solid(
+    cones: RoundCones, size: float, hausdorff: float, longest: float, say: Callable[[str], None]
+) -> tuple[Float[ndarray, "point 3"], Int[ndarray, "tet 4"]]:
+    """Points (um) and tets of the union of cones, which are short.
+
+    Edges are `size` local radii, at most `longest` um; facets stay within `hausdorff` median radii.
+    """
+    say("the background is bisected")
+    points, tets = background(cones, CUT_SIZE, longest)
+    say(f"{len(tets):,} tets are cut")
+    points, tets = cut(cones, points, tets)
+    say(f"mmg evens {len(tets):,} tets")
+    points, tets = _evened(cones, points, tets, size, hausdorff, longest)
+    points = _on_surface(cones, points, tets)
+    for _ in range(MENDINGS):
+        say(f"mmg mends {len(tets):,} tets")
+        mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
+        mesh.remesh(nosurf=1, optim=1, verbose=-1)
+        points, tets = _of(mesh)
+        if quality(points, tets).min() >= WORST:
+            break
+    return points, tets
+
+
+def _of(mesh: mmgpy.MmgMesh3D) -> Tets:
+    points = np.array(mesh.get_vertices(), dtype=np.float64)
+    used, tets = np.unique(np.array(mesh.get_tetrahedra(), dtype=np.int64), return_inverse=True)
+    return points[used], positive(points[used], tets.reshape(-1, 4))
+
+
+def _evened(
+    cones: RoundCones,
+    points: ndarray,
+    tets: ndarray,
+    size: float,
+    hausdorff: float,
+    longest: float,
+) -> Tets:
+    """mmg3d with edges as long as the local radius asks; nothing is taken for a ridge."""
+    band = np.full(len(points), cones.median_radius)
+    wanted = np.minimum(size * cones.distance(points, band)[1], longest)
+    mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
+    mesh["metric"] = wanted.reshape(-1, 1)
+    mesh.remesh(
+        hausd=hausdorff * cones.median_radius,
+        hgrad=GRADATION,
+        hmin=0.3 * float(wanted.min()),
+        hmax=longest,
+        angle=0,
+        verbose=-1,
+    )
+    return _of(mesh)
+
+
+def _on_surface(cones: RoundCones, points: ndarray, tets: ndarray) -> ndarray:
+    """Corners of the boundary on the surface, and out by the mean gap of the facets around them.
+
+    The gap of a facet is the sum over its edges of (n_i - n_j).(x_i - x_j)/24, so that the volume
+    is right to second order, locally. Steps that spoil a tet are halved, then left out.
+    """
+    faces = boundary(tets)
+    corners = np.unique(faces)
+    band = np.full(len(corners), cones.median_radius)
+    distance, radius, cone = cones.distance(points[corners], band)
+    normal, local, step = np.zeros_like(points), np.zeros(len(points)), np.zeros_like(points)
+    normal[corners] = cones.normals(points[corners], cone)
+    local[corners] = np.where(cone >= 0, radius, 0)
+    step[corners] = np.where(cone >= 0, -distance, 0)[:, None] * normal[corners]
+    step += _gaps(points + step, normal, faces, local)[:, None] * normal
+    length, most = np.linalg.norm(step, axis=1), 0.3 * local
+    step *= np.minimum(1, most / np.maximum(length, 1e-300))[:, None]
+    return moved(points, step, tets, FLOOR)
+
+
+def _gaps(points: ndarray, normal: ndarray, faces: ndarray, local: ndarray) -> ndarray:
+    """Mean gap of the facets round each corner, weighted by area, at most 0.15 radii."""
+    gap = np.zeros(len(faces))
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        turn = normal[faces[:, i]] - normal[faces[:, j]]
+        gap += (turn * (points[faces[:, i]] - points[faces[:, j]])).sum(1) / 24
+    a, b, c = np.moveaxis(points[faces], 1, 0)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    total = np.bincount(faces.ravel(), np.repeat(area * gap, 3), len(points))
+    weight = np.bincount(faces.ravel(), np.repeat(area, 3), len(points))
+    return np.clip(total / np.maximum(weight, 1e-300), -0.15 * local, 0.15 * local)
+
+
+def grow(job: dict[str, ndarray], say: Callable[[str], None]) -> dict[str, ndarray]:
+    """`solid` of arrays, for a process of its own."""
+    cones = RoundCones(job["start"], job["end"], job["start_radius"], job["end_radius"])
+    size, hausdorff, longest = (float(job[name]) for name in ("size", "hausdorff", "longest"))
+    points, tets = solid(cones, size, hausdorff, longest, say)
+    return {"points": points, "tets": tets}

@@ -1,0 +1,191 @@
+"""Surfaces filled with tets: exact volumes, shared membranes, limits, and broken surfaces."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from meshing.bodies import ball, surface
+from scipy.spatial import cKDTree
+
+from spinmesh import simulate
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.mesh import TetMesh, outer_faces
+from spinmesh.meshing.fill import Filling, fill, labels_of
+from spinmesh.meshing.process import Limits
+from spinmesh.meshing.surface import Surface, united
+from spinmesh.meshing.tets import quality, volumes
+from spinmesh.meshing.water import WATER, in_box, in_wrap
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
+
+pytest.importorskip("netgen")
+pytest.importorskip("mmgpy")
+
+
+@pytest.fixture(scope="module")
+def cells() -> Surface:
+    """A ball in a ball, and one beside them, in a box of water."""
+    bodies = [
+        ("outer", ball(3.0)),
+        ("inner", ball(1.5, steps=1)),
+        ("outer", ball(1.0, (4.5, 0, 0), 1)),
+    ]
+    return in_box(united([surface(*body, name) for name, body in bodies]), 0.5, 2.0)
+
+
+@pytest.fixture(scope="module")
+def filling(cells: Surface) -> Filling:
+    return fill(cells, size=2.0)
+
+
+def area_of(points: np.ndarray, faces: np.ndarray) -> float:
+    a, b, c = np.moveaxis(points[faces[:, :3]], 1, 0)
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+
+
+def test_files_and_what_lies_in_them_are_compartments(filling: Filling) -> None:
+    assert filling.names == {1: "outer", 2: "inner", 3: WATER}
+    assert filling.mesh.labels == (1, 2, 3)
+
+
+def test_volumes_are_those_between_the_surfaces(cells: Surface, filling: Filling) -> None:
+    """To rounding, for the faces are the surfaces' own triangles."""
+    outer, inner, beside, box = cells.volumes
+    mesh = filling.mesh
+    volume = volumes(mesh.points.numpy(), mesh.tets.numpy())
+    filled = [volume[mesh.compartment.numpy() == label].sum() for label in mesh.labels]
+    expected = [outer - inner + beside, inner, box - outer - beside]
+    np.testing.assert_allclose(filled, expected, rtol=1e-12)
+
+
+def test_membranes_have_one_area_from_both_sides(cells: Surface, filling: Filling) -> None:
+    """Faces of a compartment are its membranes: no gap, no overlap, not a triangle changed."""
+    points, tets = filling.mesh.points.numpy(), filling.mesh.tets.numpy()
+    label = filling.mesh.compartment.numpy()
+    outer, inner, beside, box = cells.areas
+    area = [area_of(points, outer_faces(tets[label == each])[0]) for each in (1, 2, 3)]
+    expected = [outer + inner + beside, inner, outer + beside + box]
+    np.testing.assert_allclose(area, expected, rtol=1e-12)
+
+
+def test_corners_of_the_surfaces_are_kept_to_the_last_bit(cells: Surface, filling: Filling) -> None:
+    assert cKDTree(filling.mesh.points.numpy()).query(cells.points)[0].max() == 0
+
+
+def test_no_tet_is_flat(filling: Filling) -> None:
+    assert quality(filling.mesh.points.numpy(), filling.mesh.tets.numpy()).min() >= 0.1
+
+
+def test_quality_of_a_regular_tet_is_one() -> None:
+    points = np.array([[1.0, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    assert quality(points, np.array([[0, 2, 1, 3]])) == pytest.approx([1.0], rel=1e-14)
+
+
+def test_label_nought_stays_empty() -> None:
+    shell = united([surface(*ball(2.0, steps=1), "shell"), surface(*ball(1.0, steps=1), "lumen")])
+    made = fill(shell, [4, 0])
+    volume = volumes(made.mesh.points.numpy(), made.mesh.tets.numpy()).sum()
+    assert made.mesh.labels == (4,)
+    assert volume == pytest.approx(shell.volumes[0] - shell.volumes[1], rel=1e-12)
+
+
+def test_one_label_on_both_sides_of_a_membrane_is_refused(cells: Surface) -> None:
+    assert labels_of(cells) == [1, 2, 1, 3]
+    with pytest.raises(ConfigError, match="no membrane"):
+        fill(cells, [1, 1, 1, 2])
+    with pytest.raises(ConfigError, match="2 compartments for 4 parts"):
+        fill(cells, [1, 2])
+
+
+def test_wrap_keeps_its_distance() -> None:
+    """Corners of the wrap lie at the margin: to the tenth that mmgs may move them, and the grid."""
+    body = surface(*ball(2.0, steps=3))
+    wrapped = in_wrap(body, 1.0)
+    wrap = wrapped.points[np.unique(wrapped.triangles[wrapped.part == 1])]
+    assert np.abs(np.linalg.norm(wrap, axis=1) - 3.0).max() < 0.15
+    assert wrapped.names == ("body", WATER)
+
+
+def test_wrap_of_cells_apart_is_one_for_each_and_closes_cavities() -> None:
+    far = united([surface(*ball(1.0)), surface(*ball(1.0, (9, 0, 0)))])
+    assert in_wrap(far, 1.0).names.count(WATER) == 2
+    near = united([surface(*ball(1.0)), surface(*ball(1.0, (2.5, 0, 0)))])
+    assert in_wrap(near, 1.0).names.count(WATER) == 1
+
+
+def test_impossible_waters_are_refused() -> None:
+    body = surface(*ball(2.0))
+    for margin in (0.0, -1.0, np.nan):
+        with pytest.raises(ConfigError, match="margin"):
+            in_box(body, margin)
+    with pytest.raises(ConfigError, match="larger margin"):
+        in_wrap(body, 1e-3)
+
+
+def test_limits_end_the_mesher_with_a_message() -> None:
+    body = surface(*ball(2.0, steps=3))
+    with pytest.raises(MeshError, match=r"took more than 0\.05 s"):
+        fill(body, limits=Limits(seconds=0.05))
+    with pytest.raises(MeshError, match=r"0\.2 GB were allowed"):
+        fill(body, limits=Limits(gigabytes=0.2))
+
+
+def test_a_hole_is_closed_and_said() -> None:
+    """One of 320 triangles is gone: the volume stays within a percent, and the notes say so."""
+    pytest.importorskip("pytetwild")
+    points, triangles = ball(2.0)
+    made = fill(surface(points, triangles[1:]), size=1.0)
+    volume = volumes(made.mesh.points.numpy(), made.mesh.tets.numpy()).sum()
+    assert volume == pytest.approx(surface(points, triangles).volumes[0], rel=0.01)
+    assert any("repaired by fTetWild: 1 holes" in note for note in made.notes)
+    assert quality(made.mesh.points.numpy(), made.mesh.tets.numpy()).min() >= 0.1
+
+
+def test_half_a_ball_is_refused_by_count_and_place() -> None:
+    pytest.importorskip("pytetwild")
+    points, triangles = ball(2.0)
+    half = triangles[points[triangles].mean(1)[:, 2] > -0.5]
+    with pytest.raises(MeshError, match=r"1 holes with \d+ open edges.*first at"):
+        fill(surface(points, half), size=1.0)
+
+
+def test_slivers_are_evened_and_said() -> None:
+    """An edge cut a hundredth from its end has slivers beside it, where no good tet has room."""
+    points, triangles = ball(2.0)
+    a, b, c = triangles[0]
+    (beside,) = [t for t in triangles[1:] if a in t and b in t]
+    d = next(corner for corner in beside if corner not in (a, b))
+    new = len(points)
+    kept = [t for t in triangles[1:] if not (a in t and b in t)]
+    cut = [[a, new, c], [new, b, c], [a, d, new], [new, d, b]]
+    sliver = surface(
+        np.concatenate([points, [0.99 * points[a] + 0.01 * points[b]]]), np.array([*kept, *cut])
+    )
+    made = fill(sliver, size=1.0)
+    corners, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
+    assert any("2 sliver triangles" in note for note in made.notes)
+    assert quality(corners, tets).min() >= 0.1
+    assert volumes(corners, tets).sum() == pytest.approx(sliver.volumes[0], rel=0.01)
+
+
+def test_membranes_seal_at_no_permeability_and_vanish_at_a_high_one(filling: Filling) -> None:
+    """Sealed, the signal is the sum of the compartments'; at 1e4 um/ms that of one water."""
+    whole, labels = filling.mesh, filling.mesh.labels
+    direction = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2, 0.1]] * 3).double())
+    acquisition = Acquisition.pgse([0.0, 1.0, 4.0], direction, 5.0, 20.0)
+    sealed = Tissue.uniform(2.0, labels=labels)
+    parts = [whole.part(label) for label in labels]
+    apart = [simulate(part, Tissue.uniform(2.0, labels=part.labels), acquisition) for part in parts]
+    together = simulate(whole, sealed, acquisition).signal
+    total = sum(each.signal for each in apart)
+    # To the tolerance of the bases, 1e-5 of S0 each.
+    assert torch.allclose(together, total, rtol=0, atol=4e-5 * float(total.abs().max()))
+    open_doors = replace(sealed, permeability={(1, 2): 1e4, (1, 3): 1e4})
+    one = TetMesh(whole.points, whole.tets, torch.ones_like(whole.compartment))
+    mixed = simulate(one, Tissue.uniform(2.0), acquisition).attenuation
+    # A membrane of 1e4 um/ms holds spins up as 2e-4 um of water do.
+    assert torch.allclose(
+        simulate(whole, open_doors, acquisition).attenuation, mixed, rtol=0, atol=1e-3
+    )
+    assert float((together / together.abs().max() - mixed).abs().max()) > 0.02

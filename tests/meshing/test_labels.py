@@ -1,0 +1,125 @@
+"""Label volumes: each label a compartment, interfaces shared, voxels' steps gone."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import xarray as xr
+from numpy import ndarray
+from typer.testing import CliRunner
+
+from spinmesh import cli
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.io.volumes import read_labels
+from spinmesh.meshing.labels import mesh_labels, voxel_tets
+from spinmesh.meshing.tets import boundary, quality, smoothed, volumes
+
+pytest.importorskip("mmgpy")
+
+
+def nested_balls(radius: float) -> ndarray:
+    """Label 1 in a ball, 2 in one of half its radius beside the middle, 0 outside (in voxels)."""
+    count = int(2 * radius + 6)
+    grid = np.moveaxis(np.indices((count,) * 3), 0, -1) - (count - 1) / 2 + 0.13
+    labels = (np.linalg.norm(grid, axis=-1) < radius).astype(np.int64)
+    labels[np.linalg.norm(grid - [0.3 * radius, 0, 0], axis=-1) < radius / 2] = 2
+    return labels
+
+
+def area(points: ndarray, faces: ndarray) -> float:
+    a, b, c = np.moveaxis(points[faces], 1, 0)
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+
+
+def test_voxels_are_six_conforming_tets_of_their_volume() -> None:
+    """The boundary of all is the squares that voxels show: nothing hangs in between."""
+    labels = nested_balls(3.0)
+    points, tets, label = voxel_tets(labels)
+    assert volumes(points, tets).sum() == pytest.approx((labels > 0).sum(), rel=1e-12)
+    for each in (1, 2):
+        volume = volumes(points, tets)[label == each].sum()
+        assert volume == pytest.approx((labels == each).sum(), rel=1e-12)
+    shown = sum(int(np.abs(np.diff(labels > 0, axis=axis)).sum()) for axis in range(3))
+    assert area(points, boundary(tets)) == pytest.approx(shown, rel=1e-12)
+
+
+def test_smoothing_takes_steps_and_leaves_the_volume() -> None:
+    """A ball's steps have 3/2 of its area; its volume stays to a percent; fixed corners stay."""
+    points, tets, label = voxel_tets((nested_balls(8.0) > 0).astype(np.int64))
+    fixed = points[:, 0] < points[:, 0].min() + 1
+    there = smoothed(points, tets, label, fixed, 0.02)
+    assert volumes(there, tets).sum() == pytest.approx(volumes(points, tets).sum(), rel=0.01)
+    assert area(there, boundary(tets)) < 0.75 * area(points, boundary(tets))
+    np.testing.assert_array_equal(there[fixed], points[fixed])
+    assert quality(there, tets).min() > 0.019
+
+
+def test_labels_share_an_interface_and_keep_their_volume() -> None:
+    """The inner ball's whole surface is inside the outer one's; volume to 2 %, area to 3 %."""
+    labels = nested_balls(8.0)
+    made = mesh_labels(labels, np.diag([0.5, 0.5, 0.5, 1]), "cell")
+    points, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
+    label = made.mesh.compartment.numpy()
+    assert made.mesh.labels == (1, 2) and quality(points, tets).min() >= 0.1
+    outer, inner, rest = (boundary(tets), boundary(tets[label == 2]), boundary(tets[label == 1]))
+    total = area(points, outer) + area(points, inner)
+    assert area(points, rest) == pytest.approx(total, rel=1e-12)
+    counted = (labels > 0).sum() * 0.5**3
+    assert volumes(points, tets).sum() == pytest.approx(counted, rel=0.02)
+    assert area(points, outer) == pytest.approx(4 * np.pi * 16, rel=0.03)
+    assert "label 2 has" in " ".join(made.notes)
+
+
+def test_water_fills_the_box_of_the_volume() -> None:
+    labels = nested_balls(4.0)
+    made = mesh_labels(labels, np.eye(4), "cell", water=True)
+    assert made.names[3] == "water"
+    points, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
+    # The walls are flat, and mmg keeps ridges: the box to rounding.
+    assert volumes(points, tets).sum() == pytest.approx(labels.size, rel=1e-9)
+
+
+def test_labels_that_touch_in_a_corner_are_joined_or_refused_by_place() -> None:
+    labels = np.zeros((4, 4, 4), dtype=np.int64)
+    labels[1, 1, 1] = labels[2, 2, 2] = 1
+    with pytest.raises(MeshError, match=r"first at 1\.5, 1\.5, 1\.5\); 6 more would join"):
+        mesh_labels(labels, np.eye(4), "cell")
+    with pytest.raises(MeshError, match="no voxel"):
+        mesh_labels(np.zeros((4, 4, 4), dtype=np.int64), np.eye(4), "cell")
+    larger = np.zeros((20, 14, 14), dtype=np.int64)
+    larger[:10], larger[10, 0, 0], larger[11, 1, 0] = 1, 1, 1
+    made = mesh_labels(larger, np.eye(4), "cell")
+    assert "voxels filled where others met" in made.notes[0]
+
+
+def image(folder: Path, values: ndarray, unit: str = "micron") -> Path:
+    volume = nib.Nifti1Image(values, np.diag([0.5, 0.5, 0.5, 1]))
+    volume.header.set_xyzt_units(unit)
+    nib.save(volume, folder / "labels.nii.gz")
+    return folder / "labels.nii.gz"
+
+
+@pytest.mark.parametrize(("unit", "um"), [("micron", 0.5), ("mm", 500.0), ("unknown", 500.0)])
+def test_lengths_are_those_of_the_header(tmp_path: Path, unit: str, um: float) -> None:
+    _, affine = read_labels(image(tmp_path, nested_balls(2.0).astype(np.uint8), unit))
+    np.testing.assert_allclose(affine[:3, :3], um * np.eye(3), rtol=1e-6)
+
+
+def test_an_image_is_no_label_volume(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"voxel \(0, 0, 0\) is 0.5"):
+        read_labels(image(tmp_path, np.full((3, 3, 3), 0.5, dtype=np.float32)))
+    with pytest.raises(ConfigError, match="3 axes"):
+        read_labels(image(tmp_path, np.zeros((3, 3, 3, 2), dtype=np.uint8)))
+
+
+def test_command_meshes_a_volume_alone(tmp_path: Path) -> None:
+    path = str(image(tmp_path, nested_balls(4.0).astype(np.uint8)))
+    out = tmp_path / "made.zarr"
+    done = CliRunner().invoke(cli.app, ["mesh", path, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert any("label 1 has" in note for note in xr.open_zarr(out).attrs["notes"])
+    seen = CliRunner().invoke(cli.app, ["mesh", "--check", path])
+    assert seen.exit_code == 0 and "label 2:" in seen.output
+    refused = CliRunner().invoke(cli.app, ["mesh", path, path, "--out", str(tmp_path / "b.vtu")])
+    assert isinstance(refused.exception, ConfigError)
