@@ -68,11 +68,7 @@ def _by_trimesh(path: Path) -> tuple[ndarray, ndarray]:
 
 
 def _polydata(path: Path) -> tuple[ndarray, ndarray]:
-    # Optional: no other file needs it.
-    try:
-        import pyvista
-    except ImportError:
-        raise MeshError(f"{path}: .vtp needs pyvista. Install it, or export as .ply.") from None
+    import pyvista
 
     mesh = pyvista.read(path).triangulate()
     # VTK's whole numbers are of a type of their own, as long as these.
