@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from spinmesh.meshing.tets import boundary, moved, positive, quality
+from spinmesh.meshing.tets import boundary, moved, positive
 from spinmesh.skeletons.background import background
 from spinmesh.skeletons.cones import RoundCones
 from spinmesh.skeletons.cutting import cut
@@ -25,8 +25,6 @@ CUT_SIZE = 1.5
 GRADATION = 1.6
 # Quality below which a corner's way to the surface must not bring a tet.
 FLOOR = 0.12
-# mmg is asked again, so often at most, where a tet has a lower quality.
-MENDINGS, WORST = 3, 0.1
 
 
 def solid(
@@ -43,14 +41,10 @@ def solid(
     say(f"mmg evens {len(tets):,} tets")
     points, tets = _evened(cones, points, tets, size, hausdorff, longest)
     points = _on_surface(cones, points, tets)
-    for _ in range(MENDINGS):
-        say(f"mmg mends {len(tets):,} tets")
-        mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
-        mesh.remesh(nosurf=1, optim=1, verbose=-1)
-        points, tets = _of(mesh)
-        if quality(points, tets).min() >= WORST:
-            break
-    return points, tets
+    say(f"mmg mends {len(tets):,} tets")
+    mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
+    mesh.remesh(nosurf=1, optim=1, verbose=-1)
+    return _of(mesh)
 
 
 def _of(mesh: mmgpy.MmgMesh3D) -> Tets:
