@@ -61,6 +61,7 @@ class Everything:
     edges: tuple[tuple[float, float], ...]
     floors: Mapping[str, float]
     state: Mapping[str, Tensor]
+    empty: Mapping[str, Tensor]
     model: Model
     others: tuple[Model, ...]
     acquisition: Acquisition | None
@@ -83,6 +84,7 @@ def everything() -> Everything:
         edges=((0.0, math.inf), (1.0, 2.0)),
         floors={"radius": math.nan, "area": 1.5},
         state={"0.weight": torch.ones(2, 2), "0.bias": torch.zeros(2)},
+        empty={},
         model=Bow(2.0),
         others=(Line(torch.ones(5).double()), Bow(3.0)),
         acquisition=Acquisition.pgse([0.0, 1.0], [[1.0, 0, 0], [0, 0, 1]], 8.0, 19.0),
@@ -96,7 +98,17 @@ def test_every_kind_of_field_comes_back(tmp_path):
     after = load(Everything, tmp_path / "s.zarr")
     for name in ("points", "covariance", "batch", "label"):
         assert torch.equal(getattr(before, name), getattr(after, name))
-    for name in ("length", "family", "name", "shape", "edges", "setting", "noise", "extra"):
+    for name in (
+        "length",
+        "family",
+        "name",
+        "shape",
+        "edges",
+        "empty",
+        "setting",
+        "noise",
+        "extra",
+    ):
         assert getattr(before, name) == getattr(after, name)
     assert math.isnan(after.floors["radius"]) and after.floors["area"] == 1.5
     assert {k: v.tolist() for k, v in after.state.items()} == {

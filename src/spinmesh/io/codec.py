@@ -24,13 +24,15 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from torch import Tensor
 
 from spinmesh.errors import StoreError
 
 Noun = TypeVar("Noun")
+# A mapping of tensors without entries is an attribute.
+ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 
 
 def encode(noun: Any) -> xr.Dataset:
@@ -216,7 +218,7 @@ def _decode_field(name: str, annotation: Any, dataset: xr.Dataset) -> Any:
             return tuple(decode(part, dataset, f"{name}.{k}.") for k in range(value))
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind.model_validate_json(value)
-        return TypeAdapter(annotation).validate_python(value)
+        return TypeAdapter(annotation, config=ANY_CLASS).validate_python(value)
     names = map(str, (*dataset.variables, *dataset.attrs))
     below = [each for each in names if each.startswith(f"{name}.")]
     if not below and options != (annotation,):
