@@ -28,7 +28,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # In the locale C, Python reads no path with an accent.
 export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 
-.PHONY: help setup run free paper phantom conditional synthesis unlock report test check fuzz schema clean
+.PHONY: help setup run free readable paper phantom conditional synthesis unlock report test check fuzz schema clean
 
 help:
 	@echo "make run | paper | phantom | conditional | synthesis | unlock | report | test | check | fuzz | schema | setup | clean"
@@ -53,7 +53,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-run: $(STAMP) free
+run: $(STAMP) free readable
 	@$(SNAKEMAKE)
 
 # Said before Snakemake says it in its own words.
@@ -61,7 +61,12 @@ free:
 	@test -z "$$(ls .snakemake/locks 2>/dev/null)" || { echo "another run is at work in this folder, \
 	or one was killed here: then  make unlock run"; exit 1; }
 
-phantom: $(STAMP)
+# Snakemake's own reader does not come back where aliases repeat mappings within mappings.
+readable:
+	@$(BIN)/python -c 'import sys; sys.tracebacklimit = 0; from spinmesh.settings import load_config; \
+	    load_config(sys.argv[1])' $(CONFIG)
+
+phantom: $(STAMP) readable
 	@$(SNAKEMAKE) phantom
 
 paper: CONFIG = experiments/remidi/config.yaml
@@ -82,7 +87,7 @@ synthesis: $(STAMP)
 unlock: $(STAMP)
 	@$(SNAKEMAKE) --unlock
 
-report: $(STAMP)
+report: $(STAMP) readable
 	@$(SNAKEMAKE)
 	@$(SNAKEMAKE) --report $(REPORT)
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,21 @@ def test_a_locked_folder_says_which_target_unlocks_it(tmp_path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "make unlock run" in done.stdout
+
+
+def test_a_bomb_of_mappings_is_refused_before_snakemake_reads_it(tmp_path) -> None:
+    """Nine values in each of eight mappings of mappings are 43 million."""
+    keys = "abcdefghi"
+    levels = (f"{b}: &{b} {{{', '.join(f'{k}: *{a}' for k in keys)}}}" for a, b in pairwise(keys))
+    (tmp_path / "bomb.yaml").write_text("\n".join(["a: &a {a: 1}", *levels]))
+    words = ["readable", "CONFIG=bomb.yaml", f"VENV={sys.prefix}"]
+    command = ["make", "-f", str(ROOT / "Makefile"), *words]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30
+    )
+    assert done.returncode != 0
+    assert "bomb.yaml: its aliases make more than 100,000 values" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
