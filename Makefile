@@ -92,7 +92,7 @@ report: $(STAMP) readable
 	@$(SNAKEMAKE) --report $(REPORT)
 
 test: $(STAMP)
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -101,7 +101,7 @@ check: $(STAMP)
 	$(BIN)/snakemake --lint --configfile $(CONFIG)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder -m "not slow and not gpu"
 
 fuzz: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/inputs/fuzz.py docs/results/inputs_fuzz.md

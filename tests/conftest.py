@@ -42,13 +42,17 @@ pytest_plugins = ["image_sets"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """One worker runs the tests of a file, and all that look at the tiny run; no GPU, no gpu tests.
 
-    For `pytest -n 2 --dist loadgroup`.
+    For `pytest -n 2 --dist loadgroup --no-loadscope-reorder`, where those that run whole workflows
+    come first, so that no worker is left alone with them at the end.
     """
     for item in items:
         file = "tiny" if "run" in getattr(item, "fixturenames", ()) else item.path.as_posix()
         item.add_marker(pytest.mark.xdist_group(file))
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+    if hasattr(config, "workerinput"):
+        workflows = ("workflow", "experiments")
+        items.sort(key=lambda item: item.path.parent.name not in workflows)

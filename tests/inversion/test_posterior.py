@@ -54,6 +54,7 @@ def log_density(mean: torch.Tensor, covariance: torch.Tensor) -> Callable[[torch
     return at
 
 
+@pytest.mark.slow
 def test_sampler_corrects_a_wrong_gaussian():
     """Started off the mean by a standard deviation and with half the variance in each direction."""
     generator = torch.Generator().manual_seed(0)

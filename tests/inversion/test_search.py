@@ -70,6 +70,7 @@ def test_resumed_run_is_the_uninterrupted_one(target, model, tmp_path, monkeypat
     assert torch.equal(resumed.fit.chi2, whole.fit.chi2)
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_search_is_refused(target, model, tmp_path, monkeypatch):
     file = tmp_path / "search.checkpoint"
     with monkeypatch.context() as patch:
@@ -103,6 +104,7 @@ def test_many_measurements_are_searched_with_few_first(target, model):
     assert Search(small, Checkpoint(None)).fewer is small
 
 
+@pytest.mark.slow
 def test_patience_ends_a_search_when_steps_in_a_row_gain_next_to_nothing(
     target, model, monkeypatch
 ):

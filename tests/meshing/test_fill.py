@@ -82,6 +82,7 @@ def test_quality_of_a_regular_tet_is_one() -> None:
     assert quality(points, np.array([[0, 2, 1, 3]])) == pytest.approx([1.0], rel=1e-14)
 
 
+@pytest.mark.slow
 def test_label_nought_stays_empty() -> None:
     shell = united([surface(*ball(2.0, steps=1), "shell"), surface(*ball(1.0, steps=1), "lumen")])
     made = fill(shell, [4, 0])
@@ -107,6 +108,7 @@ def test_wrap_keeps_its_distance() -> None:
     assert wrapped.names == ("body", WATER)
 
 
+@pytest.mark.slow
 def test_wrap_of_cells_apart_is_one_for_each_and_closes_cavities() -> None:
     far = united([surface(*ball(1.0)), surface(*ball(1.0, (9, 0, 0)))])
     assert in_wrap(far, 1.0).names.count(WATER) == 2
@@ -131,6 +133,7 @@ def test_limits_end_the_mesher_with_a_message() -> None:
         fill(body, limits=Limits(gigabytes=0.2))
 
 
+@pytest.mark.slow
 def test_a_hole_is_closed_and_said() -> None:
     """One of 320 triangles is gone: the volume stays within a percent, and the notes say so."""
     pytest.importorskip("pytetwild")
@@ -142,6 +145,7 @@ def test_a_hole_is_closed_and_said() -> None:
     assert quality(made.mesh.points.numpy(), made.mesh.tets.numpy()).min() >= 0.1
 
 
+@pytest.mark.slow
 def test_half_a_ball_is_refused_by_count_and_place() -> None:
     pytest.importorskip("pytetwild")
     points, triangles = ball(2.0)
@@ -150,6 +154,7 @@ def test_half_a_ball_is_refused_by_count_and_place() -> None:
         fill(surface(points, half), size=1.0)
 
 
+@pytest.mark.slow
 def test_slivers_are_evened_and_said() -> None:
     """An edge cut a hundredth from its end has slivers beside it, where no good tet has room."""
     points, triangles = ball(2.0)

@@ -55,6 +55,7 @@ def test_smoothing_takes_steps_and_leaves_the_volume() -> None:
     assert quality(there, tets).min() > 0.019
 
 
+@pytest.mark.slow
 def test_labels_share_an_interface_and_keep_their_volume() -> None:
     """The inner ball's whole surface is inside the outer one's; volume to 2 %, area to 3 %."""
     labels = nested_balls(8.0)
@@ -71,6 +72,7 @@ def test_labels_share_an_interface_and_keep_their_volume() -> None:
     assert "label 2 has" in " ".join(made.notes)
 
 
+@pytest.mark.slow
 def test_water_fills_the_box_of_the_volume() -> None:
     labels = nested_balls(4.0)
     made = mesh_labels(labels, np.eye(4), "cell", water=True)
@@ -80,6 +82,7 @@ def test_water_fills_the_box_of_the_volume() -> None:
     assert volumes(points, tets).sum() == pytest.approx(labels.size, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_labels_that_touch_in_a_corner_are_joined_or_refused_by_place() -> None:
     labels = np.zeros((4, 4, 4), dtype=np.int64)
     labels[1, 1, 1] = labels[2, 2, 2] = 1
@@ -113,6 +116,7 @@ def test_an_image_is_no_label_volume(tmp_path: Path) -> None:
         read_labels(image(tmp_path, np.zeros((3, 3, 3, 2), dtype=np.uint8)))
 
 
+@pytest.mark.slow
 def test_command_meshes_a_volume_alone(tmp_path: Path) -> None:
     path = str(image(tmp_path, nested_balls(4.0).astype(np.uint8)))
     out = tmp_path / "made.zarr"

@@ -26,12 +26,14 @@ def test_packed_spheres_of_mcdc() -> None:
     assert surface.volumes.sum() == pytest.approx(52.5556, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_neuron_of_spindoctor_is_usable() -> None:
     surface, mended = read_surface(DATA / "spindoctor/1-2-2.CNG.ply")
     assert not mended and not faults_of(surface)
     assert surface.volumes == pytest.approx([13574], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_neuron_of_disimpy_is_in_metres_and_crosses_itself() -> None:
     """Welded it is one closed part; four of its triangles cross."""
     file = DATA / "mc_meshes/disimpy_neuron-model.stl"
