@@ -55,11 +55,14 @@ def test_every_committed_configuration_is_valid(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_the_workflow_accepts_the_same_configurations(path: Path) -> None:
+    from snakemake.exceptions import WorkflowError
     from snakemake.utils import validate
 
     schema = str(ROOT / "workflow/schemas/config.schema.json")
     values = yaml.safe_load(path.read_text())
-    validate(values, schema, set_default=False)
+    assert validate(values, schema, set_default=False) is None
+    with pytest.raises(WorkflowError, match="reconstrct"):
+        validate(values | {"reconstrct": {}}, schema, set_default=False)
 
 
 def test_committed_schema_and_page_are_current() -> None:

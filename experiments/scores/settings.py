@@ -101,8 +101,8 @@ class Evaluation(Setting):
                 raise ValueError(
                     f"model `{name}`: no model `{other}` is trained; there are {trained}"
                 )
-            owner = self.models[other or name]
-            check_sampler(owner.sde, model.sampler, f"model `{name}`")
+            network_of = self.models[other or name]
+            check_sampler(network_of.sde, model.sampler, f"model `{name}`")
         return self
 
     @property

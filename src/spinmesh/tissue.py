@@ -12,10 +12,9 @@ from torch import Tensor
 
 from spinmesh.errors import ConfigError
 from spinmesh.settings import TissueSettings
+from spinmesh.settings.physics import LEAST_T2
 
 Interface = tuple[int, int]
-# ms; of a signal that lasts a hundred times shorter than any echo nothing is left.
-LEAST_T2 = 0.1
 
 
 @dataclass(frozen=True, eq=False)

@@ -175,7 +175,9 @@ def test_nothing_is_said_of_a_good_mesh(tmp_path) -> None:
     path = write(tmp_path / "m.vtu", points, tets, cell_data={"compartment": [labels]})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read_mesh(path)
+        mesh = read_mesh(path)
+    np.testing.assert_array_equal(mesh.points.numpy(), points)
+    assert mesh.compartment.tolist() == labels.tolist()
 
 
 # ---- 9: units

@@ -13,17 +13,19 @@ def same_mesh(a, b) -> None:
     assert a.name == b.name
 
 
-def same_target(a: Target, b: Target) -> None:
-    assert torch.equal(a.attenuation, b.attenuation)
-    assert torch.equal(a.acquisition.gradient, b.acquisition.gradient)
-    assert a.acquisition.sequences == b.acquisition.sequences
-    assert a.sigma == b.sigma
+def same_target(a: Target, b: Target) -> bool:
+    return (
+        torch.equal(a.attenuation, b.attenuation)
+        and torch.equal(a.acquisition.gradient, b.acquisition.gradient)
+        and a.acquisition.sequences == b.acquisition.sequences
+        and a.sigma == b.sigma
+    )
 
 
 def test_target_keeps_acquisition_attenuations_and_noise(tmp_path, acquisition):
     measured = Target(acquisition, torch.rand(len(acquisition), dtype=torch.float64), 0.02)
     save(measured, tmp_path / "measured.zarr")
-    same_target(load(Target, tmp_path / "measured.zarr"), measured)
+    assert same_target(load(Target, tmp_path / "measured.zarr"), measured)
 
 
 def test_shape_model_decodes_the_same_points(tmp_path, model: ShapeModel):
@@ -66,7 +68,7 @@ def test_reconstruction_keeps_target_fit_and_posterior(tmp_path, acquisition, te
     )
     save(result, tmp_path / "reconstruction.zarr")
     again = load(Reconstruction, tmp_path / "reconstruction.zarr")
-    same_target(again.target, target)
+    assert same_target(again.target, target)
     same_mesh(again.mesh, mesh)
     for name in ("mean", "covariance"):
         assert torch.equal(getattr(again.posterior.latent, name), getattr(posterior.latent, name))

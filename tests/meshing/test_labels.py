@@ -116,6 +116,15 @@ def test_an_image_is_no_label_volume(tmp_path: Path) -> None:
         read_labels(image(tmp_path, np.zeros((3, 3, 3, 2), dtype=np.uint8)))
 
 
+def test_a_volume_of_no_cells_size_is_questioned(tmp_path: Path) -> None:
+    """Voxels of half a millimetre, as in an image of a head; and a scale that would mirror it."""
+    path = str(image(tmp_path, nested_balls(6.0).astype(np.uint8), "mm"))
+    words = ["mesh", path, "--out", str(tmp_path / "a.zarr")]
+    assert "Give scale_to_um" in str(CliRunner().invoke(cli.app, words).exception)
+    done = CliRunner().invoke(cli.app, [*words, "--scale-to-um", "-1"])
+    assert isinstance(done.exception, ConfigError) and not (tmp_path / "a.zarr").exists()
+
+
 @pytest.mark.slow
 def test_command_meshes_a_volume_alone(tmp_path: Path) -> None:
     path = str(image(tmp_path, nested_balls(4.0).astype(np.uint8)))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy import ndarray
 
-from spinmesh.errors import MeshError, SpinmeshError, StoreError
+from spinmesh.errors import ConfigError, MeshError, SpinmeshError, StoreError
 from spinmesh.meshing.tets import (
     boundary,
     parts_by_faces,
@@ -191,6 +191,29 @@ def test_cut_is_closed_and_has_no_pinch() -> None:
     assert volumes(points, tets).min() > 0
     exact = np.pi * 6 + 4 / 3 * np.pi
     assert volumes(points, tets).sum() == pytest.approx(exact, rel=0.06)
+
+
+def test_a_small_solid_beside_a_large_one_is_no_crumb() -> None:
+    """A two-thousandth of the other's volume. Of two balls, each to what facets cut off."""
+    radius = np.array([4.0, 0.3])
+    place = np.array([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
+    balls = RoundCones(place, place, radius, radius)
+    points, tets = cut(balls, *background(balls, 1.0, 3.0))
+    part = parts_by_faces(tets)
+    volume = np.sort(np.bincount(part, volumes(points, tets)))
+    np.testing.assert_allclose(volume, np.sort(4 / 3 * np.pi * radius**3), rtol=0.15)
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e-3])
+def test_another_unit_is_refused_unless_it_is_said(tmp_path: Path, factor: float) -> None:
+    nodes = [f"{n} 3 0 0 {50 * n * factor} {2 * factor} {n - 1 or -1}" for n in (1, 2, 3)]
+    path = written(tmp_path / "other.swc", "\n".join(nodes))
+    with pytest.raises(MeshError, match="Give scale_to_um"):
+        read_skeletons(path)
+    (skeleton,) = read_skeletons(path, 1 / factor)
+    np.testing.assert_allclose(np.ptp(skeleton.cones.box, axis=0), [4, 4, 104], rtol=1e-12)
+    with pytest.raises(ConfigError, match="give a number > 0"):
+        read_skeletons(path, 0.0)
 
 
 def union_of(skeleton: Skeleton) -> manifold3d.Manifold:

@@ -12,6 +12,8 @@ from spinmesh.cli import measured
 from spinmesh.errors import ConfigError, MeshError
 
 if TYPE_CHECKING:
+    from numpy import ndarray
+
     from spinmesh.meshing.fill import Filling
     from spinmesh.meshing.process import Limits
     from spinmesh.meshing.surface import Surface
@@ -167,12 +169,25 @@ def _tetrahedra(inputs: Sequence[Path], scale_to_um: float | None) -> Filling:
 def _labelled(
     path: Path, scale_to_um: float | None, water: bool, size: float | None, limits: Limits
 ) -> Filling:
-    from spinmesh.io.volumes import read_labels
     from spinmesh.meshing.labels import mesh_labels
 
-    labels, affine = read_labels(path)
-    affine[:3] *= scale_to_um or 1.0
+    labels, affine = _read_labels(path, scale_to_um)
     return mesh_labels(labels, affine, str(path), water, size, limits)
+
+
+def _read_labels(path: Path, scale_to_um: float | None) -> tuple[ndarray, ndarray]:
+    """Labels, and the affine to um; a size that no cell has in um is refused."""
+    import numpy as np
+
+    from spinmesh.io.volumes import read_labels
+    from spinmesh.meshing.files import factor_of, question_unit
+
+    factor = factor_of(path, scale_to_um)
+    labels, affine = read_labels(path)
+    affine[:3] *= factor
+    if scale_to_um is None:
+        question_unit(path, float((np.linalg.norm(affine[:3, :3], axis=0) * labels.shape).max()))
+    return labels, affine
 
 
 def _with_water(
@@ -260,10 +275,8 @@ def _described_labels(path: Path, scale_to_um: float | None) -> list[str]:
     """Voxels and volume of each label of a label volume, and the size of its box."""
     import numpy as np
 
-    from spinmesh.io.volumes import read_labels
-
-    labels, affine = read_labels(path)
-    sides = np.linalg.norm(affine[:3, :3], axis=0) * (scale_to_um or 1.0)
+    labels, affine = _read_labels(path, scale_to_um)
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
     size = " x ".join(f"{side:.4g}" for side in sides)
     counts = zip(*np.unique(labels, return_counts=True), strict=True)
     return [

@@ -196,8 +196,8 @@ def reconstruct(
     """
     problem = Problem.of(target, model, tissue, settings)
     path = None if checkpoint is None else Path(checkpoint)
-    owner = fingerprint(target, model, tissue, settings, seed, training_signals) if path else ""
-    search = Search(problem, Checkpoint(path, owner))
+    run = fingerprint(target, model, tissue, settings, seed, training_signals) if path else ""
+    search = Search(problem, Checkpoint(path, run))
     search.run(seed, training_signals)
     result = _result(problem, search, seed)
     search.checkpoint.remove()

@@ -233,13 +233,13 @@ def _welded(path: Path, points: ndarray, tets: ndarray) -> tuple[ndarray, ndarra
     pairs = cKDTree(points).query_pairs(near, output_type="ndarray")
     if len(pairs) == 0:
         return points, place
-    owner = _parts(pairs.T, len(points))
-    _, first = np.unique(owner, return_index=True)
+    place_number = _parts(pairs.T, len(points))
+    _, first = np.unique(place_number, return_index=True)
     _warn(
         f"{path}: {len(points) - len(first)} nodes lay on others and were made one with them; two "
         "nodes at one place are a wall. Where it is meant, give its sides two labels."
     )
-    place[used] = owner
+    place[used] = place_number
     return points[first], place
 
 

@@ -19,7 +19,7 @@ from spinmesh.writing import complete_or_absent
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file that holds the state of the run `owner`, a fingerprint of all that decides its result.
+    """A file that holds the state of a run; `run` is a fingerprint of all that decides its result.
 
     Without a path nothing is ever written or read.
     """
@@ -28,13 +28,13 @@ class Checkpoint:
     """Iterations of a training from one state to the next."""
 
     path: Path | None
-    owner: str = ""
+    run: str = ""
 
     def write(self, content: Mapping[str, Any]) -> None:
         """Replace the file; `content` holds tensors, numbers, texts, lists and dicts of them."""
         if self.path is not None:
             with complete_or_absent(self.path) as partial:
-                state = {"owner": self.owner, "content": dict(content)}
+                state = {"run": self.run, "content": dict(content)}
                 torch.save(state | {"digest": fingerprint(state)}, partial)
 
     def read(self, device: str = "cpu") -> dict[str, Any] | None:
@@ -47,10 +47,10 @@ class Checkpoint:
         with reading(self.path, "checkpoint", "Delete it and rerun."):
             stored = torch.load(self.path, weights_only=True, map_location=device)
             digest = stored.pop("digest")
-            owner, content = stored["owner"], dict(stored["content"])
+            run, content = stored["run"], dict(stored["content"])
             if digest != fingerprint(stored):
                 raise StoreError(f"{self.path}: a damaged checkpoint. Delete it and rerun.")
-        if owner != self.owner:
+        if run != self.run:
             raise StoreError(
                 f"{self.path}: a checkpoint of another run (other data, settings, seed or torch). "
                 "Delete it or give another path."

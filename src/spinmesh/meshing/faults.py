@@ -33,7 +33,7 @@ def faults_of(surface: Surface) -> tuple[Fault, ...]:
 
 def holes(surface: Surface) -> tuple[Fault, ...]:
     """The holes, one fault for all, at the middle of the longest."""
-    edges = _edges_by_count(surface, 1)
+    edges = _edges_by_count(surface, 1, 1)
     if not len(edges):
         return ()
     ends, edge = np.unique(edges, return_inverse=True)
@@ -47,16 +47,16 @@ def holes(surface: Surface) -> tuple[Fault, ...]:
 
 
 def _many_sheets(surface: Surface) -> Fault:
-    counts = [_edges_by_count(surface, number) for number in range(3, 8)]
-    edges = np.concatenate(counts)
+    edges = _edges_by_count(surface, 3, len(surface.triangles))
     middles = surface.points[edges].mean(1) if len(edges) else np.zeros((0, 3))
     return Fault("edges of three or more triangles", len(edges), _place(middles))
 
 
-def _edges_by_count(surface: Surface, count: int) -> ndarray:
+def _edges_by_count(surface: Surface, least: int, most: int) -> ndarray:
     edges, _, _ = edges_of(surface.triangles)
     start = np.flatnonzero(np.r_[True, (edges[1:] != edges[:-1]).any(1)])
-    return edges[start[np.diff(np.r_[start, len(edges)]) == count]]
+    count = np.diff(np.r_[start, len(edges)])
+    return edges[start[(least <= count) & (count <= most)]]
 
 
 def _place(points: ndarray) -> tuple[float, float, float]:

@@ -15,7 +15,7 @@ from spinmesh.reading import reading
 
 SURFACES = (".ply", ".stl", ".obj", ".off", ".vtp", ".wrl")
 REMEDY = "Export it again as .ply or .stl, of triangles."
-# A tenth of a micrometre to five millimetres: beyond it, which unit makes of it something of the
+# Half a micrometre to five millimetres: beyond it, which unit makes of it something of the
 # size of a cell (um of each).
 PLAUSIBLE = (0.5, 5e3)
 UNITS = {"m": 1e6, "mm": 1e3, "nm": 1e-3, "angstrom": 1e-4}
@@ -31,21 +31,35 @@ def read_surface(
     cannot be read, MeshError for one without triangles.
     """
     path = Path(path)
-    if scale_to_um is not None and not 0 < scale_to_um < np.inf:
-        raise ConfigError(f"{path}: scale_to_um is {scale_to_um}; give a number > 0, 1 for um.")
+    factor = factor_of(path, scale_to_um)
     kind = path.suffix.lower()
     if kind not in SURFACES:
         raise ConfigError(f"{path}: surfaces are read from {', '.join(SURFACES)}. Export as one.")
     with reading(path, "surface", REMEDY):
         points, triangles = {".vtp": _polydata, ".wrl": _vrml}.get(kind, _by_trimesh)(path)
         points, triangles = points.reshape(-1, 3), triangles.reshape(-1, 3)
-    surface, faults = mended(points * (scale_to_um or 1.0), triangles, str(path))
-    if scale_to_um is None and unit_of(surface.length) != "um":
-        raise MeshError(
-            f"{path}: {surface.length:.3g} um long; cells are some um. Is it in "
-            f"{unit_of(surface.length)}? Give scale_to_um, 1 if it is in um."
-        )
+    surface, faults = mended(points * factor, triangles, str(path))
+    if scale_to_um is None:
+        question_unit(path, surface.length)
     return surface, faults
+
+
+def factor_of(path: Path, scale_to_um: float | None) -> float:
+    """What coordinates are multiplied with, 1 if nothing is given; ConfigError unless above 0."""
+    if scale_to_um is None:
+        return 1.0
+    if not 0 < scale_to_um < np.inf:
+        raise ConfigError(f"{path}: scale_to_um is {scale_to_um}; give a number > 0, 1 for um.")
+    return scale_to_um
+
+
+def question_unit(path: Path, length: float) -> None:
+    """Raises MeshError for a length that no cell has in um."""
+    if unit_of(length) != "um":
+        raise MeshError(
+            f"{path}: {length:.3g} um long; cells are some um. Is it in {unit_of(length)}? Give "
+            "scale_to_um, 1 if it is in um."
+        )
 
 
 def unit_of(length: float) -> str:

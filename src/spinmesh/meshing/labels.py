@@ -15,7 +15,7 @@ from numpy import ndarray
 
 from spinmesh.errors import MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
-from spinmesh.meshing.fill import Filling
+from spinmesh.meshing.fill import CHANGED, Filling
 from spinmesh.meshing.process import Limits, run_apart
 from spinmesh.meshing.tets import pinches, positive, quality, smoothed, volumes
 from spinmesh.meshing.water import KUHN, WATER
@@ -132,6 +132,7 @@ def _notes(done: dict[str, ndarray], labels: ndarray, voxel: float, name: str) -
         counted = (labels == each).sum() * voxel**3
         change = np.abs(volume[done["domain"] == each]).sum() / counted - 1
         words = f"label {each} has {counted:.5g} um^3 in voxels, {change:+.2%} as tets"
-        notes.append(f"{name}: {words}")
+        doubt = "WARNING: " if abs(change) > CHANGED else ""
+        notes.append(f"{doubt}{name}: {words}")
     worst = np.abs(quality(done["points"], done["tets"])).min()
     return (*notes, f"worst quality of {len(done['tets']):,} tets {worst:.3g}")

@@ -47,9 +47,9 @@ def mended(
     points, triangles = _sound(points, triangles, name)
     welded, triangles = _welded(points, triangles)
     faults = [_fault("corners that nearly lay on others", welded, points)]
-    kept, dropped = _without_lines(points, triangles)
+    whole, dropped = _without_lines(points, triangles)
     faults += [_fault("triangles without area", dropped[:, 0], points)]
-    triangles, again = _without_copies(kept)
+    triangles, again = _without_copies(whole)
     faults += [_fault("triangles twice", again[:, 0], points)]
     if not len(triangles):
         raise MeshError(f"{name}: no triangle has an area. Export it again.")
@@ -103,10 +103,10 @@ def _welded(points: ndarray, triangles: ndarray) -> tuple[ndarray, ndarray]:
     real = edges[edges > WELD[0] * extent]
     near = min(WELD[0] * extent, WELD[1] * real.min()) if len(real) else 0.0
     # Equal corners first: a file of loose triangles has each six times, and pairs grow as squares.
-    _, first, owner = np.unique(points[used], axis=0, return_index=True, return_inverse=True)
+    _, first, place = np.unique(points[used], axis=0, return_index=True, return_inverse=True)
     pairs = cKDTree(points[used[first]]).query_pairs(near, output_type="ndarray")
     graph = coo_array((np.ones(len(pairs)), pairs.T), shape=(len(first),) * 2)
-    group = connected_components(graph, directed=False)[1][owner.ravel()]
+    group = connected_components(graph, directed=False)[1][place.ravel()]
     _, leader = np.unique(group, return_index=True)
     one = np.zeros(len(points), dtype=np.int64)
     one[used] = used[leader[group]]

@@ -158,9 +158,10 @@ def parents(surface: Surface) -> Int[ndarray, " part"]:
         around[part] = False
         if not around.any():
             continue
-        own = surface.corners[surface.part == part].reshape(-1, 3)
+        corners_of_part = surface.corners[surface.part == part].reshape(-1, 3)
         # Three corners: one may touch the other part.
-        seen_from = own[[0, len(own) // 3, 2 * len(own) // 3]]
+        count = len(corners_of_part)
+        seen_from = corners_of_part[[0, count // 3, 2 * count // 3]]
         for other in sorted(np.flatnonzero(around), key=lambda number: volume[number]):
             corners = surface.corners[surface.part == other]
             if np.median(np.abs(winding_numbers(seen_from, corners))) > 0.5:

@@ -158,8 +158,8 @@ def train_score(
     else:
         task = WeightRegression(sde, target, supply, batch, generator)
         scalings = task.scalings
-    owner = fingerprint(pixels, condition, features, training, seed, torch.__version__)
-    state = Checkpoint(None if checkpoint is None else Path(checkpoint), owner)
+    run = fingerprint(pixels, condition, features, training, seed, torch.__version__)
+    state = Checkpoint(None if checkpoint is None else Path(checkpoint), run)
     budget = recipe(training.iterations, training.learning_rate)
     fitted = fit(network, task, budget, generator, "training the score", checkpoint=state)
     return ScoreModel(

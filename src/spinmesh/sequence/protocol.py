@@ -65,10 +65,10 @@ def with_reference(acquisition: Acquisition) -> Acquisition:
     for row in blind.nonzero()[:, 0].tolist():
         sequence = acquisition.sequences[int(acquisition.timing[row])]
         gradient.append(torch.eye(3).double() * sequence.gradient(float(b[row])))
-    owner = torch.cat([sighted, blind.nonzero()[:, 0].repeat_interleave(3)])
-    drawn = replace(acquisition.select(owner), nominal_b=None, gradient=torch.cat(gradient))
-    share = torch.where(blind[owner], 1 / 3, 1.0).double()
-    weight = same_echo(acquisition)[:, owner] * share
+    measurement = torch.cat([sighted, blind.nonzero()[:, 0].repeat_interleave(3)])
+    drawn = replace(acquisition.select(measurement), nominal_b=None, gradient=torch.cat(gradient))
+    share = torch.where(blind[measurement], 1 / 3, 1.0).double()
+    weight = same_echo(acquisition)[:, measurement] * share
     weight = weight / weight.sum(1, keepdim=True).clamp_min(1.0)
     weight[blind] = 0.0
     # Most of them are alike, and each costs a simulation.

@@ -17,6 +17,8 @@ from pydantic import (
 from spinmesh.settings.setting import Setting
 
 Row = tuple[float, float, float]
+# ms; of a signal that lasts a hundred times shorter than any echo nothing is left.
+LEAST_T2 = 0.1
 
 
 class Compartment(Setting):
@@ -24,7 +26,7 @@ class Compartment(Setting):
 
     diffusivity_um2_per_ms: PositiveFloat | tuple[Row, Row, Row] = 2.0
     """A number, or a symmetric positive definite 3x3 tensor."""
-    t2_ms: float = Field(math.inf, ge=0.1)
+    t2_ms: float = Field(math.inf, ge=LEAST_T2)
     """Transverse relaxation time; the default .inf is none."""
     density: float = Field(1.0, gt=0, allow_inf_nan=False)
     """Spin density relative to the other compartments."""

@@ -40,6 +40,13 @@ class RoundCones:
         return np.maximum(self.start_radius, self.end_radius)
 
     @property
+    def box(self) -> Float[ndarray, "2 3"]:
+        """Lowest and highest corner, um."""
+        reach = self.largest_radius[:, None]
+        low = (np.minimum(self.start, self.end) - reach).min(0)
+        return np.stack([low, (np.maximum(self.start, self.end) + reach).max(0)])
+
+    @property
     def smallest_radius(self) -> float:
         """Smallest radius of all, um."""
         return float(min(self.start_radius.min(), self.end_radius.min()))

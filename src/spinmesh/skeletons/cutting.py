@@ -21,8 +21,9 @@ from spinmesh.skeletons.cones import RoundCones
 SNAP = 0.3
 WORST = 0.05
 ROUNDS = 20
-# Parts with less than this share of the volume are crumbs of the grid.
-CRUMB = 1e-3
+# A part of a union of round cones holds a ball of the radius at each of its places; one with less
+# than this share of such a ball is a crumb of the grid.
+CRUMB = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,11 @@ def _cut(
     cell = positive(every, np.concatenate(cells))
     part = parts_by_faces(cell)
     volume = np.bincount(part, volumes(every, cell))
-    return every, cell[volume[part] > CRUMB * volume.sum()]
+    corners = every[cell[np.unique(part, return_index=True)[1]]]
+    middle = corners.mean(1)
+    reach = np.linalg.norm(corners - middle[:, None], axis=2).max(1)
+    ball = 4 / 3 * np.pi * cones.distance(middle, reach)[1] ** 3
+    return every, cell[(volume > CRUMB * ball)[part]]
 
 
 def _templates(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy import ndarray
 
 from spinmesh.errors import MeshError
+from spinmesh.meshing.files import factor_of, question_unit
 from spinmesh.reading import reading
 from spinmesh.skeletons.cones import RoundCones
 
@@ -39,9 +40,11 @@ def read_skeletons(path: str | Path, scale_to_um: float | None = None) -> list[S
     """The solids of a file, the outer before the inner ones.
 
     `scale_to_um` multiplies lengths, by default those of the format. Raises MeshError for nodes in
-    a cycle, radii that are not above 0, and files of no known kind.
+    a cycle, radii that are not above 0, files of no known kind, and where no scale is given for a
+    size that no cell has in um.
     """
     path = Path(path)
+    factor = factor_of(path, scale_to_um)
     with reading(path, "skeleton", "Export it again, or give a surface."):
         text = path.read_text(encoding="utf-8", errors="replace")
         rows = [line.replace(",", " ").replace(";", " ").split() for line in text.splitlines()]
@@ -54,16 +57,16 @@ def read_skeletons(path: str | Path, scale_to_um: float | None = None) -> list[S
             made = [_swc(path, text.splitlines())]
         else:
             made = _list(path, rows)
-    return [_scaled(each, scale_to_um or 1.0, path) for each in made]
+    scaled = [_scaled(each, factor, path) for each in made]
+    if scale_to_um is None:
+        question_unit(path, float(np.ptp(scaled[0].cones.box, axis=0).max()))
+    return scaled
 
 
 def described(skeleton: Skeleton) -> list[str]:
     """Lines for a reader: cones, radii, the size of its box, and what was left away."""
     cones = skeleton.cones
-    reach = cones.largest_radius[:, None]
-    low = (np.minimum(cones.start, cones.end) - reach).min(0)
-    high = (np.maximum(cones.start, cones.end) + reach).max(0)
-    box = [f"({x:.5g}, {y:.5g}, {z:.5g})" for x, y, z in (low.tolist(), high.tolist())]
+    box = [f"({x:.5g}, {y:.5g}, {z:.5g})" for x, y, z in cones.box.tolist()]
     length = np.linalg.norm(cones.end - cones.start, axis=1).sum()
     return [
         f"{skeleton.name}: {len(cones.start):,} cones, {length:.5g} um long in all",
@@ -238,12 +241,12 @@ def _cones_of(nodes: ndarray, parent: ndarray) -> RoundCones:
     if len(somata) == 3:
         apart = np.linalg.norm(place[somata[1:]] - place[somata[0]], axis=1)
         three = bool((np.abs(apart - radius[somata[0]]) < THREE_POINTS * radius[somata[0]]).all())
-    start, start_radius = parent.copy(), np.where(parent >= 0, radius[parent], radius)
     start = np.where(parent < 0, np.arange(len(nodes)), parent)
+    start_radius = radius[start]
     leaves = ~soma & soma[parent] & (parent >= 0)
     start_radius = np.where(leaves, radius, start_radius)
-    kept = np.ones(len(nodes), dtype=bool)
+    is_cone = np.ones(len(nodes), dtype=bool)
     if three:
         start = np.where(leaves, somata[0], start)
-        kept[somata[1:]] = False
-    return RoundCones(place[start][kept], place[kept], start_radius[kept], radius[kept])
+        is_cone[somata[1:]] = False
+    return RoundCones(place[start][is_cone], place[is_cone], start_radius[is_cone], radius[is_cone])
