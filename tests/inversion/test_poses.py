@@ -184,6 +184,12 @@ def test_atlas_interpolates_and_knows_its_error(signals: Signals):
     # Through the data, up to the rounding of a solve.
     at_data = atlas.harmonics(latents).flatten(1)
     assert float((at_data - flat).norm() / (flat - flat.mean(0)).norm()) < 1e-6
+    # Shapes that stand twice in the table change nothing.
+    twice = torch.cat([torch.arange(len(latents)), torch.arange(12)])
+    repeated = Signals(signals.acquisition, signals.signal[twice], signals.unweighted[twice])
+    between = (latents[:-1] + latents[1:]) / 2
+    same = Atlas.fit(repeated, latents[twice]).harmonics(between)
+    torch.testing.assert_close(same, atlas.harmonics(between), rtol=1e-9, atol=1e-9)
     errors = []
     for out in range(1, 36, 3):
         rest = torch.tensor([i for i in range(len(latents)) if i != out])

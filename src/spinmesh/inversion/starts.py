@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.interpolate import RBFInterpolator
@@ -40,6 +41,8 @@ TOGETHER, STEPS = 64, 15
 SAME_LATENT, SAME_SIGNAL = 0.3, 0.002
 # Of the radial basis functions, r^3 beside linear functions.
 KERNEL = "cubic"
+# Latents that agree to so many decimals are those of one shape.
+LATENT_DECIMALS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +71,17 @@ class Atlas:
         """From the signals and the latents of the training shapes."""
         trained = fit_harmonics(signals.acquisition, signals.attenuation)
         frames = principal_rotations(signals.acquisition, signals.attenuation)
-        flat = trained.coefficients.flatten(1)
+        # A shape that stands twice in the table would make the interpolation singular.
+        once = np.sort(np.unique(z.numpy().round(LATENT_DECIMALS), axis=0, return_index=True)[1])
+        node, flat = z[once], trained.coefficients.flatten(1)[once]
         guess = torch.empty_like(flat)
-        for fold in (torch.arange(len(z)) + torch.arange(FOLDS)[:, None]) % FOLDS == 0:
-            rest = RBFInterpolator(z[~fold], flat[~fold], kernel=KERNEL)
-            guess[fold] = torch.from_numpy(rest(z[fold]))
+        for fold in (torch.arange(len(node)) + torch.arange(FOLDS)[:, None]) % FOLDS == 0:
+            rest = RBFInterpolator(node[~fold], flat[~fold], kernel=KERNEL)
+            guess[fold] = torch.from_numpy(rest(node[fold]))
         # The mean square over the sphere of a function with coefficients c is |c|^2 / 4 pi.
         square = (guess - flat).square().sum(1).median() / (4 * torch.pi)
         error = float((square / len(trained.shells)).sqrt())
-        return cls(trained, frames, z, RBFInterpolator(z, flat, kernel=KERNEL), error)
+        return cls(trained, frames, z, RBFInterpolator(node, flat, kernel=KERNEL), error)
 
     def harmonics(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch shell function"]:
         """Coefficients on the shells of the training signals."""
