@@ -23,12 +23,12 @@ TOUCHING = 1e-12
 def faults_of(surface: Surface) -> tuple[Fault, ...]:
     """Every fault that makes a surface unusable for a sealed fill, with count and first place."""
     crossing = crossing_triangles(surface)
-    found = [
+    faults = [
         *holes(surface),
         _many_sheets(surface),
         Fault("crossing triangles", len(crossing), _place(surface.corners[crossing].mean(1))),
     ]
-    return tuple(fault for fault in found if fault.count)
+    return tuple(fault for fault in faults if fault.count)
 
 
 def holes(surface: Surface) -> tuple[Fault, ...]:

@@ -82,10 +82,6 @@ class Surface:
         low = np.minimum.reduceat(self.corners.min(1)[order], start)
         return np.stack([low, np.maximum.reduceat(self.corners.max(1)[order], start)], 1)
 
-    def scaled(self, factor: float) -> Surface:
-        """The same with other lengths."""
-        return Surface(self.points * factor, self.triangles, self.part, self.names)
-
     def _by_part(self, values: ndarray) -> ndarray:
         return np.bincount(self.part, values, len(self.names))
 
