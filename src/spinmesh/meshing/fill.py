@@ -40,6 +40,14 @@ class Filling:
     names: Mapping[int, str]
     notes: tuple[str, ...]
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What the compartments are, then the notes: for a reader and for the store."""
+        return (
+            *(f"compartment {label}: {name}" for label, name in self.names.items()),
+            *self.notes,
+        )
+
 
 def fill(
     surface: Surface,

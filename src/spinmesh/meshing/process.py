@@ -16,6 +16,7 @@ from numpy import ndarray
 
 from spinmesh.errors import MeshError
 from spinmesh.progress import progress
+from spinmesh.settings import MeshOptions
 
 GIGABYTE = 1 << 30
 # What programs say where there is no memory left, even for their own code.
@@ -28,6 +29,11 @@ class Limits:
 
     seconds: float = 3600.0
     gigabytes: float = 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGABYTE
+
+    @classmethod
+    def of(cls, options: MeshOptions) -> Limits:
+        """Those of the options, by default of the machine."""
+        return cls(options.time_limit_s, options.memory_limit_gb or cls.gigabytes)
 
 
 def run_apart(

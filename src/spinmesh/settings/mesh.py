@@ -127,6 +127,42 @@ class TargetShape(Setting):
     """Rings and layers of its mesh, as a multiple of the template's."""
 
 
+class MeshOptions(Setting):
+    """How an input of any kind becomes tetrahedra: the options of `spinmesh mesh`."""
+
+    scale_to_um: PositiveFloat | None = None
+    """What the files' lengths are multiplied by to become um (1e6 for m, 1e3 for mm); null: those
+    of the format, if the shape is then of a plausible size."""
+    size_um: PositiveFloat | None = None
+    """Longest edge away from the surfaces; null: twice their median edge."""
+    box: bool = False
+    """Water in a box around all."""
+    margin_um: PositiveFloat | None = None
+    """From the surfaces to the box; null: a tenth of its length."""
+    tight_um: PositiveFloat | None = None
+    """Water within this distance of the surfaces; null: none."""
+    compartments: tuple[NonNegativeInt, ...] | None = None
+    """Labels of the inputs, of what lies within a part of the same input, and last of the water; 0
+    stays empty; null: 1, 2, ..."""
+    time_limit_s: PositiveFloat = 3600.0
+    """After which a mesher is ended."""
+    memory_limit_gb: PositiveFloat | None = None
+    """Address space of a mesher; null: 80 % of the machine's memory."""
+
+    @property
+    def water(self) -> bool:
+        """Whether there is water around the inputs."""
+        return self.box or self.tight_um is not None
+
+    @model_validator(mode="after")
+    def _one_water(self) -> MeshOptions:
+        if self.box and self.tight_um is not None:
+            raise ValueError("box excludes tight; give one outer surface of the water")
+        if self.margin_um is not None and not self.box:
+            raise ValueError("margin is the box's; give box, or tight instead")
+        return self
+
+
 class UserMesh(Setting):
     """A mesh of your own; it is simulated beside the substrates."""
 

@@ -1,0 +1,182 @@
+"""What people have of tissue to tetrahedra: the one way of the command line and the workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy import ndarray
+
+from spinmesh.errors import ConfigError, MeshError
+from spinmesh.io.meshes import read_mesh
+from spinmesh.io.volumes import read_labels
+from spinmesh.meshing.check import Report, check_surface, check_tets
+from spinmesh.meshing.faults import faults_of
+from spinmesh.meshing.files import SURFACES, factor_of, question_unit, read_surface, unit_of
+from spinmesh.meshing.fill import Filling, fill, labels_of
+from spinmesh.meshing.labels import mesh_labels
+from spinmesh.meshing.process import Limits
+from spinmesh.meshing.surface import Surface, united
+from spinmesh.meshing.water import in_box, in_wrap
+from spinmesh.settings import MeshOptions
+from spinmesh.skeletons.files import SKELETONS, described, read_skeletons
+from spinmesh.skeletons.grown import grown
+
+VOLUMES = (".nii", ".nii.gz")
+
+
+def build(inputs: Sequence[Path], options: MeshOptions) -> Filling:
+    """A checked mesh of the inputs, each a compartment, as the options say; lengths in um.
+
+    Its notes say what was repaired. Raises ConfigError for options that the kind of input cannot
+    have, MeshError where an input is refused or the mesh is unusable.
+    """
+    kinds = [kind_of(path) for path in inputs]
+    if "labels" in kinds:
+        filling = _labelled(inputs, options)
+    elif "surface" in kinds or "skeleton" in kinds:
+        filling = _filled(inputs, options)
+    else:
+        filling = _tetrahedra(inputs, options)
+    report = check_tets(filling.mesh)
+    if not report.usable:
+        raise MeshError(f"{', '.join(map(str, inputs))}: {report.lines[-1]}")
+    return replace(filling, notes=tuple(dict.fromkeys(filling.notes)))
+
+
+def kind_of(path: Path) -> Literal["surface", "skeleton", "labels", "tetrahedra"]:
+    """What a file holds, by its suffix."""
+    if path.suffix.lower() in SURFACES:
+        return "surface"
+    if path.suffix.lower() in SKELETONS:
+        return "skeleton"
+    return "labels" if path.name.lower().endswith(VOLUMES) else "tetrahedra"
+
+
+def _labelled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
+    others = (options.tight_um, options.margin_um, options.compartments)
+    if len(inputs) > 1 or any(value is not None for value in others):
+        raise ConfigError(
+            f"{inputs[0]}: a label volume is meshed alone, with its own labels, and with a box "
+            "the voxels of label 0 as water. Leave other options away."
+        )
+    labels, affine = _read_labels(inputs[0], options.scale_to_um)
+    size, limits = options.size_um, Limits.of(options)
+    return mesh_labels(labels, affine, str(inputs[0]), options.box, size, limits)
+
+
+def _read_labels(path: Path, scale_to_um: float | None) -> tuple[ndarray, ndarray]:
+    """Labels, and the affine to um; a size that no cell has in um is refused."""
+    factor = factor_of(path, scale_to_um)
+    labels, affine = read_labels(path)
+    affine[:3] *= factor
+    if scale_to_um is None:
+        question_unit(path, float((np.linalg.norm(affine[:3, :3], axis=0) * labels.shape).max()))
+    return labels, affine
+
+
+def _tetrahedra(inputs: Sequence[Path], options: MeshOptions) -> Filling:
+    if options.water or options.compartments is not None or options.size_um is not None:
+        raise ConfigError(f"{inputs[0]}: tetrahedra stay as they are; leave options away.")
+    if len(inputs) > 1:
+        raise ConfigError(
+            f"{len(inputs)} inputs of tetrahedra: give one, or closed surfaces to be filled."
+        )
+    shape = read_mesh(inputs[0], options.scale_to_um)
+    return Filling(shape, {label: str(inputs[0]) for label in shape.labels}, ())
+
+
+def _filled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
+    surface, notes, alone = _surfaces(inputs, options)
+    if alone is not None and not options.water and options.compartments is None:
+        filling = alone
+    else:
+        surface = _with_water(surface, options)
+        labels = _labels(surface, options.compartments)
+        filling = fill(surface, labels, options.size_um, Limits.of(options))
+    return replace(filling, notes=(*notes, *filling.notes))
+
+
+def _surfaces(
+    inputs: Sequence[Path], options: MeshOptions
+) -> tuple[Surface, list[str], Filling | None]:
+    """All inputs as one surface, what was mended in them, and tets if one skeleton is all."""
+    surfaces, fillings, notes = [], [], list[str]()
+    for path in inputs:
+        if kind_of(path) == "skeleton":
+            for skeleton in read_skeletons(path, options.scale_to_um):
+                surface, filling = grown(skeleton, options.size_um, Limits.of(options))
+                surfaces.append(surface)
+                fillings.append(filling)
+                notes += filling.notes[:-1]
+        else:
+            surface, faults = read_surface(path, options.scale_to_um)
+            surfaces.append(surface)
+            notes += [f"{path}: {fault}" for fault in faults]
+    alone = fillings[0] if len(surfaces) == len(fillings) == 1 else None
+    return united(surfaces), notes, alone
+
+
+def _with_water(surface: Surface, options: MeshOptions) -> Surface:
+    if options.box:
+        return in_box(surface, options.margin_um, options.size_um)
+    return surface if options.tight_um is None else in_wrap(surface, options.tight_um)
+
+
+def _labels(surface: Surface, compartments: Sequence[int] | None) -> list[int]:
+    """The compartment of each part of a surface."""
+    usual = labels_of(surface)
+    if compartments is None:
+        return usual
+    if len(compartments) != max(usual):
+        raise ConfigError(
+            f"compartments has {len(compartments)} numbers for {max(usual)} compartments. Give one "
+            "for each, in the order in which they are printed without it."
+        )
+    return [compartments[number - 1] for number in usual]
+
+
+def check(inputs: Sequence[Path], scale_to_um: float | None = None) -> Iterator[tuple[str, Report]]:
+    """A report on each input by its name, and one on all surfaces together if they are faulty."""
+    usable, surfaces = True, []
+    for path in inputs:
+        kind = kind_of(path)
+        if kind == "surface":
+            surface, report = _checked_surface(path, scale_to_um)
+            surfaces.append(surface)
+        elif kind == "labels":
+            report = _checked_labels(path, scale_to_um)
+        elif kind == "skeleton":
+            skeletons = read_skeletons(path, scale_to_um)
+            report = Report(tuple(line for each in skeletons for line in described(each)), True)
+        else:
+            report = check_tets(read_mesh(path, scale_to_um))
+        usable = usable and report.usable
+        yield str(path), report
+    if usable and len(surfaces) > 1 and (faults := faults_of(united(surfaces))):
+        yield "together", Report(tuple(f"FAULT: {fault}" for fault in faults), False)
+
+
+def _checked_surface(path: Path, scale_to_um: float | None) -> tuple[Surface, Report]:
+    surface, mended = read_surface(path, scale_to_um or 1.0)
+    report = check_surface(surface, mended)
+    if scale_to_um is None and unit_of(surface.length) != "um":
+        fault = "FAULT: of no cell's size in um; give --scale-to-um"
+        report = Report((*report.lines, fault), False)
+    return surface, report
+
+
+def _checked_labels(path: Path, scale_to_um: float | None) -> Report:
+    """Voxels and volume of each label of a label volume, and the size of its voxels."""
+    labels, affine = _read_labels(path, scale_to_um)
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    size = " x ".join(f"{side:.4g}" for side in sides)
+    counts = zip(*np.unique(labels, return_counts=True), strict=True)
+    lines = (
+        f"  label {label}: {count:,} voxels, {count * sides.prod():.5g} um^3"
+        for label, count in counts
+    )
+    return Report((f"{' x '.join(map(str, labels.shape))} voxels of {size} um", *lines), True)
