@@ -11,7 +11,9 @@ from scipy.spatial import cKDTree
 from spinmesh import simulate
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import TetMesh, outer_faces
+from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.fill import Filling, fill, labels_of
+from spinmesh.meshing.mending import SLIVER, triangle_quality, without_slivers
 from spinmesh.meshing.process import Limits
 from spinmesh.meshing.surface import Surface, united
 from spinmesh.meshing.tets import quality, volumes
@@ -154,9 +156,8 @@ def test_half_a_ball_is_refused_by_count_and_place() -> None:
         fill(surface(points, half), size=1.0)
 
 
-@pytest.mark.slow
-def test_slivers_are_evened_and_said() -> None:
-    """An edge cut a hundredth from its end has slivers beside it, where no good tet has room."""
+def with_slivers() -> Surface:
+    """A ball with an edge cut a hundredth from its end: two slivers lie beside it."""
     points, triangles = ball(2.0)
     a, b, c = triangles[0]
     (beside,) = [t for t in triangles[1:] if a in t and b in t]
@@ -164,14 +165,28 @@ def test_slivers_are_evened_and_said() -> None:
     new = len(points)
     kept = [t for t in triangles[1:] if not (a in t and b in t)]
     cut = [[a, new, c], [new, b, c], [a, d, new], [new, d, b]]
-    sliver = surface(
-        np.concatenate([points, [0.99 * points[a] + 0.01 * points[b]]]), np.array([*kept, *cut])
-    )
+    corner = 0.99 * points[a] + 0.01 * points[b]
+    return surface(np.concatenate([points, [corner]]), np.array([*kept, *cut]))
+
+
+@pytest.mark.slow
+def test_slivers_are_evened_and_said() -> None:
+    """Beside them no good tet has room."""
+    sliver = with_slivers()
     made = fill(sliver, size=1.0)
     corners, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
     assert any("2 sliver triangles" in note for note in made.notes)
     assert quality(corners, tets).min() >= 0.1
     assert volumes(corners, tets).sum() == pytest.approx(sliver.volumes[0], rel=0.01)
+
+
+def test_a_sliver_goes_with_its_edge_alone() -> None:
+    """A corner moves along an edge by a hundredth of it: 1e-2 of one triangle's share of 320."""
+    body = with_slivers()
+    mended, left = without_slivers(body)
+    assert triangle_quality(body.corners).min() < SLIVER <= triangle_quality(mended.corners).min()
+    assert left == 0 and not faults_of(mended) and len(mended.triangles) == 320
+    assert mended.volumes[0] == pytest.approx(body.volumes[0], rel=1e-4)
 
 
 def test_membranes_seal_at_no_permeability_and_vanish_at_a_high_one(filling: Filling) -> None:

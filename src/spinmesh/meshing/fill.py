@@ -13,7 +13,7 @@ from numpy import ndarray
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
 from spinmesh.meshing.faults import faults_of
-from spinmesh.meshing.mending import mended
+from spinmesh.meshing.mending import SLIVER, mended, triangle_quality, without_slivers
 from spinmesh.meshing.process import Limits, run_apart
 from spinmesh.meshing.surface import Surface, depths, parents, united, winding_numbers
 from spinmesh.meshing.tets import quality, volumes
@@ -21,13 +21,11 @@ from spinmesh.meshing.water import WATER
 
 # A sealed fill has the surfaces' own triangles as faces, so that volumes agree to rounding.
 SEALED = 1e-12
-# Of the volume, that fTetWild may change: more, and the surface was not one of that body.
-CHANGED = 0.05
-# Triangles of a worse shape have no good tet beside them.
-SLIVER = 0.05
-# Then mmgs may leave the surface by this fraction of the median edge, and change a volume by this.
+# mmgs may leave a surface by this fraction of the median edge, and change a volume by this.
 EVENED = 0.1
 EVEN_VOLUME = 0.01
+# Of the volume, that fTetWild may change: more, and the surface was not one of that body.
+CHANGED = 0.05
 # fTetWild may move a surface by this fraction of the diagonal of the box.
 EPSILON = 5e-4
 
@@ -71,10 +69,9 @@ def fill(
     size = size or 2 * float(np.median(edges))
     faults = faults_of(surface)
     name = surface.names[0]
-    evened: list[str] = []
-    if not faults and (slivers := int((_shape_of(surface) < SLIVER).sum())):
-        surface, evened = _evened(surface, slivers, limits)
-        faults = faults_of(surface)
+    even: list[str] = []
+    if not faults:
+        surface, even = _without_slivers(surface, limits)
     if faults:
         points, tets, part = _filled_roughly(surface, size, limits)
     else:
@@ -85,7 +82,7 @@ def fill(
     expected, volume = _contents(surface, parent), volumes(points, tets)
     filled = np.bincount(part, volume, len(labels))
     error = np.abs(filled - expected)[labels != 0] / surface.volumes[labels != 0]
-    notes = [*evened, *_notes(faults, error, name)]
+    notes = [*even, *_notes(faults, error, name)]
     worst = float(quality(points, tets).min())
     notes += [f"worst quality of {len(tets):,} tets {worst:.3g}"]
     mesh = TetMesh(
@@ -129,25 +126,34 @@ def _question_labels(surface: Surface, parent: ndarray, labels: ndarray) -> None
         )
 
 
-def _shape_of(surface: Surface) -> Float[ndarray, " triangle"]:
-    """4 sqrt(3) area / sum of squared edges: 1 for a regular triangle, 0 for a line."""
-    edges = surface.corners - np.roll(surface.corners, 1, 1)
-    area = np.linalg.norm(surface.area_vectors, axis=1)
-    return 4 * np.sqrt(3) * area / (edges**2).sum((1, 2))
+def _without_slivers(surface: Surface, limits: Limits) -> tuple[Surface, list[str]]:
+    """Without triangles beside which no good tet has room, and what was done.
 
-
-def _evened(surface: Surface, slivers: int, limits: Limits) -> tuple[Surface, list[str]]:
-    """Without slivers, beside which no good tet has room: mmgs remeshes the parts that have them.
-
-    Parts keep their order; MeshError if the volume of one changes by more than a percent.
+    mmgs moves the corners of parts that have such, unless that changes a volume by more than a
+    percent, as it does where branches are thin; then only the slivers' own edges are changed.
     """
+    count = int((triangle_quality(surface.corners) < SLIVER).sum())
+    if not count:
+        return surface, []
+    even, done = _evened(surface, limits), f"evened by mmgs within {EVENED:g} of the median edge"
+    if even is None:
+        even, left = without_slivers(surface)
+        done = "turned or collapsed" + (f", {left:,} stay" if left else "")
+        if faults_of(even):
+            return surface, [f"{count:,} sliver triangles stay, beside which tets are flat"]
+    change = float(np.abs(even.volumes / surface.volumes - 1).max())
+    words = f"volume of a part changed by up to {change:.2g} of it"
+    return even, [f"repaired: {count:,} sliver triangles {done}; {words}"]
+
+
+def _evened(surface: Surface, limits: Limits) -> Surface | None:
+    """Parts with slivers after mmgs; None if that breaks one or changes its volume too much."""
     edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
     size = float(np.median(edges))
-    bad = np.unique(surface.part[_shape_of(surface) < SLIVER])
+    bad = np.unique(surface.part[triangle_quality(surface.corners) < SLIVER])
     parts = []
     for part, name in enumerate(surface.names):
-        triangles = surface.triangles[surface.part == part]
-        points = surface.points
+        points, triangles = surface.points, surface.triangles[surface.part == part]
         if part in bad:
             job: dict[str, ndarray | float] = {
                 "points": points,
@@ -160,16 +166,9 @@ def _evened(surface: Surface, slivers: int, limits: Limits) -> tuple[Surface, li
             points, triangles = done["points"], done["triangles"]
         parts.append(mended(points, triangles, name)[0])
     even = united(parts)
-    if even.names != surface.names:
-        raise MeshError(f"{surface.names[0]}: mmgs broke a part in pieces. Remesh the surface.")
-    change = float(np.abs(even.volumes / surface.volumes - 1).max())
-    if change > EVEN_VOLUME:
-        raise MeshError(
-            f"{surface.names[0]}: {slivers:,} sliver triangles; without them its volume would "
-            f"change by {change:.2g} of it. Remesh the surface evenly."
-        )
-    words = f"within {EVENED * size:.2g} um, volume of a part changed by up to {change:.2g} of it"
-    return even, [f"repaired by mmgs: {slivers:,} sliver triangles, {words}"]
+    whole = even.names == surface.names and not faults_of(even)
+    few = whole and np.abs(even.volumes / surface.volumes - 1).max() <= EVEN_VOLUME
+    return even if few else None
 
 
 def _contents(surface: Surface, parent: ndarray) -> Float[ndarray, " part"]:

@@ -16,8 +16,12 @@ from spinmesh.meshing.surface import Surface, edges_of, parts_of
 
 # Corners nearer than this fraction of the surface, or of its shortest edge, are one.
 WELD = (1e-6, 1e-2)
-# Triangles whose height is this fraction of their longest edge cannot be told from a line.
-FLAT = 1e-9
+# Triangles of a worse shape have no good tet beside them.
+SLIVER = 0.05
+# A new triangle looks where the old ones beside it look, up to this angle's cosine (60 degrees).
+SAME_SIDE = 0.5
+# Slivers beside slivers are mended one after the other.
+PASSES = 8
 
 
 @dataclass(frozen=True)
@@ -154,3 +158,111 @@ def _in_one_sense(triangles: ndarray) -> tuple[ndarray, ndarray]:
     tie = (votes[turned] == votes[plain]) & (turned < plain)
     flip |= tie
     return np.where(flip[:, None], triangles[:, ::-1], triangles), np.flatnonzero(flip)
+
+
+def triangle_quality(corners: Float[ndarray, "triangle 3 3"]) -> Float[ndarray, " triangle"]:
+    """4 sqrt(3) area / sum of squared edges: 1 for a regular triangle, 0 for a line."""
+    edges = corners - np.roll(corners, 1, 1)
+    area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) / 2
+    squares = (edges**2).sum((1, 2))
+    return 4 * np.sqrt(3) * np.divide(area, squares, out=np.zeros_like(area), where=squares > 0)
+
+
+def without_slivers(surface: Surface) -> tuple[Surface, int]:
+    """The surface with the edges of its slivers turned or collapsed, and how many slivers stay.
+
+    A sliver's longest edge becomes the other diagonal of the two triangles beside it, or its
+    shortest edge becomes one of its ends: whichever leaves the better worst triangle. Nothing else
+    moves.
+    """
+    points, triangles = surface.points, surface.triangles.copy()
+    slivers = _slivers(points, triangles)
+    for _ in range(PASSES):
+        for sliver in slivers.tolist():
+            if sliver in _slivers(points, triangles[[sliver]], sliver):
+                changes = [
+                    _turned_edge(points, triangles, sliver),
+                    *_collapsed_edges(points, triangles, sliver),
+                ]
+                better = [change for change in changes if change]
+                if better:
+                    change = max(better, key=lambda each: each.worst)
+                    triangles[change.rows] = change.triangles
+        slivers = _slivers(points, triangles)
+    there = (triangles >= 0).all(1)
+    return Surface(points, triangles[there], surface.part[there], surface.names), len(slivers)
+
+
+def _slivers(points: ndarray, triangles: ndarray, start: int = 0) -> Int[ndarray, " sliver"]:
+    """Rows of slivers, counted from `start`, the worst first."""
+    there = np.flatnonzero((triangles >= 0).all(1))
+    quality = triangle_quality(points[triangles[there]])
+    return start + there[np.argsort(quality)][: int((quality < SLIVER).sum())]
+
+
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """New triangles in some rows (-1: no triangle any more), and the quality of the worst."""
+
+    rows: ndarray
+    triangles: ndarray
+    worst: float
+
+
+def _change(
+    points: ndarray, triangles: ndarray, rows: ndarray, new: ndarray, looks: ndarray
+) -> _Change | None:
+    """The change, if it leaves fewer slivers or a better worst one, and all look along `looks`."""
+    there = (new >= 0).all(1)
+    corners = points[new[there]]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    length = np.linalg.norm(normal, axis=1)
+    before, after = triangle_quality(points[triangles[rows]]), triangle_quality(corners)
+    fewer = (after < SLIVER).sum() < (before < SLIVER).sum()
+    # Where a sliver looks is rounding.
+    turned = ((normal * looks[there]).sum(1) < SAME_SIDE * length) & (before[there] >= SLIVER)
+    if turned.any() or not (fewer or after.min(initial=1.0) > before.min()):
+        return None
+    return _Change(rows, new, float(after.min(initial=1.0)))
+
+
+def _normals(corners: ndarray) -> ndarray:
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    return np.asarray(normal / np.linalg.norm(normal, axis=1, keepdims=True))
+
+
+def _turned_edge(points: ndarray, triangles: ndarray, sliver: int) -> _Change | None:
+    """The longest edge ab of abc and bad becomes cd."""
+    corners = points[triangles[sliver]]
+    lengths = np.linalg.norm(corners - np.roll(corners, -1, 0), axis=1)
+    a, b, c = np.roll(triangles[sliver], -int(lengths.argmax()))
+    beside = np.flatnonzero((triangles == a).any(1) & (triangles == b).any(1))
+    if len(beside) != 2:
+        return None
+    other = int(beside[beside != sliver][0])
+    d = int(triangles[other][~np.isin(triangles[other], (a, b))][0])
+    if ((triangles == c).any(1) & (triangles == d).any(1)).any():
+        return None
+    # A sliver has no direction to speak of: its neighbour's counts.
+    look = _normals(points[triangles[[other]]])
+    rows, new = np.array([sliver, other]), np.array([[c, a, d], [c, d, b]])
+    return _change(points, triangles, rows, new, np.repeat(look, 2, 0))
+
+
+def _collapsed_edges(points: ndarray, triangles: ndarray, sliver: int) -> list[_Change | None]:
+    """The shortest edge becomes its first end, or its second."""
+    corners = points[triangles[sliver]]
+    lengths = np.linalg.norm(corners - np.roll(corners, -1, 0), axis=1)
+    first, second, _ = np.roll(triangles[sliver], -int(lengths.argmin()))
+    around = [np.flatnonzero((triangles == end).any(1)) for end in (first, second)]
+    both = np.intersect1d(*around)
+    near = [np.unique(triangles[rows]) for rows in around]
+    # Two triangles go; their tips are all that the ends' neighbours have in common.
+    if len(both) != 2 or len(np.intersect1d(*near)) != 4:
+        return []
+    changes = []
+    for stays, goes, rows in ((first, second, around[1]), (second, first, around[0])):
+        new = np.where(triangles[rows] == goes, stays, triangles[rows])
+        new[np.isin(rows, both)] = -1
+        changes.append(_change(points, triangles, rows, new, _normals(points[triangles[rows]])))
+    return changes

@@ -23,8 +23,10 @@ from spinmesh.meshing.tets import positive, quality, smoothed
 Arrays = dict[str, ndarray]
 # How fast netgen's elements may grow away from the surface: 0.4 of the local size per element.
 GRADING = 0.4
-# Below this, mmg is asked again.
-WORST = 0.1
+# Below this, mmg is asked again, unless so large a part of the tets is worse: then it is the
+# surface's own long triangles that leave no room, and new corners help as little as they cost much
+# (a neuron of 33,000 tets: worst 1e-4 before, 5e-4 and 57,000 tets after, in 48 s).
+WORST, BY_SURFACE = 0.1, 0.02
 
 
 def seal(job: Arrays, say: Callable[[str], None]) -> Arrays:
@@ -61,9 +63,14 @@ def seal(job: Arrays, say: Callable[[str], None]) -> Arrays:
 
 
 def _mended(points: ndarray, tets: ndarray, domain: ndarray) -> Arrays:
-    """mmg's optimisation of what lies inside; with new corners only where none left a bad tet."""
+    """mmg's optimisation of what lies inside; with new corners only where none left a bad tet.
+
+    Of all steps, none included, that with the best worst tet.
+    """
     import mmgpy
 
+    best = {"points": points, "tets": tets, "domain": domain}
+    worst = quality(points, tets).min()
     for noinsert in (1, 0, 0):
         mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
         mesh.set_tetrahedra(np.ascontiguousarray(tets, np.int32), domain.astype(np.int64))
@@ -71,9 +78,12 @@ def _mended(points: ndarray, tets: ndarray, domain: ndarray) -> Arrays:
         points = np.array(mesh.get_vertices(), dtype=np.float64)
         cells, references = mesh.get_tetrahedra_with_refs()
         tets, domain = np.array(cells, dtype=np.int64), np.array(references, dtype=np.int64)
-        if quality(points, tets).min() >= WORST:
+        shape = quality(points, tets)
+        if shape.min() > worst:
+            worst, best = shape.min(), {"points": points, "tets": tets, "domain": domain}
+        if shape.min() >= WORST or (shape < WORST).mean() > BY_SURFACE:
             break
-    return {"points": points, "tets": tets, "domain": domain}
+    return best
 
 
 def _with_surface(mesh: Arrays, points: ndarray, triangles: ndarray) -> Arrays:
