@@ -9,6 +9,7 @@ from skfem import MeshTet
 
 from spinmesh.mesh import (
     PARAMETERS,
+    PeriodicPlane,
     SweptDisk,
     TetMesh,
     deform,
@@ -120,3 +121,11 @@ SEQUENCES = {
     "spherical tensor": MultiplePGSE.spherical(2.0, 5.0),
     "free waveform": WAVEFORM,
 }
+
+
+def plane_part(plane: PeriodicPlane, label: int) -> PeriodicPlane:
+    """The triangles of one label."""
+    inside = plane.label == label
+    nodes = np.unique(plane.nodes[inside], return_inverse=True)[1].reshape(-1, 6)
+    points, disk, labels = plane.points[inside], plane.disk[inside], plane.label[inside]
+    return PeriodicPlane(points, nodes, disk, labels, plane.cell)

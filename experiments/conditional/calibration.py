@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from experiments.conditional.settings import Conditional
-from spinmesh.bundles import STATISTICS, image_statistics, resimulate
+from spinmesh.bundles import image_statistics, resimulate
 from spinmesh.bundles.images import ImageSet, Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.images.posterior import LEVELS, UNITS, central_interval, known_protocol
+from spinmesh.mesh import STATISTICS
 from spinmesh.scores import ScoreModel, draw_images, quick_sampler
 from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store

@@ -6,11 +6,9 @@ import torch
 
 from spinmesh.analytic import cylinder
 from spinmesh.bundles import (
-    Disks,
     ImageSet,
     Protocol,
     assemble_plane,
-    mesh_plane,
     plane_attenuation,
     simulate_bundles,
 )
@@ -23,6 +21,7 @@ from spinmesh.bundles.simulation import (
 from spinmesh.errors import ConfigError
 from spinmesh.io import load, save
 from spinmesh.io.codec import gather
+from spinmesh.mesh import Disks, mesh_plane
 from spinmesh.settings import BundleSettings, ImageSettings, Synthesise
 
 BUNDLES = BundleSettings(radius_um=(1.0, 1.5), b_s_per_mm2=(1000.0, 5000.0), Delta_ms=(20.0,))

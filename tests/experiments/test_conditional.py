@@ -22,9 +22,10 @@ from experiments.conditional.calibration import (
 )
 from experiments.conditional.figures import plot_calibration
 from experiments.conditional.settings import Conditional
-from spinmesh.bundles import STATISTICS, Protocol
+from spinmesh.bundles import Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.io import load, save
+from spinmesh.mesh import STATISTICS
 
 FEW = Conditional(signals=3, samples=4, simulated=2, steps=4)
 

@@ -10,9 +10,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from spinmesh.bundles.images import OUT_OF_RANGE, Protocol
-from spinmesh.bundles.packing import Disks
 from spinmesh.bundles.simulation import WIDEST, bundle_attenuation, cylinder_table, rasterised
 from spinmesh.errors import ConfigError, MeshError
+from spinmesh.mesh import Disks
 from spinmesh.progress import progress
 
 # Fine cells along a pixel. With 3 the effective radius of true images is found to 0.006 um and

@@ -20,10 +20,9 @@ from skfem import MeshTri
 from skfem.quadrature import get_quadrature
 from torch import Tensor
 
-from spinmesh.bundles.mesh import PeriodicPlane
 from spinmesh.errors import SequenceError
 from spinmesh.fem import Pattern
-from spinmesh.mesh import shape_functions
+from spinmesh.mesh import PeriodicPlane, shape_functions
 from spinmesh.reduction import factorise, orthonormal
 from spinmesh.sequence import PGSE, Acquisition, Sequence
 from spinmesh.units import GAMMA

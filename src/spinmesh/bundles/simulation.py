@@ -16,10 +16,9 @@ from torch import Tensor
 
 from spinmesh.analytic import cylinder
 from spinmesh.bundles.images import SUPERSAMPLING, ImageSet, Protocol, Z, held_out_count
-from spinmesh.bundles.mesh import mesh_plane
-from spinmesh.bundles.packing import Disks, gamma_radii, pack_disks
 from spinmesh.bundles.signal import assemble_plane, plane_attenuation
 from spinmesh.errors import ConfigError
+from spinmesh.mesh import Disks, gamma_radii, mesh_plane, pack_disks
 from spinmesh.progress import progress
 from spinmesh.settings.synthesise import BundleSettings, ImageSettings
 

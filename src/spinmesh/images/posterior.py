@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bundles import STATISTICS, Protocol, image_statistics, resimulate
+from spinmesh.bundles import Protocol, image_statistics, resimulate
 from spinmesh.errors import ConfigError
+from spinmesh.mesh import STATISTICS
 from spinmesh.scores.model import ScoreModel
 from spinmesh.scores.samplers import draw_images
 from spinmesh.sequence.acquisition import Reference

@@ -14,6 +14,8 @@ from spinmesh.mesh.families import (
     single_substrate,
     substrates_of,
 )
+from spinmesh.mesh.packing import STATISTICS, Disks, gamma_radii, pack_disks
+from spinmesh.mesh.plane import PeriodicPlane, mesh_plane
 from spinmesh.mesh.solids import ball, nested_cylinder
 from spinmesh.mesh.template import swept_disk
 from spinmesh.mesh.tetmesh import (
@@ -33,8 +35,11 @@ __all__ = [
     "FAMILIES",
     "PARAMETERS",
     "PARAMETER_TABLE",
+    "STATISTICS",
     "TET_EDGES",
     "TET_FACES",
+    "Disks",
+    "PeriodicPlane",
     "Substrates",
     "SweptDisk",
     "TetMesh",
@@ -42,12 +47,15 @@ __all__ = [
     "check_quality",
     "corner_volumes",
     "deform",
+    "gamma_radii",
     "internal_values",
     "jacobian_determinants",
+    "mesh_plane",
     "nested_cylinder",
     "neutral_parameters",
     "oriented",
     "outer_faces",
+    "pack_disks",
     "reference_nodes",
     "rotation_matrix",
     "sample_substrates",

@@ -9,11 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, MeshError
-from spinmesh.mesh.tetmesh import TetMesh, check_quality
+from spinmesh.mesh.maps import (
+    beaded,
+    bent,
+    fanned,
+    resized,
+    stretched,
+    twisted,
+    undulating,
+    unfolded,
+)
+from spinmesh.mesh.tetmesh import TetMesh
 from spinmesh.settings.mesh import SHAPE_PARAMETERS, Mesh, ShapeKey
 from spinmesh.stored import quantity, store
 from spinmesh.units import rad_from_deg
@@ -47,10 +56,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 # A full bend (beta = 1) displaces the tip by this many template radii (ReMiDi uses "order ten").
 BEND_WIDTHS = 10.0
-# The fan's turn is spread over this fraction of the length: a sharp kink would fold the tets.
-FAN_WIDTH = 0.7
-# Gauss points for the centre line's integral; its integrand is smooth on the scale FAN_WIDTH.
-_NODES, _WEIGHTS = leggauss(24)
+# Shapes that are deformed together: what a fan needs of them fits in 200 MB.
+AT_ONCE = 256
 
 
 def internal_values(settings: Mapping[ShapeKey, Any]) -> dict[str, Any]:
@@ -75,57 +82,19 @@ def deform(
 ) -> Float[Tensor, "... point 3"]:
     """Node coordinates (um) of the deformed template; differentiable in the parameters.
 
-    Parameters in the order of `PARAMETERS`. With t = z/L of the template: cross-sections are scaled
-    to `radius`, squeezed by exp(+-ellipticity/2), beaded by 1 + a sin(2 pi n t + phase), sheared
-    along the bend by 10 r beta t^2 and along y by the undulation A sin(2 pi n t), turned by
-    twist t about z, swept along a centre line that turns by `fan_angle` around `fan_height`, and
-    finally scaled along the three axes. The bend, twist, beading and fan follow ReMiDi (arXiv
-    2502.01988), the fan with a smooth turn.
+    Parameters in the order of `PARAMETERS`. The maps of `mesh.maps`, one after the other: a cell of
+    another size and ellipticity is beaded, bent, undulates, is twisted, fans and is stretched.
     """
     p = {name: parameters[..., i, None] for i, name in enumerate(PARAMETERS)}
-    radius0, length0 = _template_size(template)
-    t = template.points[:, 2] / length0
-    bead = 1 + p["bead_amplitude"] * torch.sin(2 * torch.pi * p["bead_count"] * t + p["bead_phase"])
-    scale = p["radius"] / radius0 * bead
-    x = template.points[:, 0] * scale * torch.exp(p["ellipticity"] / 2)
-    y = template.points[:, 1] * scale * torch.exp(-p["ellipticity"] / 2)
-
-    shift = BEND_WIDTHS * p["radius"] * p["bend"] * t**2
-    wave = p["undulation_amplitude"] * torch.sin(2 * torch.pi * p["undulation_count"] * t)
-    x = x + shift * torch.cos(p["bend_direction"])
-    y = y + shift * torch.sin(p["bend_direction"]) + wave
-    x, y = _rotate(x, y, p["twist"] * t)
-
-    along, across = _rotate(x, y, -p["fan_direction"])
-    angle, centre_x, centre_z = _fan_centre_line(p["fan_angle"], p["fan_height"], t)
-    z = p["length"] * centre_z - along * torch.sin(angle)
-    along = p["length"] * centre_x + along * torch.cos(angle)
-    x, y = _rotate(along, across, p["fan_direction"])
-    scaled = [p["scale_x"] * x, p["scale_y"] * y, p["scale_z"] * z.expand_as(x)]
-    return torch.stack(scaled, -1)
-
-
-def _rotate(x: Tensor, y: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-    return (
-        x * torch.cos(angle) - y * torch.sin(angle),
-        x * torch.sin(angle) + y * torch.cos(angle),
-    )
-
-
-def _fan_centre_line(fan_angle: Tensor, height: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Tangent angle and unit-length centre line (int sin, int cos) of the fan at each t."""
-
-    def tangent(s: Tensor) -> Tensor:
-        return fan_angle[..., None] * torch.sigmoid((s - height[..., None]) * (6 / FAN_WIDTH))
-
-    nodes = torch.as_tensor((_NODES + 1) / 2, dtype=t.dtype, device=t.device)
-    weights = torch.as_tensor(_WEIGHTS / 2, dtype=t.dtype, device=t.device)
-    angle = tangent(t[:, None] * nodes)
-    # The base stays horizontal: the tangent is measured from its value at t = 0.
-    base = tangent(torch.zeros_like(t[:1, None]))
-    centre_x = t * (torch.sin(angle - base) @ weights)
-    centre_z = t * (torch.cos(angle - base) @ weights)
-    return (tangent(t[:, None]) - base)[..., 0], centre_x, centre_z
+    radius, length = _template_size(template)
+    t = template.points[:, 2] / length
+    points = resized(template.points, p["radius"] / radius, p["ellipticity"])
+    points = beaded(points, t, p["bead_amplitude"], p["bead_count"], p["bead_phase"])
+    points = bent(points, t, BEND_WIDTHS * p["radius"] * p["bend"], p["bend_direction"])
+    points = undulating(points, t, p["undulation_amplitude"], p["undulation_count"])
+    points = twisted(points, t, p["twist"])
+    points = fanned(points, t, p["length"], p["fan_angle"], p["fan_height"], p["fan_direction"])
+    return stretched(points, p["scale_x"], p["scale_y"], p["scale_z"])
 
 
 def _template_size(template: TetMesh) -> tuple[float, float]:
@@ -201,11 +170,9 @@ def sample_substrates(
             if count > 0
         ]
     )
-    points, splits = deform(template, parameters), _splits(split, len(names), rng)
-    table = Substrates(template, points, parameters, PARAMETERS, names, splits)
-    for index in range(len(table)):
-        check_quality(table.mesh(index))
-    return table
+    points = torch.cat([deform(template, some) for some in parameters.split(AT_ONCE)])
+    splits = _splits(split, len(names), rng)
+    return _unfolded(Substrates(template, points, parameters, PARAMETERS, names, splits))
 
 
 def substrates_of(template: TetMesh, settings: Mesh, seed: int) -> Substrates:
@@ -222,9 +189,26 @@ def single_substrate(
     parameters = neutral_parameters(template)
     for name, value in values.items():
         parameters[PARAMETERS.index(name)] = value
-    points = deform(template, parameters)
-    check_quality(template.with_points(points, family))
-    return Substrates(template, points[None], parameters[None], PARAMETERS, (family,), ("test",))
+    points = deform(template, parameters)[None]
+    shape = Substrates(template, points, parameters[None], PARAMETERS, (family,), ("test",))
+    return _unfolded(shape)
+
+
+def _unfolded(table: Substrates) -> Substrates:
+    """The table; MeshError with the substrate and the parameter to blame if a tet is turned."""
+    template = table.template
+    neutral = dict(zip(PARAMETERS, neutral_parameters(template).tolist(), strict=True))
+    units = {name: unit for name, (unit, _) in PARAMETER_TABLE.items()}
+
+    def points_of(values: Mapping[str, float]) -> Tensor:
+        return deform(template, template.points.new_tensor([values[name] for name in PARAMETERS]))
+
+    for index, row in enumerate(table.parameters.tolist()):
+        values = dict(zip(PARAMETERS, row, strict=True))
+        # Sizes last: a thick cell may fold in a fan, but then the fan is what was wanted less of.
+        values = {**{name: values[name] for name in PARAMETERS if name not in _SIZE}, **values}
+        unfolded(table.mesh(index), points_of, values, neutral, units)
+    return table
 
 
 def _sample_family(

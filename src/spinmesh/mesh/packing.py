@@ -1,7 +1,8 @@
-"""Disks packed in a periodic square: the cross-section of a bundle of straight axons."""
+"""Disks packed in a periodic square: the cross-section of a bundle of axons."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,9 @@ STATISTICS = {"volume_fraction": "1", "effective_radius": "um", "surface_to_volu
 # Overlapping disks are moved apart in so many rounds, each by this part of what they lack: in a
 # chain of three the whole would overshoot.
 ROUNDS, RELAXATION = 300, 0.5
+# A dense packing starts loose, with this part of the cell inside disks, which then grow in so many
+# stages; 75 % of unequal disks are reached in most attempts, 80 % in a few.
+LOOSE, STAGES, ATTEMPTS = 0.35, 4, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,12 @@ class Disks:
         apart = self.offsets(self.centres)
         return np.asarray(np.hypot(apart[..., 0], apart[..., 1]))
 
+    def gaps(self) -> Float[ndarray, " disk"]:
+        """From each disk to its nearest neighbour, or half way to its own image (um)."""
+        apart = self.distances() - self.radii
+        np.fill_diagonal(apart, self.cell / 2)
+        return np.asarray(apart.min(1) - self.radii)
+
     def moved_apart(self, gap: float) -> Disks:
         """The same disks moved until all are `gap` (um) apart; MeshError if they have no room."""
         disks = self
@@ -67,8 +77,9 @@ class Disks:
             moves = (push[..., None] * disks.offsets(disks.centres)).sum(1)
             disks = Disks(disks.centres + moves, self.radii, self.cell)
         raise MeshError(
-            f"image: {len(self.radii)} axons of {self.volume_fraction:.0%} overlap by up to "
-            f"{lack.max():.2g} um and find no room. The image is no packing; train longer."
+            f"disks: {len(self.radii)} that cover {self.volume_fraction:.0%} of a cell of "
+            f"{self.cell:.3g} um lack up to {lack.max():.2g} um to be {gap:g} um apart. Lower the "
+            "fraction or the gap."
         )
 
     @property
@@ -124,6 +135,32 @@ def pack_disks(
             return None
         centres[number] = position
     return Disks(centres, radii, cell)
+
+
+def pack_densely(
+    radii: Float[ndarray, " disk"], fraction: float, gap: float, rng: np.random.Generator
+) -> Disks:
+    """Disks that cover `fraction` of their cell, some `gap` (um) apart (nine tenths at least).
+
+    Shrunken disks are placed at random, then grow and push each other apart (after Lubachevsky &
+    Stillinger 1990, without velocities). Raises MeshError if no attempt finds room.
+    """
+    radii = np.sort(radii)[::-1]
+    cell = float(np.sqrt(np.pi * (radii**2).sum() / fraction))
+    stages = np.linspace(min(1.0, np.sqrt(LOOSE / fraction)), 1, STAGES)
+    for _ in range(ATTEMPTS if 2 * radii[0] + gap < cell else 0):
+        disks = pack_disks(stages[0] * radii, cell, 0.0, rng)
+        if disks is None:
+            continue
+        with suppress(MeshError):
+            for size in stages:
+                disks = Disks(disks.centres, size * radii, cell).moved_apart(size * gap)
+            return disks
+    raise MeshError(
+        f"disks: {len(radii)} of up to {radii[0]:.3g} um found no way to cover {fraction:.0%} of a "
+        f"cell of {cell:.3g} um, {gap:g} um apart, in {ATTEMPTS} attempts. Lower the fraction or "
+        "the gap, or give more disks or other radii."
+    )
 
 
 def _free_position(disks: Disks, reach: float, rng: np.random.Generator) -> ndarray | None:

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from bodies import plane_part
 
-from spinmesh.bundles import Disks, assemble_plane, gamma_radii, mesh_plane, pack_disks
+from spinmesh.bundles import assemble_plane
 from spinmesh.errors import MeshError
+from spinmesh.mesh import Disks, gamma_radii, mesh_plane, pack_disks
+from spinmesh.mesh.plane import AXON
 
 
 def packing(seed: int = 0, fraction: float = 0.5, cell: float = 12.0) -> Disks:
@@ -19,13 +22,16 @@ def packing(seed: int = 0, fraction: float = 0.5, cell: float = 12.0) -> Disks:
 @pytest.mark.parametrize("seed", range(4))
 def test_both_sides_of_the_circles_have_their_exact_areas(seed):
     disks = packing(seed)
-    between, within = (mesh_plane(disks, 0.5, seed, inside=side) for side in (False, True))
-    areas = [assemble_plane(plane, 2.0).mass.sum() for plane in (between, within)]
+    between, whole = (mesh_plane(disks, 0.5, seed, inside=side) for side in (False, True))
+    parts = (between, plane_part(whole, AXON))
+    areas = [assemble_plane(plane, 2.0).mass.sum() for plane in parts]
     exact = np.array([1 - disks.volume_fraction, disks.volume_fraction]) * disks.cell**2
     # A quadratic arc of angle a misses its segment's area by about r^2 a^5 / 960: 14 nodes around a
     # radius of 1.2 um give 3e-5 um^2 a side, some 300 sides in 144 um^2.
     np.testing.assert_allclose(areas, exact, rtol=3e-4)
     # Together they are the cell whatever the arcs are: the quadrature is exact for areas.
+    total = assemble_plane(whole, 2.0).mass.sum()
+    np.testing.assert_allclose(total, disks.cell**2, rtol=1e-12)
     sides = {tuple(sorted(pair)) for pair in outer_sides(between)}
     assert len(sides) == len(outer_sides(between)) > 100
 
