@@ -69,8 +69,7 @@ class Bundle:
 
 
 def packed_bundle(settings: PackedBundle, row: int = 0) -> Bundle:
-    """The straight bundle, before it is deformed, of one `row` of those that settings with [low,
-    high] stand for; it depends on its seed and row alone.
+    """One of the bundles that the settings stand for; it depends on their seed and its row alone.
 
     Raises MeshError if the radii find no room, or triangles none between the circles.
     """
@@ -91,9 +90,9 @@ def packed_bundle(settings: PackedBundle, row: int = 0) -> Bundle:
 
 
 def _drawn(settings: PackedBundle, rng: np.random.Generator) -> PackedBundle:
-    """The same settings with a number, drawn evenly, in the place of every [low, high]."""
-    ranges = {key: value for key, value in settings if isinstance(value, tuple)}
-    return settings.replace(**{key: float(rng.uniform(*pair)) for key, pair in ranges.items()})
+    """The same settings with a number, drawn evenly, in the place of every range."""
+    values = {key: float(rng.uniform(*pair)) for key, pair in settings.ranges.items()}
+    return settings.replace(**values, ranges={})
 
 
 def unrolled(plane: PeriodicPlane, disks: Disks) -> PeriodicPlane:
