@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from spinmesh import simulate
 from spinmesh.errors import ConfigError, MeshError
-from spinmesh.mesh import TetMesh, outer_faces
+from spinmesh.mesh import SweptDisk, TetMesh, outer_faces, single_substrate, swept_disk
 from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.fill import Filling, fill, labels_of
 from spinmesh.meshing.mending import SLIVER, triangle_quality, without_slivers
@@ -77,6 +77,16 @@ def test_corners_of_the_surfaces_are_kept_to_the_last_bit(cells: Surface, fillin
 
 def test_no_tet_is_flat(filling: Filling) -> None:
     assert quality(filling.mesh.points.numpy(), filling.mesh.tets.numpy()).min() >= 0.1
+
+
+def test_single_precision_does_not_make_tets_four_times_as_many() -> None:
+    """A beaded tube in rings: four corners lie on a circle but for rounding (see `seal`)."""
+    size = SweptDisk(rings=3, layers=27, radius_um=1.0, length_um=4.0, order=1)
+    shape = {"radius": 1.0, "bead_amplitude": 0.3, "bead_count": 1.0}
+    tube = single_substrate(swept_disk(size), shape).mesh(0)
+    faces, _ = outer_faces(tube.tets.numpy())
+    filling = fill(surface(tube.points.numpy().astype(np.float32).astype(float), faces), size=0.6)
+    assert len(filling.mesh.tets) < 2.5 * len(faces)
 
 
 def test_quality_of_a_regular_tet_is_one() -> None:
