@@ -2,7 +2,8 @@
 
 A beaded tube of 4,000 triangles goes through `spinmesh mesh` and `spinmesh simulate` as a user's
 would; its signals are compared with those of the smooth tube, on a curved template of our own.
-One line for each step, with the target beside it; files are left in the folder.
+Then the time of many template substrates and of a large bundle. One line for each step, with the
+target beside it; files are left in the folder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from spinmesh.mesh import TetMesh, outer_faces
 
 SHAPE = {"radius": 1.0, "bead_amplitude": 0.3, "bead_count": 4.0}
 BIN = Path(sys.executable).parent
-TARGETS = {"seconds": 10.0, "error": 1e-4}
+TARGETS = {"seconds": 10.0, "error": 1e-4, "substrates": 120.0, "bundle": 180.0}
+RANGES = {"bend": (0.0, 0.3), "bead_amplitude": (0.0, 0.3), "fan_angle": (0.0, 1.0)}
+BUNDLE = "{axons: 100, size_um: 0.4, layers: 12, bead_amplitude: 0.02, dispersion_deg: 5}"
 
 
 def tube(rings: int, layers: int, order: int) -> TetMesh:
@@ -56,8 +59,25 @@ def run(folder: Path, *words: str) -> tuple[float, float]:
     return time.perf_counter() - start, cpu
 
 
+def many(folder: Path) -> dict[str, tuple[float, float | None]]:
+    """Ten thousand template substrates in this process, and a bundle of a hundred axons."""
+    start, families = time.process_time(), dict.fromkeys(["bend_twist", "beading", "fanning"], 3334)
+    template = spinmesh.swept_disk(spinmesh.SweptDisk())
+    table = spinmesh.sample_substrates(template, families, RANGES, {"train": 1.0}, 0)
+    substrates = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    (folder / "bundle.yaml").write_text(BUNDLE)
+    _, bundle = run(folder, "mesh", "bundle.yaml", "--out", "bundle.zarr", "--force")
+    points = len(spinmesh.load(TetMesh, folder / "bundle.zarr").points)
+    return {
+        f"{len(table):,} template substrates, CPU s": (substrates, TARGETS["substrates"]),
+        "peak memory of these, GiB": (peak, None),
+        f"bundle of 100 axons, {points:,} nodes, CPU s": (bundle, TARGETS["bundle"]),
+    }
+
+
 def main() -> None:
-    """Both commands, and the error of their signals."""
+    """Both commands, and the error of their signals; then `many`."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     write_inputs(folder)
@@ -81,6 +101,7 @@ def main() -> None:
         "tube.zarr to tube.csv, CPU s": (signals[1], None),
         "together, CPU s": (meshing[1] + signals[1], TARGETS["seconds"]),
         f"error of S0 ({tets:,} tets)": (error, TARGETS["error"]),
+        **many(folder),
     }
     for name, (value, target) in rows.items():
         print(f"{name}: {value:.3g}" + (f" (target {target:g})" if target else ""), flush=True)

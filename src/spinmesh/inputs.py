@@ -13,6 +13,7 @@ from numpy import ndarray
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.io.meshes import read_mesh
 from spinmesh.io.volumes import read_labels
+from spinmesh.mesh.bundle import packed_bundle
 from spinmesh.meshing.check import Report, check_surface, check_tets
 from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import SURFACES, factor_of, question_unit, read_surface, unit_of
@@ -21,11 +22,12 @@ from spinmesh.meshing.labels import mesh_labels
 from spinmesh.meshing.process import Limits
 from spinmesh.meshing.surface import Surface, united
 from spinmesh.meshing.water import in_box, in_wrap
-from spinmesh.settings import MeshOptions
+from spinmesh.settings import MeshOptions, PackedBundle, load_bundle
 from spinmesh.skeletons.files import SKELETONS, described, read_skeletons
 from spinmesh.skeletons.grown import grown
 
 VOLUMES = (".nii", ".nii.gz")
+BUNDLES = (".yaml", ".yml")
 
 
 def build(inputs: Sequence[Path], options: MeshOptions) -> Filling:
@@ -39,6 +41,8 @@ def build(inputs: Sequence[Path], options: MeshOptions) -> Filling:
         filling = _labelled(inputs, options)
     elif "surface" in kinds or "skeleton" in kinds:
         filling = _filled(inputs, options)
+    elif "bundle" in kinds:
+        filling = _packed(inputs, options)
     else:
         filling = _tetrahedra(inputs, options)
     report = check_tets(filling.mesh)
@@ -47,13 +51,41 @@ def build(inputs: Sequence[Path], options: MeshOptions) -> Filling:
     return replace(filling, notes=tuple(dict.fromkeys(filling.notes)))
 
 
-def kind_of(path: Path) -> Literal["surface", "skeleton", "labels", "tetrahedra"]:
+def kind_of(path: Path) -> Literal["surface", "skeleton", "labels", "bundle", "tetrahedra"]:
     """What a file holds, by its suffix."""
     if path.suffix.lower() in SURFACES:
         return "surface"
     if path.suffix.lower() in SKELETONS:
         return "skeleton"
+    if path.suffix.lower() in BUNDLES:
+        return "bundle"
     return "labels" if path.name.lower().endswith(VOLUMES) else "tetrahedra"
+
+
+def pack(settings: PackedBundle, row: int = 0) -> Filling:
+    """A packed bundle with its water, of one `row` of those that its ranges stand for.
+
+    Its notes say what was drawn and how it repeats itself. Raises MeshError if its axons find no
+    room, or if a deformation folds it, naming the parameter to blame.
+    """
+    bundle = packed_bundle(settings, row)
+    radii, drawn = (
+        bundle.fibres.radii,
+        ", ".join(f"{key} {getattr(bundle.settings, key):.4g}" for key in settings.ranges),
+    )
+    note = (
+        f"{len(radii)} axons of radius {radii.min():.3g} to {radii.max():.3g} um cover "
+        f"{bundle.fibres.volume_fraction:.3g} of the cell before they are deformed; periods "
+        + " x ".join(f"{period:.6g}" for period in bundle.periods)
+        + f" um (x, y, z); walls reflect{'; drawn: ' * bool(drawn)}{drawn}"
+    )
+    return Filling(bundle.mesh(), bundle.names, (note,))
+
+
+def _packed(inputs: Sequence[Path], options: MeshOptions) -> Filling:
+    if len(inputs) > 1 or options != MeshOptions():
+        raise ConfigError(f"{inputs[0]}: a bundle is meshed alone, by its keys; no other options.")
+    return pack(load_bundle(inputs[0]))
 
 
 def _labelled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
@@ -152,6 +184,8 @@ def check(inputs: Sequence[Path], scale_to_um: float | None = None) -> Iterator[
         elif kind == "skeleton":
             skeletons = read_skeletons(path, scale_to_um)
             report = Report(tuple(line for each in skeletons for line in described(each)), True)
+        elif kind == "bundle":
+            report = check_tets(pack(load_bundle(path)).mesh)
         else:
             report = check_tets(read_mesh(path, scale_to_um))
         usable = usable and report.usable

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 OUT = (".zarr", ".vtu", ".msh")
 INPUTS = (
     "Closed surfaces (.ply, .stl, .obj, .off, .vtp, .wrl) and skeletons (.swc, .csv, .txt), each a "
-    "compartment, nested or apart; or one label volume (.nii), or one file of tetrahedra."
+    "compartment, nested or apart; or one label volume (.nii), one file of tetrahedra, or one of a "
+    "packed bundle's keys (.yaml)."
 )
 COMPARTMENTS = (
     "Labels in place of 1, 2, ... that the inputs, what lies within a part of the same input, and "

@@ -15,7 +15,7 @@ from torch import Tensor
 from spinmesh.mesh.faces import turned_positive
 from spinmesh.mesh.maps import beaded_fibres, dispersed, undulating, unfolded
 from spinmesh.mesh.packing import Disks, pack_densely
-from spinmesh.mesh.plane import AXON, SIDES, PeriodicPlane, mesh_plane
+from spinmesh.mesh.plane import AXON, MYELIN, SIDES, WATER, PeriodicPlane, mesh_plane
 from spinmesh.mesh.template import prisms_to_tets, with_mid_edge_nodes
 from spinmesh.mesh.tetmesh import TET_EDGES, TetMesh
 from spinmesh.settings.bundle import PackedBundle
@@ -39,6 +39,13 @@ class Bundle:
     def periods(self) -> tuple[float, float, float]:
         """After which the bundle repeats itself along x, y and z (um)."""
         return self.fibres.cell, self.fibres.cell, self.settings.length_um
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What each compartment holds."""
+        usual = {AXON: "axons", WATER: "water between axons", MYELIN: "myelin"}
+        labels = self.straight.labels
+        return {label: usual.get(label, f"axon {label - FIRST_AXON + 1}") for label in labels}
 
     def points(self, shape: Mapping[str, float | Tensor]) -> Float[Tensor, "point 3"]:
         """Node coordinates (um) at the values of `SHAPE`; differentiable in them.

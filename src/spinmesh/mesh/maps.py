@@ -24,12 +24,14 @@ from spinmesh.mesh.tetmesh import TetMesh, check_quality
 
 Points = Float[Tensor, "... point 3"]
 Along = Float[Tensor, " point"]
-Value = float | Tensor
+Value = int | float | Tensor
 
 # The fan's turn is spread over this fraction of the length: a sharp kink would fold the tets.
 FAN_WIDTH = 0.7
 # Gauss points for the centre line's integral; its integrand is smooth on the scale FAN_WIDTH.
 _NODES, _WEIGHTS = leggauss(24)
+# Points closer to a fibre (um) are on it.
+ON_FIBRE = 1e-12
 # Halvings by which the limit of a parameter that folds is found.
 HALVINGS = 8
 
@@ -136,30 +138,35 @@ def beaded_fibres(
 ) -> Points:
     """Every fibre of a periodic bundle beaded by itself; its water gives way.
 
-    At the distance r from the axis of a fibre of radius R a point moves outwards by
-    a sin(2 pi n t + phase) r inside, and by a sin(...) R (1 - 3 u^2 + 2 u^3) in the water, where
-    u = (r - R)/w and w is the gap to the nearest neighbour: neighbours do not move, the myelin
-    keeps its part of the radius. Folds once 3/2 a (R + R') reaches the gap, if beads meet.
+    Around a fibre of radius R a point at the distance r from its axis moves outwards by
+    a sin(2 pi n t + phase) min(r, R) f, where f = w/(1/h + sum w) over all fibres within h, w is
+    1/d - 1/h and d = r - R the distance to the fibre (Shepard 1968): f is 1 on a fibre and in it, 0
+    on its neighbours and nearly linear between two. Inside, all radii keep their proportions, that
+    of myelin too. It folds little before beads meet. h is the widest radius, or what is left of
+    half the cell beside it.
     """
-    near, fibre = _within_reach(points, fibres)
+    widest = float(fibres.radii.max())
+    reach = min(widest, fibres.cell / 2 - widest)
+    near, fibre = _within_reach(points, fibres, reach)
     centre = torch.from_numpy(fibres.centres).to(points)[fibre]
     radius = torch.from_numpy(fibres.radii).to(points)[fibre]
     offset = points[near, :2] - centre
     offset = offset - fibres.cell * torch.round(offset / fibres.cell)
     r = offset.norm(dim=-1)
-    u = ((r - radius) / torch.from_numpy(fibres.gaps()).to(points)[fibre]).clamp(0, 1)
-    give = radius / torch.maximum(r, radius) * (1 + u**2 * (2 * u - 3))
-    swell = amplitude * _wave(t[near], count, phase[fibre]) * give
+    weight = (1 / (r - radius).clamp_min(ON_FIBRE) - 1 / reach).clamp_min(0)
+    total = torch.full_like(points[:, 0], 1 / reach).index_add(0, near, weight)
+    share = weight / total[near] * radius / torch.maximum(r, radius)
+    swell = amplitude * _wave(t[near], count, phase[fibre]) * share
     moved = torch.zeros_like(points[:, :2]).index_add(0, near, swell[:, None] * offset)
     return points + torch.nn.functional.pad(moved, (0, 1))
 
 
-def _within_reach(points: Tensor, fibres: Disks) -> tuple[Tensor, Tensor]:
-    """Pairs of a point and a fibre that it lies in or in whose gap."""
+def _within_reach(points: Tensor, fibres: Disks, reach: float) -> tuple[Tensor, Tensor]:
+    """Pairs of a point and a fibre that it lies in or so close (um) to."""
     plane = points[:, :2].detach().cpu().numpy() % fibres.cell
     # A remainder may round up to the cell itself, which the tree refuses.
     tree = cKDTree(np.where(plane < fibres.cell, plane, 0.0), boxsize=fibres.cell)
-    lists = tree.query_ball_point(fibres.centres % fibres.cell, fibres.radii + fibres.gaps())
+    lists = tree.query_ball_point(fibres.centres % fibres.cell, fibres.radii + reach)
     near = np.concatenate([np.asarray(each, dtype=int) for each in lists])
     fibre = np.repeat(np.arange(len(lists)), [len(each) for each in lists])
     return torch.from_numpy(near).to(points.device), torch.from_numpy(fibre).to(points.device)

@@ -58,12 +58,6 @@ class Disks:
         apart = self.offsets(self.centres)
         return np.asarray(np.hypot(apart[..., 0], apart[..., 1]))
 
-    def gaps(self) -> Float[ndarray, " disk"]:
-        """From each disk to its nearest neighbour, or half way to its own image (um)."""
-        apart = self.distances() - self.radii
-        np.fill_diagonal(apart, self.cell / 2)
-        return np.asarray(apart.min(1) - self.radii)
-
     def moved_apart(self, gap: float) -> Disks:
         """The same disks moved until all are `gap` (um) apart; MeshError if they have no room."""
         disks = self

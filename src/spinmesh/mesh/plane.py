@@ -18,7 +18,9 @@ from spinmesh.mesh.tetmesh import shape_functions
 SIDES = np.array([[0, 1], [1, 2], [2, 0]])
 # A circle has at least so many nodes; where a side of it is missing it gets a quarter more.
 FEWEST, MORE = 10, 1.25
-ATTEMPTS = 8
+ATTEMPTS = 24
+# Triangles of a plane that will be deformed keep their Jacobian above this part of its mean.
+MARGIN = 0.3
 # Lattice points stay this far from circles, in units of the size, and are shaken by a little, since
 # points on common circles have no unique Delaunay triangulation and images would disagree.
 CLEARANCE, SHAKEN = 0.6, 0.05
@@ -75,7 +77,7 @@ def mesh_plane(
         if len(crowded) == 0:
             on_circle = np.where(membrane, circle[sides[:, 0]], -1)[side]
             points6, numbers = _curved(corners, nodes, side, on_circle, circles)
-            crowded = circle[nodes[_folded(points6)]].ravel()
+            crowded = circle[nodes[_folded(points6, MARGIN if inside else 0.0)]].ravel()
             if len(crowded) == 0:
                 return PeriodicPlane(points6, numbers, disk, label, disks.cell)
         crowded = np.unique(crowded[crowded >= 0])
@@ -205,11 +207,15 @@ def _curved(
     return np.concatenate([corners, middle], 1), numbers.reshape(-1, 6)
 
 
-def _folded(points: Float[ndarray, "triangle 6 2"]) -> Int[ndarray, " folded"]:
-    """Triangles whose map turns over at one of their nodes, where a curved side folds first."""
+def _folded(points: Float[ndarray, "triangle 6 2"], least: float) -> Int[ndarray, " folded"]:
+    """Triangles whose map turns over at one of their nodes, where a curved side folds first.
+
+    Or shrinks areas there to `least` of their mean.
+    """
     corner = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     places = torch.from_numpy(np.concatenate([corner, corner[SIDES].mean(1)]))
     gradient = shape_functions(places, 6)[1].numpy()
     jacobian = np.einsum("tna,qnb->tqab", points, gradient, optimize=True)
     determinant = np.linalg.det(jacobian)
-    return np.flatnonzero((determinant * np.sign(determinant.sum(1))[:, None] <= 0).any(1))
+    mean = determinant.mean(1, keepdims=True)
+    return np.flatnonzero((determinant * np.sign(mean) <= least * np.abs(mean)).any(1))

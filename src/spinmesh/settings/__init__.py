@@ -4,8 +4,10 @@ Nothing of the science is imported here, so that a workflow starts without loadi
 schema and docs/configuration.md are written from these classes by `make schema`.
 """
 
+from spinmesh.settings.bundle import PackedBundle
 from spinmesh.settings.loading import (
     Config,
+    load_bundle,
     load_config,
     load_tissue,
     schema_text,
@@ -27,6 +29,7 @@ __all__ = [
     "ImageSettings",
     "Mesh",
     "MeshOptions",
+    "PackedBundle",
     "PhantomSettings",
     "Reconstruct",
     "Setting",
@@ -35,6 +38,7 @@ __all__ = [
     "SweptDisk",
     "Synthesise",
     "TissueSettings",
+    "load_bundle",
     "load_config",
     "load_tissue",
     "schema_text",

@@ -58,7 +58,7 @@ class PackedBundle(Setting):
     undulation_count: PositiveInt = 1
     """Whole waves along the length."""
     bead_amplitude: NonNegativeFloat = 0.0
-    """Of the radii, relative to them; 3/2 of two neighbours' swelling must fit in their gap."""
+    """Of the radii, relative to them; what two neighbours swell must fit in their gap."""
     bead_count: PositiveInt = 2
     """Whole beads along the length; where the first stands is drawn for each axon."""
     dispersion_deg: float = Field(0.0, ge=0, lt=90)

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from spinmesh.errors import ConfigError, StoreError
 from spinmesh.reading import reading
+from spinmesh.settings.bundle import PackedBundle
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
@@ -73,6 +74,11 @@ def load_config(path: str | Path, root: str | Path = ".") -> Config:
 def load_tissue(path: str | Path) -> TissueSettings:
     """Read a tissue.yaml: the section `tissue` of a configuration, in a file of its own."""
     return TissueSettings.checked(_read_yaml(Path(path)), str(path))
+
+
+def load_bundle(path: str | Path) -> PackedBundle:
+    """Read a packed bundle from a YAML file of its own."""
+    return PackedBundle.checked(_read_yaml(Path(path)), str(path))
 
 
 def _read_yaml(path: Path) -> Any:
