@@ -11,10 +11,11 @@ from typing import Any
 HOME = {
     "spinmesh.mesh": "Substrates SweptDisk TetMesh ball check_quality deform jacobian_determinants "
     "nested_cylinder sample_substrates single_substrate swept_disk",
+    "spinmesh.mesh.bundle": "bundle_of",
     "spinmesh.tissue": "Tissue",
     "spinmesh.sequence": "PGSE Acquisition CosineOGSE FreeWaveform MultiplePGSE SineOGSE "
     "TrapezoidalOGSE",
-    "spinmesh.settings": "Free Reconstruct",
+    "spinmesh.settings": "Free PackedBundle Reconstruct",
     "spinmesh.fem": "assemble",
     "spinmesh.reduction": "krylov_span laplace_span project reduce_shapes",
     "spinmesh.bloch_torrey": "Basis Signals simulate simulate_substrates",

@@ -13,7 +13,7 @@ from numpy import ndarray
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.io.meshes import read_mesh
 from spinmesh.io.volumes import read_labels
-from spinmesh.mesh.bundle import packed_bundle
+from spinmesh.mesh.bundle import bundle_of
 from spinmesh.meshing.check import Report, check_surface, check_tets
 from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import SURFACES, factor_of, question_unit, read_surface, unit_of
@@ -68,7 +68,7 @@ def pack(settings: PackedBundle, row: int = 0) -> Filling:
     Its notes say what was drawn and how it repeats itself. Raises MeshError if its axons find no
     room, or if a deformation folds it, naming the parameter to blame.
     """
-    bundle = packed_bundle(settings, row)
+    bundle = bundle_of(settings, row)
     radii, drawn = (
         bundle.fibres.radii,
         ", ".join(f"{key} {getattr(bundle.settings, key):.4g}" for key in settings.ranges),

@@ -94,3 +94,23 @@ def test_wrong_options_are_refused_before_the_mesher_runs(
     with pytest.raises((ConfigError, MeshError), match=reason):
         run(*words)
     assert not Path("a.zarr").exists()
+
+
+def test_the_keys_of_a_bundle_become_its_mesh_or_one_message(folder: Path) -> None:
+    Path("bundle.yaml").write_text("{axons: 3, volume_fraction: 0.5, g_ratio: 0.7, layers: 2}")
+    code, output = run("bundle.yaml", "--out", "pack.zarr")
+    assert code == 0 and "compartment 3: myelin" in output
+    mesh = spinmesh.load(spinmesh.TetMesh, "pack.zarr")
+    assert mesh.order == 2 and mesh.labels == (1, 2, 3)
+    notes = " ".join(xr.open_zarr("pack.zarr").attrs["notes"])
+    assert "3 axons of radius" in notes and "cover 0.5 of the cell" in notes
+    assert run("--check", "bundle.yaml")[0] == 0
+    Path("wrong.yaml").write_text("axon: 3")
+    with pytest.raises(ConfigError, match=r"wrong.yaml: unknown key `axon`. Did you mean `axons`"):
+        run("wrong.yaml", "--out", "wrong.zarr")
+    with pytest.raises(ConfigError, match="a bundle is meshed alone"):
+        run("bundle.yaml", "--box", "--out", "wrong.zarr")
+    Path("folded.yaml").write_text("{axons: 3, volume_fraction: 0.5, bead_amplitude: 0.5}")
+    with pytest.raises(MeshError, match="`bead_amplitude` folds it"):
+        run("folded.yaml", "--out", "wrong.zarr")
+    assert not Path("wrong.zarr").exists()

@@ -75,7 +75,7 @@ class Bundle:
         return unfolded(mesh, self.points, values, dict.fromkeys(SHAPE, 0.0), SHAPE)
 
 
-def packed_bundle(settings: PackedBundle, row: int = 0) -> Bundle:
+def bundle_of(settings: PackedBundle, row: int = 0) -> Bundle:
     """One of the bundles that the settings stand for; it depends on their seed and its row alone.
 
     Raises MeshError if the radii find no room, or triangles none between the circles.
