@@ -14,7 +14,8 @@ import yaml
 
 from spinmesh.bloch_torrey import device_named
 from spinmesh.errors import ConfigError, SequenceError
-from spinmesh.io.targets import check_inputs
+from spinmesh.inputs import check_inputs
+from spinmesh.inputs.building import BUNDLES, VOLUMES
 from spinmesh.settings import (
     load_config,
     schema_text,
@@ -40,7 +41,7 @@ def edited(path: str, value: Any) -> dict[str, Any]:
     node: Any = values
     *parents, last = [int(key) if key.isdigit() else key for key in path.split(".")]
     for key in parents:
-        node = node.setdefault(key, {})
+        node = node[key] if isinstance(node, list) else node.setdefault(key, {})
     node[last] = copy.deepcopy(value)
     return values
 
@@ -106,7 +107,7 @@ def test_every_key_is_described() -> None:
     ("path", "value", "words"),
     [
         ("mesh.templat", {}, ["unknown key `mesh.templat`", "Did you mean `template`?"]),
-        ("mesh.user_mesh.scale", 1, ["`mesh.user_mesh.scale`", "`scale_to_um`"]),
+        ("mesh.inputs.1.scale", 1, ["`mesh.inputs.1.scale`", "`scale_to_um`"]),
         ("mesh.ranges.bend_rad", [0, 1], ["`mesh.ranges.bend_rad`", "Did you mean `bend`?"]),
         ("mesh.families.bead", 3, ["`mesh.families.bead`", "Did you mean `beading`?"]),
         ("tissue.compartments.1.t2", 3, ["`tissue.compartments.1.t2`", "`t2_ms`"]),
@@ -126,7 +127,18 @@ def test_every_key_is_described() -> None:
         ("acquisition", FSL | {"scheme": "s"}, ["`scheme` excludes bvals"]),
         ("acquisition", FSL | {"delta_ms": 40}, ["delta_ms 40 exceeds Delta_ms 19"]),
         ("acquisition", {"scheme": "absent.scheme"}, ["`acquisition.scheme`", "no file"]),
-        ("mesh.user_mesh.path", "absent.msh", ["`mesh.user_mesh.path`", "absent.msh"]),
+        ("mesh.inputs.1.path", "absent.msh", ["`mesh.inputs.1.path.0`", "absent.msh"]),
+        ("mesh.inputs", "config/*.ply", ["`mesh.inputs`", "config/*.ply stands for no file"]),
+        ("mesh.inputs", "config/test", ["config/test stands for no file of "]),
+        ("mesh.inputs", {"path": "config/demo/*.ply", "name": "x"}, ["2 files", "called x"]),
+        ("mesh.inputs", ["config/demo/axon.ply"] * 2, ["2 entries are called config-demo-axon"]),
+        ("mesh.inputs.2.tight_um", 1, ["`mesh.inputs.2`", "box excludes tight"]),
+        (
+            "mesh.user_mesh",
+            {"path": "a.msh", "name": "my cell"},
+            ["user_mesh is now `inputs`", '[{"path": "a.msh", "name": "my_cell"}]'],
+        ),
+        ("user_tissue", {}, ["user_tissue is now the `tissue` of each entry"]),
         ("reconstruct.signal", {"csv": "a", "nifti": "b"}, ["either `csv` or `nifti`"]),
         ("reconstruct.signal", {"nifti": "b"}, ["`voxel: [i, j, k]`"]),
         (
@@ -236,6 +248,37 @@ def test_an_impossible_tissue_is_refused_before_any_job(
         check_inputs(validate_config(edited(path, value)))
 
 
+def test_folders_and_patterns_become_entries_with_names_of_their_own(tmp_path: Path) -> None:
+    """Files of one name in two folders are told apart; what is no shape is left away."""
+    for name in (
+        "a/cell.ply",
+        "b/cell.ply",
+        "b/b.swc",
+        "b/README.md",
+        "b/.hidden.ply",
+        "c d/é.nii.gz",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    values = edited("mesh.inputs", ["a", {"path": "b", "size_um": 2}, "c d", str(tmp_path / "a")])
+    values = values | {"acquisition": {"scheme": str(tmp_path / "a/cell.ply")}, "phantom": {}}
+    config = validate_config(values, tmp_path)
+    names = {entry.name: entry.path[0] for entry in config.mesh.inputs}
+    there = str(tmp_path / "a/cell.ply")
+    assert list(names.values()) == ["a/cell.ply", "b/b.swc", "b/cell.ply", "c d/é.nii.gz", there]
+    assert list(names)[:4] == ["a-cell.ply", "b", "b-cell.ply", "input"]
+    assert list(names)[4].endswith("a-cell.ply") and "/" not in list(names)[4]
+    assert [entry.size_um for entry in config.mesh.inputs] == [None, 2, 2, None, None]
+
+
+def test_a_folder_stands_for_all_that_is_read() -> None:
+    from spinmesh.meshing.files import SURFACES
+    from spinmesh.settings.inputs import ENDINGS
+    from spinmesh.skeletons.files import SKELETONS
+
+    assert {*SURFACES, *SKELETONS, *VOLUMES, *BUNDLES} <= set(ENDINGS)
+
+
 def test_template_is_refined_in_rings_and_layers_alone() -> None:
     template = validate_config(demo(), ROOT).mesh.template
     fine = template.refined(2)
@@ -253,7 +296,8 @@ def test_every_named_file_is_asked_for(tmp_path: Path) -> None:
     assert sorted(config.files()) == sorted(
         [
             *(f"acquisition.{key}" for key in files),
-            "mesh.user_mesh.path",
+            *(f"mesh.inputs.{number}.path.0" for number in range(3)),
+            "mesh.inputs.2.path.1",
             "reconstruct.signal.csv",
             *(f"reconstruct.signal.acquisition.{key}" for key in files),
             *(f"phantom.acquisition.{key}" for key in files),

@@ -19,7 +19,9 @@ PACKAGE = {
     "first/here.py": "verb = 1\n",
     "first/there.py": "noun = 1\n",
     "second/__init__.py": "from spinmesh.first import verb as word\n",
-    "user.py": '"""Words."""\n\n\ndef call():\n    from spinmesh.second import word\n',
+    "user.py": '"""Words."""\n\n\ndef call():\n    from spinmesh.second import word\n'
+    '    return word, "spinmesh.apart:seal"\n',
+    "apart.py": "seal = 1\n",
     "stranger.py": "import spinmesh.first.there\n",
 }
 
@@ -49,6 +51,8 @@ def digest(source: Path) -> str:
         ("third/there.py", "later = 2\n", False),
         ("user.py", PACKAGE["user.py"] + "EXTRA = 1\n", True),
         ("stranger.py", "EXTRA = 1\n", False),
+        # So does a function that another process is told to run.
+        ("apart.py", "seal = 2\n", True),
         # Comments, docstrings and layout do not count.
         ("first/here.py", '"""A page."""\n\n\nverb = 1  # why, never what\n"""More."""\n', False),
         ("user.py", PACKAGE["user.py"].replace("Words", "Others"), False),

@@ -5,24 +5,40 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+import resource
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+GIB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Provenance:
     """Written into every store, so that a result names what made it.
 
-    `notes` say in words what was done to an input, such as repairs.
+    `notes` say in words what was done to an input, such as repairs; `cost` is what it took.
     """
 
     seed: int = 0
     config_digest: str = "none"
     notes: tuple[str, ...] = ()
+    cost: Mapping[str, float] = field(default_factory=dict)
+
+
+def cost() -> dict[str, float]:
+    """CPU seconds of this process and of those it waited for, and the largest one's peak memory."""
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    # Linux counts KiB, macOS bytes.
+    unit = GIB if sys.platform == "darwin" else GIB / 1024
+    return {
+        "cpu_seconds": sum(use.ru_utime + use.ru_stime for use in uses),
+        "peak_gib": max(use.ru_maxrss for use in uses) / unit,
+    }
 
 
 def package_version() -> str:
@@ -78,7 +94,8 @@ def _statements(text: str) -> ast.Module:
 def _imports(text: str) -> tuple[tuple[str, str], ...]:
     """(module, name) of every import of our own in a text, wherever it stands.
 
-    After `import spinmesh`, `spinmesh.name` counts as one.
+    After `import spinmesh`, `spinmesh.name` counts as one, and so does a word
+    "spinmesh.module:name", which names what another process runs.
     """
     imports: list[tuple[str, str]] = []
     for node in ast.walk(_statements(text)):
@@ -88,6 +105,9 @@ def _imports(text: str) -> tuple[tuple[str, str], ...]:
             imports += [(node.module or "", alias.name) for alias in node.names]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             imports.append((node.value.id, node.attr))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            module, colon, name = node.value.partition(":")
+            imports += [(module, name)] if colon else []
     return tuple(pair for pair in imports if pair[0].partition(".")[0] in OURS)
 
 

@@ -36,8 +36,10 @@ def run(*words: str) -> tuple[int, str]:
 
 
 def test_inputs_become_compartments_of_a_store_that_can_be_simulated(folder: Path) -> None:
-    code, output = run("cell.ply", "core.ply", "--out", "made.zarr", "--size", "2")
+    words = ["cell.ply", "core.ply", "--out", "made.zarr", "--size", "2", "--picture", "made.html"]
+    code, output = run(*words)
     assert code == 0 and "compartment 2: core.ply" in output
+    assert "core.ply" in Path("made.html").read_text()
     made = spinmesh.load(spinmesh.TetMesh, "made.zarr")
     assert made.labels == (1, 2)
     assert any("core.ply" in note for note in xr.open_zarr("made.zarr").attrs["notes"])
@@ -79,6 +81,7 @@ def test_check_finds_inputs_that_cross(folder: Path) -> None:
     [
         (["cell.ply"], "--out"),
         (["cell.ply", "--out", "a.stl"], "--out"),
+        (["cell.ply", "--out", "a.zarr", "--picture", "a.jpg"], "--picture a.jpg"),
         (["cell.ply", "--check", "--out", "a.zarr"], "--check writes nothing"),
         (["cell.ply", "--out", "a.zarr", "--box", "--tight", "1"], "box excludes tight"),
         (["cell.ply", "--out", "a.zarr", "--margin", "1"], "margin is the box's"),

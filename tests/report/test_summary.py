@@ -38,8 +38,7 @@ TIMES = {"mesh": 1.5, "simulate": 30.0, "simulate_shard-0": 7.0, "reconstruct": 
 
 @pytest.fixture
 def parts(substrates, signals, reconstruction, model, target_mesh, synthesis):
-    user = replace(signals, signal=signals.signal[:1], unweighted=signals.unweighted[:1])
-    return [substrates, signals, user, reconstruction, model, target_mesh, synthesis]
+    return [substrates, signals, 3, reconstruction, model, target_mesh, synthesis]
 
 
 def test_summary_states_the_key_number_of_every_stage(parts) -> None:
@@ -55,6 +54,7 @@ def test_summary_states_the_key_number_of_every_stage(parts) -> None:
     errors = [shape_errors(mesh, truth)["radius"] for mesh in (result.mesh, mean)]
     assert f"{errors[0]:.3f} um, mean training shape {errors[1]:.3f} um" in text
     assert f"chi2 per measurement {result.fit.chi2_per_measurement:.2f} over 8" in text
+    assert "3 inputs: results/x/inputs.csv" in text
     assert "log error 0.123" in text and "0.057" in text and "1.891" in text
     assert "36 s in all" in text or "37 s in all" in text
     for stage in ("mesh", "simulate", "reconstruct", "synthesise"):
@@ -87,6 +87,6 @@ def test_implausible_chi2_of_a_measured_signal_is_a_warning(parts, chi2, word) -
         target=target,
         fit=Fit(parts[3].fit.predicted[many], torch.full((200,), chi2, dtype=torch.float64), 2),
     )
-    text = summary_text("results/x", TIMES, *parts[:2], None, found, parts[4], None, parts[6])
+    text = summary_text("results/x", TIMES, *parts[:2], 0, found, parts[4], None, parts[6])
     assert f"chi2 per measurement {chi2:.2f}" in text and "no truth" in text
     assert [each for each in ("not explained", "Raise") if each in text] == [word] * bool(word)

@@ -32,13 +32,6 @@ def test_outline_of_an_upright_cylinder_is_as_wide_as_the_cylinder() -> None:
     assert np.ptp(rim[:, :, 0]) == pytest.approx(4, abs=9e-3)
 
 
-def test_a_part_of_a_mesh_shows_the_faces_it_was_cut_along() -> None:
-    """Half of the tets enclose half of the volume, closed."""
-    keep = np.arange(len(CYLINDER.tets)) < len(CYLINDER.tets) // 5 * 2
-    shape = surface(CYLINDER, np.eye(3), ["red"], keep)
-    assert enclosed(shape.triangles) == pytest.approx(0.4 * math.pi * 40, rel=3.5e-3)
-
-
 def test_compartments_keep_their_colours() -> None:
     two = (CYLINDER.points[CYLINDER.tets[:, :4]].mean(1)[:, 2] > 4).long() * 7
     mesh = TetMesh(CYLINDER.points, CYLINDER.tets, two)

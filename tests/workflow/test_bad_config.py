@@ -32,7 +32,7 @@ def workspace(new_workspace: Callable[[], Any]) -> Any:
             ["`acquisition.bvals`", "config/none.bval", "Correct the path"],
         ),
         (
-            {"mesh.user_mesh": {"path": "config/cube.vtu"}},
+            {"mesh.inputs": "config/cube.vtu"},
             ["config/cube.vtu", "hexahedron", "tetra"],
         ),
     ],

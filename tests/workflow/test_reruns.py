@@ -26,12 +26,14 @@ SYNTHESISE = {"make_images", "train_score_model", "synthesise_images", "plot_syn
 STORES = {
     "mesh/substrates.zarr": "substrates",
     "mesh/target.zarr": "substrates",
-    "mesh/user.zarr": "mesh",
+    "mesh/inputs/sphere.zarr": "mesh",
+    "mesh/inputs/axon.zarr": "mesh",
     "simulate/shards/0-of-2.zarr": "signals",
     "simulate/shards/1-of-2.zarr": "signals",
     "simulate/signals.zarr": "signals",
     "simulate/target.zarr": "target",
-    "simulate/user.zarr": "signals",
+    "simulate/inputs/sphere.zarr": "signals",
+    "simulate/inputs/axon.zarr": "signals",
     "reconstruct/shape_model.zarr": "shape_model",
     "reconstruct/reconstruction.zarr": "reconstruction",
     "synthesise/images.zarr": "images",
@@ -157,7 +159,7 @@ def test_second_run_does_nothing(run: Run) -> None:
             },
         ),
         (
-            # Neither the user's mesh nor the target is drawn from the ranges.
+            # Neither the inputs nor the target are drawn from the ranges.
             {"mesh.ranges.radius_um": [1.5, 2.4]},
             {"sample_substrates", "simulate_shard", "gather_signals", "summarise"}
             | RECONSTRUCT

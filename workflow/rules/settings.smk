@@ -2,7 +2,7 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from spinmesh.io.targets import check_inputs
+from spinmesh.inputs import check_inputs
 from spinmesh.settings import validate_config
 from spinmesh.errors import SpinmeshError
 from spinmesh.provenance import config_digest
@@ -47,7 +47,6 @@ def made_by(taken, *earlier):
 # What each stage takes from the configuration, and through it all later ones.
 SAMPLED = part("mesh", "template", "families", "ranges", "split", seed=CONFIG.seed)
 TARGETED = part("mesh", "template", "target")
-USER = part("mesh", "user_mesh")
 FILLED = part("tissue") | part("acquisition")
 SIMULATED = FILLED | part("simulate", "basis", "shards", "device")
 TARGET_SIMULATED = FILLED | part("simulate", "target_basis", "snr", seed=CONFIG.seed)

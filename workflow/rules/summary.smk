@@ -7,13 +7,13 @@ rule summarise:
     input:
         MESH_STORES,
         SIMULATE_STORES,
+        INPUT_STORES,
+        INPUT_FIGURES,
         RECONSTRUCT_STORES,
         SYNTHESISE_STORES,
         FIGURES,
         substrates=SUBSTRATES,
         signals=SIGNALS,
-        user_mesh=USER_MESH,
-        user_signals=USER_SIGNALS,
         reconstruction=RECONSTRUCTION,
         model=SHAPE_MODEL,
         truth=TRUTH,
@@ -21,6 +21,7 @@ rule summarise:
     output:
         summary=report(SUMMARY, category="summary", caption="../report/summary.rst"),
     params:
+        inputs=len(INPUTS),
         results=lambda wildcards, output: os.path.dirname(output.summary),
     script:
         "../scripts/summarise.py"

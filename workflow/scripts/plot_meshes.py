@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.io import load, load_optional
-from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.io import load
+from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.report.meshes import plot_meshes
 
@@ -10,6 +10,5 @@ log_to(snakemake.log[0])
 plot_meshes(
     load(Substrates, snakemake.input.substrates),
     load(Substrates, snakemake.input.target),
-    load_optional(TetMesh, snakemake.input.user),
     snakemake.output.figure,
 )

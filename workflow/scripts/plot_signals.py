@@ -2,7 +2,7 @@ from snakemake.iocontainers import Snakemake
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.inversion import Target
-from spinmesh.io import load, load_optional
+from spinmesh.io import load
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.report.signals import plot_signals
@@ -13,6 +13,5 @@ plot_signals(
     load(Signals, snakemake.input.signals),
     load(Substrates, snakemake.input.substrates),
     load(Target, snakemake.input.target),
-    load_optional(Signals, snakemake.input.user),
     snakemake.output.figure,
 )

@@ -15,7 +15,7 @@ summary = summary_text(
     stage_times(f"{snakemake.params.results}/times"),
     load(Substrates, snakemake.input.substrates),
     load(Signals, snakemake.input.signals),
-    load_optional(Signals, snakemake.input.user_signals),
+    snakemake.params.inputs,
     load(Reconstruction, snakemake.input.reconstruction),
     load(ShapeModel, snakemake.input.model),
     load_optional(Substrates, snakemake.input.truth),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spinmesh.meshing.fill import Filling
 
 OUT = (".zarr", ".vtu", ".msh")
+PICTURES = (".png", ".html")
 INPUTS = (
     "Closed surfaces (.ply, .stl, .obj, .off, .vtp, .wrl) and skeletons (.swc, .csv, .txt), each a "
     "compartment, nested or apart; or one label volume (.nii), one file of tetrahedra, or one of a "
@@ -43,6 +44,12 @@ Time = Annotated[float, typer.Option(min=1, help="s, for the mesher.")]
 Memory = Annotated[
     float | None, typer.Option(min=0.1, help="GB, for the mesher; 80 % of the machine's.")
 ]
+Picture = Annotated[
+    Path | None, typer.Option(help="FILE.png, or FILE.html to turn it in a browser.")
+]
+LabelKey = Annotated[
+    str | None, typer.Option(help="Of tetrahedra: cell data that holds the compartments' labels.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a store or file of the same name.")]
 
 
@@ -56,8 +63,10 @@ def mesh(
     tight: Tight = None,
     compartments: Compartments = None,
     scale_to_um: Scale = None,
+    label_key: LabelKey = None,
     time_limit: Time = 3600.0,
     memory_limit: Memory = None,
+    picture: Picture = None,
     force: Force = False,
 ) -> None:
     """Mesh surfaces, or check what is there, and say what was repaired.
@@ -70,8 +79,14 @@ def mesh(
         raise typer.Exit(0 if _usable(inputs, scale_to_um) else 1)
     values: dict[str, Any] = {"size_um": size, "box": box, "margin_um": margin, "tight_um": tight}
     values |= {"compartments": _numbers(compartments), "scale_to_um": scale_to_um}
-    values |= {"time_limit_s": time_limit, "memory_limit_gb": memory_limit}
-    _build(inputs, MeshOptions.checked(values, "spinmesh mesh"), out, force)
+    values |= {"time_limit_s": time_limit, "memory_limit_gb": memory_limit, "label_key": label_key}
+    if out is None or out.suffix not in OUT:
+        raise ConfigError(f"--out {out or ''}: give a name that ends in {', '.join(OUT)}.")
+    if picture is not None and picture.suffix not in PICTURES:
+        raise ConfigError(f"--picture {picture}: give a name that ends in {', '.join(PICTURES)}.")
+    for file in filter(None, (out, picture)):
+        measured.refuse_existing(file, force)
+    _build(inputs, MeshOptions.checked(values, "spinmesh mesh"), out, picture)
 
 
 def _numbers(text: str | None) -> list[int] | None:
@@ -96,13 +111,25 @@ def _usable(inputs: Sequence[Path], scale_to_um: float | None) -> bool:
     return usable
 
 
-def _build(inputs: Sequence[Path], options: MeshOptions, out: Path | None, force: bool) -> None:
-    if out is None or out.suffix not in OUT:
-        raise ConfigError(f"--out {out or ''}: give a name that ends in {', '.join(OUT)}.")
-    measured.refuse_existing(out, force)
+def _build(inputs: Sequence[Path], options: MeshOptions, out: Path, picture: Path | None) -> None:
     from spinmesh.inputs import build
 
-    _write(build(inputs, options), out)
+    filling = build(inputs, options).named(out.stem)
+    _write(filling, out)
+    if picture is not None:
+        _draw(filling, picture)
+        typer.echo(f"{picture}: the picture")
+
+
+def _draw(filling: Filling, picture: Path) -> None:
+    from spinmesh.io import write_text
+    from spinmesh.report.inputs import plot_input
+    from spinmesh.report.page import page_of, scene_of
+
+    if picture.suffix == ".png":
+        plot_input(filling.mesh, filling.lines, picture)
+    else:
+        write_text(page_of([scene_of(filling.mesh, filling.lines)]), picture)
 
 
 def _write(filling: Filling, out: Path) -> None:
@@ -111,11 +138,11 @@ def _write(filling: Filling, out: Path) -> None:
     from spinmesh.meshing.check import check_tets
     from spinmesh.provenance import Provenance
 
-    shape = filling.mesh.with_points(filling.mesh.points, out.stem)
+    mesh = filling.mesh
     if out.suffix == ".zarr":
-        save(shape, out, Provenance(notes=filling.lines))
+        save(mesh, out, Provenance(notes=filling.lines))
     else:
-        write_mesh(shape, out)
-    for line in (*filling.lines, *check_tets(shape).lines):
+        write_mesh(mesh, out)
+    for line in (*filling.lines, *check_tets(mesh).lines):
         typer.echo(f"  {line}")
-    typer.echo(f"{out}: {len(shape.tets):,} tets in {len(shape.labels)} compartments")
+    typer.echo(f"{out}: {len(mesh.tets):,} tets in {len(mesh.labels)} compartments")

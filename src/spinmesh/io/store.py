@@ -27,8 +27,8 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
     """Write `value` as a Zarr v3 store at `path`, complete or not at all.
 
     The store is written beside `path` and renamed at the end. Group attributes: schema,
-    schema_version, seed, package_version, config_digest, notes if there are any, manifest (SHA-256
-    of every file), digest (of all these).
+    schema_version, seed, package_version, config_digest, notes and cost if there are any, manifest
+    (SHA-256 of every file), digest (of all these).
 
     Raises StoreError if something else than a spinmesh store is there.
     """
@@ -41,6 +41,7 @@ def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> 
         "seed": provenance.seed,
         "package_version": package_version(),
         "config_digest": provenance.config_digest,
+        **provenance.cost,
     }
     if provenance.notes:
         attributes["notes"] = list(provenance.notes)
@@ -90,6 +91,12 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
     with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
         value: Noun = codec.decode(noun, dataset.load())
     return value
+
+
+def attributes_of(path: str | Path) -> dict[str, Any]:
+    """What a store says of itself: schema, seed, notes, cost, ..."""
+    with reading(Path(path) / GROUP, "Zarr store"):
+        return dict(_group(Path(path))["attributes"])
 
 
 def load_optional(noun: type[Noun], path: str | Path | list[str]) -> Noun | None:

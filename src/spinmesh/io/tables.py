@@ -15,10 +15,16 @@ from torch import Tensor
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import SequenceError
 from spinmesh.io.codec import encode
+from spinmesh.io.store import attributes_of, load
 from spinmesh.io.text import cells_of, csv_of
+from spinmesh.mesh import TetMesh, sizes
+from spinmesh.meshing.tets import quality
 from spinmesh.sequence import Acquisition
 from spinmesh.units import b_to_s_per_mm2
 from spinmesh.writing import complete_or_absent
+
+# Attributes of a store that say what making it took.
+COST = ("cpu_seconds", "peak_gib")
 
 
 def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -> None:
@@ -49,6 +55,38 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """A table with one row per mapping, complete or not at all."""
     with complete_or_absent(Path(path)) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
+
+
+def write_input_table(
+    meshes: Sequence[str | Path],
+    signals: Sequence[str | Path],
+    files: Sequence[Sequence[str]],
+    path: str | Path,
+) -> None:
+    """A row for each store of a mesh, with the store of its signals and its files: `inputs.csv`.
+
+    Columns with one number for each compartment have them in the order of `compartments`, with
+    blanks between. CPU seconds and peak memory are those of the two jobs.
+    """
+    write_rows([_input_row(*row) for row in zip(meshes, signals, files, strict=True)], path)
+
+
+def _input_row(store: str | Path, signals: str | Path, files: Sequence[str]) -> dict[str, Any]:
+    mesh, about, simulated = load(TetMesh, store), attributes_of(store), attributes_of(signals)
+    volume, area = sizes(mesh).T
+    each = {"volume_um3": volume, "area_um2": area, "fraction": volume / volume.sum()}
+    return {
+        "name": mesh.name,
+        "files": " ".join(files),
+        "compartments": " ".join(map(str, mesh.labels)),
+        **{key: " ".join(f"{value:.6g}" for value in values) for key, values in each.items()},
+        "nodes": len(mesh.points),
+        "tets": len(mesh.tets),
+        "worst_quality": quality(mesh.points.numpy(), mesh.tets[:, :4].numpy()).min(),
+        "notes": len(about["notes"]) - len(mesh.labels),
+        **{f"mesh_{key}": about[key] for key in COST},
+        **{f"simulate_{key}": simulated[key] for key in COST},
+    }
 
 
 # Columns that hold the signal, the first one that is there being taken; true: relative to S0.

@@ -15,15 +15,11 @@ from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.inversion import Target
 from spinmesh.inversion.target import region_signal
 from spinmesh.inversion.voxels import VoxelTargets
-from spinmesh.io.acquisitions import read_acquisition
-from spinmesh.io.meshes import read_mesh
 from spinmesh.io.tables import read_signal_table
 from spinmesh.io.volumes import grid_of, read_mask, read_series
 from spinmesh.progress import LOGGER
 from spinmesh.sequence import Acquisition, same_echo, with_reference
-from spinmesh.settings import Config
 from spinmesh.settings.reconstruct import SignalSection
-from spinmesh.tissue import Tissue
 from spinmesh.units import b_to_s_per_mm2
 
 # Degrees of freedom of a noise estimate; four give sigma to 35 %.
@@ -231,22 +227,3 @@ def _unweighted(
     for rows in torch.unique(same, dim=0):
         reference[:, rows] = magnitude[:, rows & unweighted].mean(1, keepdim=True)
     return reference
-
-
-def check_inputs(config: Config) -> None:
-    """Read every input file of a run, build its tissues, and let their errors out."""
-    acquisition = read_acquisition(**config.acquisition.model_dump())
-    Tissue.from_settings(config.tissue)
-    if config.mesh.user_mesh is not None:
-        mesh = read_mesh(**config.mesh.user_mesh.model_dump())
-        Tissue.from_settings(config.user_tissue or config.tissue).filling(mesh.labels)
-    if config.phantom.acquisition is not None:
-        read_acquisition(**config.phantom.acquisition.model_dump())
-    signal = config.reconstruct.signal
-    if signal is not None:
-        if signal.acquisition is not None:
-            acquisition = read_acquisition(**signal.acquisition.model_dump())
-        read_target(acquisition, **signal.single())
-        scattered = signal.scattered()
-        if scattered is not None:
-            read_voxels(acquisition, **scattered)

@@ -1,6 +1,6 @@
 """Tetrahedral meshes: the noun, the swept-disk template, and the families of shapes."""
 
-from spinmesh.mesh.faces import oriented, outer_faces
+from spinmesh.mesh.faces import oriented, outer_faces, sizes
 from spinmesh.mesh.families import (
     FAMILIES,
     PARAMETER_TABLE,
@@ -61,6 +61,7 @@ __all__ = [
     "sample_substrates",
     "shape_functions",
     "single_substrate",
+    "sizes",
     "substrates_of",
     "swept_disk",
     "tet_quality",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -37,6 +37,10 @@ class Filling:
     mesh: TetMesh
     names: Mapping[int, str]
     notes: tuple[str, ...]
+
+    def named(self, name: str) -> Filling:
+        """The same under another name."""
+        return replace(self, mesh=self.mesh.with_points(self.mesh.points, name))
 
     @property
     def lines(self) -> tuple[str, ...]:

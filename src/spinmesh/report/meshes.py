@@ -9,16 +9,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spinmesh.mesh import Substrates, TetMesh, tet_quality
-from spinmesh.report.style import (
-    COLOURS,
-    FAMILY_COLOURS,
-    GREY,
-    VERMILLION,
-    blank,
-    picture,
-    scale_bar,
-)  # fmt: skip
+from spinmesh.mesh import Substrates, tet_quality
+from spinmesh.report.style import FAMILY_COLOURS, GREY, VERMILLION, blank, picture, scale_bar
 from spinmesh.report.surface import Surface, paint, surface, view
 
 # Parameter -> symbol, unit and factor to it; direction, phase and count say little in a title.
@@ -34,20 +26,16 @@ SHOWN = {
 GAP = 3.0  # um between two shapes
 
 
-def plot_meshes(
-    substrates: Substrates, target: Substrates, user: TetMesh | None, path: str | Path
-) -> Figure:
-    """Each family's most deformed substrate, the target, the user mesh cut open; their quality."""
+def plot_meshes(substrates: Substrates, target: Substrates, path: str | Path) -> Figure:
+    """Each family's most deformed substrate, and the target; their quality."""
     with picture(path, 13.0, 7.0) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(2.6, 1))
-        _draw_shapes(blank(above), substrates, target, user)
-        _draw_quality(below, substrates, target, user)
+        _draw_shapes(blank(above), substrates, target)
+        _draw_quality(below, substrates, target)
     return figure
 
 
-def _draw_shapes(
-    axes: Axes, substrates: Substrates, target: Substrates, user: TetMesh | None
-) -> None:
+def _draw_shapes(axes: Axes, substrates: Substrates, target: Substrates) -> None:
     rows = [(substrates, most_deformed(substrates, f), f) for f in dict.fromkeys(substrates.family)]
     shapes: list[tuple[Surface, str, str]] = []
     for table, index, family in [*rows, (target, 0, "target")]:
@@ -56,18 +44,11 @@ def _draw_shapes(
         words = family.replace("_", " + "), _parameters_in_words(table, index)
         shapes.append((surface(mesh, view(mesh), [colour]), *words))
     height = max(float(np.ptp(shape.box[:, 1])) for shape, *_ in shapes)
-    if user is not None:
-        shapes.append((_cut_open(user), _name(user), f"{len(user.tets):,} tets, cut open"))
     scale_bar(axes, 0.0, 1.1 * height, height)
     x = 0.0
     for shape, name, details in shapes:
-        # A user mesh much larger or smaller than the axons gets a scale bar of its own.
-        size = float(np.ptp(shape.box[:, :2], axis=0).max())
-        scale = 1.0 if 0.2 < size / height < 1.2 else 0.7 * height / size
-        low, high = scale * shape.box
-        paint(axes, shape.moved(np.array([x - low[0], -low[1], 0]), scale))
-        if scale != 1:
-            scale_bar(axes, x, high[1] - low[1] + 0.12 * height, height / scale, scale)
+        low, high = shape.box
+        paint(axes, shape.moved(np.array([x - low[0], -low[1], 0])))
         middle = x + float(high[0] - low[0]) / 2
         axes.text(middle, -0.03 * height, name, ha="center", va="top", weight="bold", fontsize=11)
         axes.text(middle, -0.10 * height, details, ha="center", va="top", fontsize=8.5)
@@ -94,28 +75,9 @@ def _parameters_in_words(substrates: Substrates, index: int) -> str:
     )
 
 
-def _name(user: TetMesh) -> str:
-    """The user's name for the mesh, in which a dollar sign begins no formula."""
-    return user.name.replace("$", r"\$")
-
-
-def _cut_open(mesh: TetMesh) -> Surface:
-    """The mesh without the eighth that points to the viewer's upper right."""
-    rotation = view(mesh)
-    centre = (mesh.points[mesh.tets[:, :4]].mean(1) - mesh.bounding_box.mean(0)).numpy()
-    toward = centre @ (np.array([0.6, 0.0, 1.0]) @ rotation) > 0
-    right = centre @ rotation[0] > 0
-    upper = centre[:, 2] > 0
-    return surface(mesh, rotation, list(COLOURS[4:] + COLOURS[:4]), ~(toward & right & upper))
-
-
-def _draw_quality(
-    axes: Axes, substrates: Substrates, target: Substrates, user: TetMesh | None
-) -> None:
+def _draw_quality(axes: Axes, substrates: Substrates, target: Substrates) -> None:
     every = torch.cat([tet_quality(substrates.mesh(i)) for i in range(len(substrates))])
     rows = [("substrates", every, GREY), ("target", tet_quality(target.mesh(0)), VERMILLION)]
-    if user is not None:
-        rows.append((_name(user), tet_quality(user), COLOURS[4]))
     bins = np.linspace(0, 1, 41).tolist()
     for name, quality, colour in rows:
         label = f"{name}, worst {float(quality.min()):.2f}"

@@ -26,9 +26,9 @@ LOWEST = 1e-3
 
 
 def plot_signals(
-    signals: Signals, substrates: Substrates, target: Target, user: Signals | None, path: str | Path
+    signals: Signals, substrates: Substrates, target: Target, path: str | Path
 ) -> Figure:
-    """Log attenuation against b, a row per timing: substrates, the noisy target, the user mesh."""
+    """Log attenuation against b, a row per timing: substrates, and the noisy target."""
     chosen = [f for f in SHOWN if f in substrates.family] or list(substrates.family[:1])
     columns: list[tuple[str, Acquisition, Tensor, float]] = []
     for family in chosen:
@@ -36,8 +36,6 @@ def plot_signals(
         title = f"{family.replace('_', ' + ')} (no. {index})"
         columns.append((title, signals.acquisition, signals.attenuation[index], 0.0))
     columns.append(("target, as measured", target.acquisition, target.attenuation, target.sigma))
-    if user is not None:
-        columns.append(("user mesh", user.acquisition, user.attenuation[0], 0.0))
     timings = timings_of([acquisition for _, acquisition, _, _ in columns])
     with picture(path, 2.75 * len(columns) + 1.2, 2.9 * len(timings) + 0.6) as figure:
         grid = figure.subplots(len(timings), len(columns), sharey=True, sharex="row", squeeze=False)

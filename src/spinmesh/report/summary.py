@@ -36,7 +36,7 @@ def summary_text(
     times: dict[str, float],
     substrates: Substrates,
     signals: Signals,
-    user_signals: Signals | None,
+    inputs: int,
     reconstruction: Reconstruction,
     model: ShapeModel,
     truth: Substrates | None,
@@ -44,11 +44,14 @@ def summary_text(
 ) -> str:
     """At most 24 lines of 100 columns; `times` from `stage_times`, `results` the run's folder.
 
+    `inputs` counts the shapes of the run's own.
+
     `truth` is a table of the one shape that was reconstructed, if it is known.
     """
     numbers = {
-        "mesh": _mesh(substrates),
-        "simulate": _simulate(signals, user_signals, times),
+        "mesh": _mesh(substrates)
+        + [f"{inputs} inputs: {results}/inputs.csv, .html"] * bool(inputs),
+        "simulate": _simulate(signals, times),
         "reconstruct": _reconstruct(reconstruction, model, truth),
         "synthesise": _synthesise(synthesis),
     }
@@ -72,19 +75,13 @@ def _mesh(substrates: Substrates) -> list[str]:
     ]
 
 
-def _simulate(signals: Signals, user_signals: Signals | None, times: dict[str, float]) -> list[str]:
+def _simulate(signals: Signals, times: dict[str, float]) -> list[str]:
     count, measurements = signals.signal.shape
     line = f"{count * measurements:,} signals ({count} substrates x {measurements} measurements)"
-    # The stage's time also holds the target, the user mesh and the figure.
+    # The stage's time also holds the target, the inputs and the figure.
     seconds = sum(t for name, t in times.items() if name.startswith("simulate_shard"))
     seconds = seconds or times.get("simulate", 0.0)
-    lines = [line + (f", {count * measurements / seconds:,.0f} per second" if seconds else "")]
-    if user_signals is not None:
-        strongest = int(user_signals.acquisition.b_value.argmax())
-        b = float(user_signals.acquisition.b_value[strongest])
-        value = float(user_signals.attenuation[0, strongest])
-        lines.append(f"user mesh: attenuation {value:.4f} at the strongest b, {b:.4g} ms/um^2")
-    return lines
+    return [line + (f", {count * measurements / seconds:,.0f} per second" if seconds else "")]
 
 
 def _reconstruct(

@@ -35,9 +35,9 @@ class Surface:
         """Lowest and highest corner of the bounding box."""
         return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
 
-    def moved(self, shift: Float[np.ndarray, " 3"], scale: float = 1.0) -> Surface:
-        """The same surface, scaled and then shifted."""
-        return Surface(scale * self.triangles + shift, self.colour, scale * self.edges + shift)
+    def moved(self, shift: Float[np.ndarray, " 3"]) -> Surface:
+        """The same surface elsewhere."""
+        return Surface(self.triangles + shift, self.colour, self.edges + shift)
 
     def turned(self, rotation: Float[np.ndarray, "3 3"]) -> Surface:
         """The same surface, turned about the origin."""
@@ -62,12 +62,10 @@ def surface(
     mesh: TetMesh,
     rotation: Float[np.ndarray, "3 3"],
     colours: list[str],
-    keep: np.ndarray | None = None,
 ) -> Surface:
-    """What shows of the tets `keep` (all if None), coloured by compartment."""
-    shown = np.arange(len(mesh.tets)) if keep is None else np.flatnonzero(keep)
-    faces, tet = outer_faces(mesh.tets.numpy()[shown])
-    compartment = np.searchsorted(mesh.labels, mesh.compartment.numpy()[shown][tet])
+    """The outer faces, coloured by compartment."""
+    faces, tet = outer_faces(mesh.tets.numpy())
+    compartment = np.searchsorted(mesh.labels, mesh.compartment.numpy()[tet])
     nodes = mesh.points.detach().numpy()[faces] @ rotation.T
     pieces = UniformTriRefiner(Triangulation([0.0, 1, 0], [0.0, 0, 1])).refine_triangulation(
         subdiv=0 if mesh.order == 1 else HALVINGS

@@ -13,7 +13,7 @@ from spinmesh.settings.loading import (
     schema_text,
     validate_config,
 )
-from spinmesh.settings.mesh import Mesh, MeshOptions, SweptDisk
+from spinmesh.settings.mesh import Mesh, MeshInput, MeshOptions, SweptDisk
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Basis, Simulate, TissueSettings
 from spinmesh.settings.reconstruct import Free, Reconstruct, ShapeTraining
@@ -28,6 +28,7 @@ __all__ = [
     "Free",
     "ImageSettings",
     "Mesh",
+    "MeshInput",
     "MeshOptions",
     "PackedBundle",
     "PhantomSettings",

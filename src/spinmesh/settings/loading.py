@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from spinmesh.errors import ConfigError, StoreError
 from spinmesh.reading import reading
 from spinmesh.settings.bundle import PackedBundle
+from spinmesh.settings.inputs import expanded
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
@@ -40,9 +41,7 @@ class Config(Setting):
     mesh: Mesh = Mesh()
     """Stage 1."""
     tissue: TissueSettings = TissueSettings()
-    """What fills the substrates."""
-    user_tissue: TissueSettings | None = None
-    """What fills the user mesh; null: the same as `tissue`."""
+    """What fills the substrates, and inputs without a `tissue` of their own."""
     acquisition: AcquisitionFiles
     """What is measured."""
     simulate: Simulate = Simulate()
@@ -60,6 +59,8 @@ class Config(Setting):
         """Keys left out are the preset's, and of the rest the defaults."""
         if not isinstance(values, Mapping):
             return values
+        if "user_tissue" in values:
+            raise ValueError("user_tissue is now the `tissue` of each entry of mesh.inputs")
         return merged(PRESETS.get(str(values.get("preset")), {}), values)
 
 
@@ -98,10 +99,12 @@ def validate_config(values: Any, root: str | Path = ".", name: str = "config") -
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name}: empty. Start from config/config.yaml.")
     config = Config.checked(values, name)
+    inputs = expanded(config.mesh.inputs, Path(root))
+    config = config.replace(mesh=config.mesh.replace(inputs=inputs))
     missing = [
         f"{name}: `{key}`: there is no file {path} in {Path(root).resolve()}. Correct the path."
         for key, path in config.files().items()
-        if not (Path(root) / path).is_file()
+        if not (Path(root) / path).is_file() and not (Path(root) / path / "zarr.json").is_file()
     ]
     if missing:
         raise ConfigError("\n".join(missing))

@@ -1,11 +1,16 @@
-"""Stage 1 of the configuration: template, families, target and user mesh."""
+"""Stage 1 of the configuration: template, families, target, and what a lab has of its own."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, get_args
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
@@ -13,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from spinmesh.settings.physics import TissueSettings
 from spinmesh.settings.setting import Setting
 
 Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
@@ -141,6 +147,8 @@ class MeshOptions(Setting):
     """From the surfaces to the box; null: a tenth of its length."""
     tight_um: PositiveFloat | None = None
     """Water within this distance of the surfaces; null: none."""
+    label_key: str | None = None
+    """Of tetrahedra: cell data that holds the compartments; null: the usual names."""
     compartments: tuple[NonNegativeInt, ...] | None = None
     """Labels of the inputs, of what lies within a part of the same input, and last of the water; 0
     stays empty; null: 1, 2, ..."""
@@ -163,19 +171,34 @@ class MeshOptions(Setting):
         return self
 
 
-class UserMesh(Setting):
-    """A mesh of your own; it is simulated beside the substrates."""
+def safe_name(words: str) -> str:
+    """The words as a name of files: letters, digits, dots and dashes."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", words).strip("._-") or "input"
+
+
+def _texts(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _entries(value: Any) -> Any:
+    """A path or an entry alone is a list of one; a path alone is an entry."""
+    entries = value if isinstance(value, list | tuple) else [] if value is None else [value]
+    return tuple({"path": entry} if isinstance(entry, str) else entry for entry in entries)
+
+
+class MeshInput(MeshOptions):
+    """A shape of your own, from any file that `spinmesh mesh` reads; meshed and simulated alone."""
 
     FILE_KEYS: ClassVar = ("path",)
-    path: str
-    """A .msh, .vtu or .mesh file with tetra or tetra10 cells, relative to the working directory."""
-    scale_to_um: PositiveFloat | None = None
-    """What the file's lengths are multiplied by to become um (1e6 for m, 1e3 for mm); null: 1, if
-    the mesh is then of a plausible size."""
-    label_key: str | None = None
-    """Cell data that holds the compartments; null: the usual names."""
-    name: str = "user mesh"
-    """Its name in messages and figures."""
+    path: Annotated[
+        tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | tuple[str, ...])
+    ] = Field(min_length=1)
+    """A file, or several whose contents become compartments; a folder or a pattern such as
+    cells/*.swc stands for an entry with the same options for each file in it."""
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Of its files in results/<run>/; null: the file's, or its path where two files share one."""
+    tissue: TissueSettings | None = None
+    """What fills it; null: as the top level's `tissue`."""
 
 
 class Mesh(Setting):
@@ -191,8 +214,27 @@ class Mesh(Setting):
     """Who sees which substrates."""
     target: TargetShape = TargetShape()
     """What is reconstructed unless `reconstruct.signal` is given."""
-    user_mesh: UserMesh | None = None
-    """A mesh of your own, or null."""
+    inputs: Annotated[
+        tuple[MeshInput, ...],
+        BeforeValidator(
+            _entries, json_schema_input_type=str | MeshInput | list[str | MeshInput] | None
+        ),
+    ] = ()
+    """Shapes of your own, simulated beside the substrates: a list of entries, or one. A path alone
+    is an entry without options."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_user_mesh(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "user_mesh" in values:
+            mesh = values["user_mesh"]
+            if not isinstance(mesh, Mapping):
+                raise ValueError("user_mesh is gone; leave it away, and list shapes in `inputs`")
+            name = {"name": safe_name(str(mesh["name"]))} if "name" in mesh else {}
+            raise ValueError(
+                f"user_mesh is now `inputs`; write inputs: [{json.dumps({**mesh, **name})}]"
+            )
+        return values
 
     @model_validator(mode="after")
     def _plausible(self) -> Mesh:

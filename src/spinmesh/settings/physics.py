@@ -134,7 +134,7 @@ class Simulate(Setting):
     """Stage 2: signals."""
 
     basis: Basis = Basis()
-    """For the substrates and the user mesh."""
+    """For the substrates and the inputs."""
     target_basis: Basis = Basis(kind="laplace", modes=120)
     """For the demonstration's target: another one, so that no error is shared."""
     snr: PositiveFloat = 50.0

@@ -69,6 +69,13 @@ class Setting(BaseModel):
         for key, value in self:
             if isinstance(value, Setting):
                 named |= {f"{key}.{inner}": path for inner, path in value.files().items()}
+            elif isinstance(value, tuple):
+                for number, each in enumerate(value):
+                    if isinstance(each, Setting):
+                        inside = each.files().items()
+                        named |= {f"{key}.{number}.{inner}": path for inner, path in inside}
+                    elif key in self.FILE_KEYS:
+                        named[f"{key}.{number}"] = each
             elif isinstance(value, str) and key in self.FILE_KEYS:
                 named[key] = value
         return named

@@ -48,7 +48,7 @@ def read_skeletons(path: str | Path, scale_to_um: float | None = None) -> list[S
     with reading(path, "skeleton", "Export it again, or give a surface."):
         text = path.read_text(encoding="utf-8", errors="replace")
         rows = [line.replace(",", " ").replace(";", " ").split() for line in text.splitlines()]
-        rows = [row for row in rows if row]
+        rows = [row for row in rows if row and not row[0].startswith("#")]
         if not rows:
             raise MeshError(f"{path}: is empty.")
         if {word.lower() for word in rows[0]} >= CATERPILLAR:

@@ -22,29 +22,25 @@ from spinmesh.meshing.labels import mesh_labels
 from spinmesh.meshing.process import Limits
 from spinmesh.meshing.surface import Surface, united
 from spinmesh.meshing.water import in_box, in_wrap
-from spinmesh.settings import MeshOptions, PackedBundle, load_bundle
+from spinmesh.settings import MeshInput, MeshOptions, PackedBundle, load_bundle
 from spinmesh.skeletons.files import SKELETONS, described, read_skeletons
 from spinmesh.skeletons.grown import grown
 
 VOLUMES = (".nii", ".nii.gz")
 BUNDLES = (".yaml", ".yml")
+OPTIONS = set(MeshOptions.model_fields)
 
 
-def build(inputs: Sequence[Path], options: MeshOptions) -> Filling:
+def build(inputs: Sequence[str | Path], options: MeshOptions) -> Filling:
     """A checked mesh of the inputs, each a compartment, as the options say; lengths in um.
 
     Its notes say what was repaired. Raises ConfigError for options that the kind of input cannot
     have, MeshError where an input is refused or the mesh is unusable.
     """
-    kinds = [kind_of(path) for path in inputs]
-    if "labels" in kinds:
-        filling = _labelled(inputs, options)
-    elif "surface" in kinds or "skeleton" in kinds:
-        filling = _filled(inputs, options)
-    elif "bundle" in kinds:
-        filling = _packed(inputs, options)
-    else:
-        filling = _tetrahedra(inputs, options)
+    paths = [Path(path) for path in inputs]
+    kind = _common_kind(paths, options)
+    make = {"labels": _labelled, "tetrahedra": _tetrahedra, "bundle": _packed}.get(kind, _filled)
+    filling = make(paths, options)
     report = check_tets(filling.mesh)
     if not report.usable:
         raise MeshError(f"{', '.join(map(str, inputs))}: {report.lines[-1]}")
@@ -83,18 +79,38 @@ def pack(settings: PackedBundle, row: int = 0) -> Filling:
 
 
 def _packed(inputs: Sequence[Path], options: MeshOptions) -> Filling:
-    if len(inputs) > 1 or options != MeshOptions():
-        raise ConfigError(f"{inputs[0]}: a bundle is meshed alone, by its keys; no other options.")
     return pack(load_bundle(inputs[0]))
 
 
-def _labelled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
-    others = (options.tight_um, options.margin_um, options.compartments)
-    if len(inputs) > 1 or any(value is not None for value in others):
+def _common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
+    """The kind that decides how inputs are meshed; ConfigError for options that it cannot have."""
+    kinds = {kind_of(path) for path in paths}
+    if "labels" in kinds:
+        others = (options.tight_um, options.margin_um, options.compartments)
+        if len(paths) > 1 or any(value is not None for value in others):
+            raise ConfigError(
+                f"{paths[0]}: a label volume is meshed alone, with its own labels, and with a box "
+                "the voxels of label 0 as water. Leave other options away."
+            )
+        return "labels"
+    if "bundle" in kinds:
+        if len(paths) > 1 or options.model_dump(include=OPTIONS, exclude_defaults=True):
+            raise ConfigError(
+                f"{paths[0]}: a bundle is meshed alone, by its keys; no other options."
+            )
+        return "bundle"
+    if kinds != {"tetrahedra"}:
+        return "surface"
+    if options.water or options.compartments is not None or options.size_um is not None:
+        raise ConfigError(f"{paths[0]}: tetrahedra stay as they are; leave options away.")
+    if len(paths) > 1:
         raise ConfigError(
-            f"{inputs[0]}: a label volume is meshed alone, with its own labels, and with a box "
-            "the voxels of label 0 as water. Leave other options away."
+            f"{len(paths)} inputs of tetrahedra: give one, or closed surfaces to be filled."
         )
+    return "tetrahedra"
+
+
+def _labelled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
     labels, affine = _read_labels(inputs[0], options.scale_to_um)
     size, limits = options.size_um, Limits.of(options)
     return mesh_labels(labels, affine, str(inputs[0]), options.box, size, limits)
@@ -111,13 +127,7 @@ def _read_labels(path: Path, scale_to_um: float | None) -> tuple[ndarray, ndarra
 
 
 def _tetrahedra(inputs: Sequence[Path], options: MeshOptions) -> Filling:
-    if options.water or options.compartments is not None or options.size_um is not None:
-        raise ConfigError(f"{inputs[0]}: tetrahedra stay as they are; leave options away.")
-    if len(inputs) > 1:
-        raise ConfigError(
-            f"{len(inputs)} inputs of tetrahedra: give one, or closed surfaces to be filled."
-        )
-    shape = read_mesh(inputs[0], options.scale_to_um)
+    shape = read_mesh(inputs[0], options.scale_to_um, None, options.label_key)
     return Filling(shape, {label: str(inputs[0]) for label in shape.labels}, ())
 
 
@@ -214,3 +224,21 @@ def _checked_labels(path: Path, scale_to_um: float | None) -> Report:
         for label, count in counts
     )
     return Report((f"{' x '.join(map(str, labels.shape))} voxels of {size} um", *lines), True)
+
+
+def labels_before(entry: MeshInput) -> tuple[int, ...] | None:
+    """Read the files of an entry, which questions their unit; its labels where files have them."""
+    paths = [Path(path) for path in entry.path]
+    if _common_kind(paths, entry) == "tetrahedra":
+        return _tetrahedra(paths, entry).mesh.labels
+    for path in paths:
+        kind = kind_of(path)
+        if kind == "labels":
+            _read_labels(path, entry.scale_to_um)
+        elif kind == "skeleton":
+            read_skeletons(path, entry.scale_to_um)
+        elif kind == "bundle":
+            load_bundle(path)
+        else:
+            read_surface(path, entry.scale_to_um)
+    return None

@@ -6,19 +6,16 @@ from spinmesh.io import load, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.tables import write_signal_table
 from spinmesh.progress import log_to
-from spinmesh.provenance import Provenance
+from spinmesh.provenance import Provenance, cost
 from spinmesh.settings import Simulate
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
-settings = Simulate(**snakemake.params.simulate)
+filled = snakemake.params.filled
+settings = Simulate(**filled["simulate"])
 mesh = load(TetMesh, snakemake.input.mesh)
-signals = simulate(
-    mesh,
-    Tissue.from_settings(snakemake.params.user_tissue).filling(mesh.labels),
-    read_acquisition(**snakemake.params.acquisition),
-    settings.basis,
-    settings.device,
-)
+tissue = Tissue.from_settings(filled["tissue"]).filling(mesh.labels)
+acquisition = read_acquisition(**filled["acquisition"])
+signals = simulate(mesh, tissue, acquisition, settings.basis, settings.device)
 write_signal_table(signals, snakemake.output.table)
-save(signals, snakemake.output.signals, Provenance(**snakemake.params.provenance))
+save(signals, snakemake.output.signals, Provenance(**snakemake.params.provenance, cost=cost()))

@@ -1,0 +1,88 @@
+# Shapes of the run's own: of each a mesh, a picture and signals; of all a table and a page to turn them on.
+INPUTS = {entry.name: entry for entry in CONFIG.mesh.inputs}
+INPUT_MESH = f"{RESULTS}/mesh/inputs/{{input}}.zarr"
+INPUT_SCENE = f"{RESULTS}/mesh/inputs/{{input}}.json"
+INPUT_PICTURE = f"{RESULTS}/figures/inputs/{{input}}.png"
+INPUT_SIGNALS = f"{RESULTS}/simulate/inputs/{{input}}.zarr"
+INPUT_TABLE = f"{RESULTS}/inputs.csv"
+INPUT_PAGE = f"{RESULTS}/inputs.html"
+INPUT_STORES = expand([INPUT_MESH, INPUT_SIGNALS], input=INPUTS)
+INPUT_FIGURES = [*expand(INPUT_PICTURE, input=INPUTS), INPUT_TABLE, INPUT_PAGE] if INPUTS else []
+
+
+wildcard_constraints:
+    input="[A-Za-z0-9][A-Za-z0-9._-]*",
+
+
+def meshed(wildcards):
+    """What the mesh of one input depends on besides its files."""
+    return {"entry": INPUTS[wildcards.input].model_dump(exclude={"tissue"})}
+
+
+def filled(wildcards):
+    """What its signals depend on besides."""
+    tissue = (INPUTS[wildcards.input].tissue or CONFIG.tissue).model_dump()
+    return {"tissue": tissue} | part("acquisition") | part("simulate", "basis", "device")
+
+
+rule mesh_input:
+    input:
+        lambda wildcards: INPUTS[wildcards.input].path,
+    output:
+        mesh=directory(INPUT_MESH),
+    params:
+        entry=lambda wildcards: meshed(wildcards)["entry"],
+        provenance=lambda wildcards: provenance(meshed(wildcards)),
+    script:
+        "../scripts/mesh_input.py"
+
+
+rule draw_input:
+    input:
+        mesh=INPUT_MESH,
+    output:
+        figure=report(
+            INPUT_PICTURE,
+            category="inputs",
+            subcategory="pictures",
+            labels={"input": "{input}"},
+            caption="../report/inputs.rst",
+        ),
+        scene=INPUT_SCENE,
+    script:
+        "../scripts/draw_input.py"
+
+
+rule simulate_input:
+    input:
+        mesh=INPUT_MESH,
+        acquisition=ACQUISITION_FILES,
+    output:
+        signals=directory(INPUT_SIGNALS),
+        table=f"{RESULTS}/simulate/inputs/{{input}}.csv",
+    params:
+        filled=filled,
+        provenance=lambda wildcards: provenance(meshed(wildcards), filled(wildcards)),
+    script:
+        "../scripts/simulate_input.py"
+
+
+rule tabulate_inputs:
+    input:
+        meshes=expand(INPUT_MESH, input=INPUTS),
+        signals=expand(INPUT_SIGNALS, input=INPUTS),
+    output:
+        table=report(INPUT_TABLE, category="inputs", caption="../report/inputs.rst"),
+    params:
+        files=[entry.path for entry in INPUTS.values()],
+    script:
+        "../scripts/tabulate_inputs.py"
+
+
+rule show_inputs:
+    input:
+        scenes=expand(INPUT_SCENE, input=INPUTS),
+    output:
+        page=report(INPUT_PAGE, category="inputs", caption="../report/inputs.rst"),
+    script:
+        "../scripts/show_inputs.py"
