@@ -129,7 +129,7 @@ def test_every_key_is_described() -> None:
         ("acquisition", {"scheme": "absent.scheme"}, ["`acquisition.scheme`", "no file"]),
         ("mesh.inputs.1.path", "absent.msh", ["`mesh.inputs.1.path.0`", "absent.msh"]),
         ("mesh.inputs", "config/*.ply", ["`mesh.inputs`", "config/*.ply stands for no file"]),
-        ("mesh.inputs", "config/test", ["config/test stands for no file of "]),
+        ("mesh.inputs", "docs/images", ["docs/images stands for no file of "]),
         ("mesh.inputs", {"path": "config/demo/*.ply", "name": "x"}, ["2 files", "called x"]),
         ("mesh.inputs", ["config/demo/axon.ply"] * 2, ["2 entries are called config-demo-axon"]),
         ("mesh.inputs.2.tight_um", 1, ["`mesh.inputs.2`", "box excludes tight"]),
