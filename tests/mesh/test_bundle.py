@@ -130,6 +130,11 @@ def test_what_folds_a_bundle_is_named(changes, words):
         bundle_of(ROOMY.replace(**changes)).mesh()
 
 
+def test_a_bundle_of_flat_tets_is_refused_with_its_layers_and_no_deformation():
+    with pytest.raises(MeshError, match=r"degenerate.*before any deformation: give more layers"):
+        bundle_of(PackedBundle(axons=10, g_ratio=0.97, layers=2)).mesh()
+
+
 def test_rows_are_drawn_from_ranges_and_depend_on_seed_and_row_alone():
     settings = ROOMY.replace(ranges={"volume_fraction": (0.3, 0.5), "bead_amplitude": (0.0, 0.05)})
     rows = [bundle_of(settings, row) for row in (0, 1, 1)]

@@ -7,7 +7,7 @@ from bodies import plane_part
 from spinmesh.bundles import assemble_plane
 from spinmesh.errors import MeshError
 from spinmesh.mesh import Disks, gamma_radii, mesh_plane, pack_disks
-from spinmesh.mesh.plane import AXON
+from spinmesh.mesh.plane import AXON, WATER
 
 
 def packing(seed: int = 0, fraction: float = 0.5, cell: float = 12.0) -> Disks:
@@ -34,6 +34,14 @@ def test_both_sides_of_the_circles_have_their_exact_areas(seed):
     np.testing.assert_allclose(total, disks.cell**2, rtol=1e-12)
     sides = {tuple(sorted(pair)) for pair in outer_sides(between)}
     assert len(sides) == len(outer_sides(between)) > 100
+
+
+def test_water_between_a_disk_and_its_own_images_is_water():
+    """Triangles there have all corners on one circle, as those inside have."""
+    disks = Disks(np.array([[0.4, 1.0]]), np.array([1.0]), 2.2)
+    plane = mesh_plane(disks, 0.5, 0, inside=True)
+    areas = [assemble_plane(plane_part(plane, label), 2.0).mass.sum() for label in (AXON, WATER)]
+    np.testing.assert_allclose(areas, [np.pi, 2.2**2 - np.pi], rtol=3e-4)
 
 
 def outer_sides(plane):

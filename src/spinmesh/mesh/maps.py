@@ -212,13 +212,18 @@ def _blame(
     neutral: Mapping[str, float],
     units: Mapping[str, str],
 ) -> str:
-    def folds(name: str, value: float) -> bool:
+    def folds_at(changed: Mapping[str, float]) -> bool:
         try:
-            check_quality(mesh.with_points(points_of({**values, name: value})))
+            check_quality(mesh.with_points(points_of({**values, **changed})))
         except MeshError:
             return True
         return False
 
+    def folds(name: str, value: float) -> bool:
+        return folds_at({name: value})
+
+    if folds_at(neutral):
+        return "So it is before any deformation: give more layers, or sizes less unequal."
     moved = {name: value for name, value in values.items() if value != neutral[name]}
     for name, value in moved.items():
         if not folds(name, neutral[name]):

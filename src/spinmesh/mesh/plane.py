@@ -67,7 +67,7 @@ def mesh_plane(
         points = np.concatenate([around, lattice]) % disks.cell
         corners, nodes = _periodic_delaunay(points, disks.cell)
         circle = np.concatenate([around_circle, lattice_circle])
-        disk, label = _filling(circle[nodes], len(disks.radii), g_ratio is not None)
+        disk, label = _filling(circle[nodes], corners.mean(1), disks, g_ratio is not None)
         chosen = (label == WATER) | inside
         corners, nodes, disk, label = corners[chosen], nodes[chosen], disk[chosen], label[chosen]
         sides, side, membrane = _sides(nodes, label)
@@ -98,12 +98,25 @@ def _with_cores(disks: Disks, g_ratio: float) -> Disks:
 
 
 def _filling(
-    circle: Int[ndarray, "triangle 3"], disks: int, sheathed: bool
+    circle: Int[ndarray, "triangle 3"],
+    centre: Float[ndarray, "triangle 2"],
+    disks: Disks,
+    sheathed: bool,
 ) -> tuple[Int[ndarray, " triangle"], Int[ndarray, " triangle"]]:
-    """Disk (or -1) and label of triangles by the circles on or in which their corners lie."""
-    disk = np.where(circle >= 0, circle % max(disks, 1), -1)
-    within = (disk[:, 0] >= 0) & (disk == disk[:, :1]).all(1)
-    axon = within & ((circle >= disks).all(1) if sheathed else True)
+    """Disk (or -1) and label of triangles by the circles on or in which their corners lie.
+
+    Three corners on one circle may also be on images of it, with water between.
+    """
+    count = len(disks.radii)
+    disk = np.where(circle >= 0, circle % max(count, 1), -1)
+    same = np.flatnonzero((disk[:, 0] >= 0) & (disk == disk[:, :1]).all(1))
+    first = disk[same, 0]
+    offset = centre[same] - disks.centres[first]
+    offset -= disks.cell * np.round(offset / disks.cell)
+    inside = np.linalg.norm(offset, axis=1) < disks.radii[first]
+    within = np.zeros(len(disk), dtype=bool)
+    within[same[inside]] = True
+    axon = within & ((circle >= count).all(1) if sheathed else True)
     label = np.where(axon, AXON, np.where(within, MYELIN, WATER))
     return np.where(within, disk[:, 0], -1), label
 
