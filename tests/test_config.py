@@ -14,7 +14,7 @@ import yaml
 
 from spinmesh.bloch_torrey import device_named
 from spinmesh.errors import ConfigError, SequenceError
-from spinmesh.inputs import check_inputs
+from spinmesh.inputs import build, check_inputs
 from spinmesh.inputs.building import BUNDLES, VOLUMES
 from spinmesh.settings import (
     load_config,
@@ -133,6 +133,11 @@ def test_every_key_is_described() -> None:
         ("mesh.inputs", {"path": "config/demo/*.ply", "name": "x"}, ["2 files", "called x"]),
         ("mesh.inputs", ["config/demo/axon.ply"] * 2, ["2 entries are called config-demo-axon"]),
         ("mesh.inputs.2.tight_um", 1, ["`mesh.inputs.2`", "box excludes tight"]),
+        ("mesh.inputs", {"name": "x"}, ["give a path or a bundle"]),
+        ("mesh.inputs", {"bundle": {}}, ["give the bundle a `name`"]),
+        ("mesh.inputs", {"bundle": {}, "name": "x", "box": True}, ["leave box away"]),
+        ("mesh.inputs", {"path": "config/demo/axon.ply", "count": 2}, ["count is that of bundles"]),
+        ("mesh.inputs", {"bundle": {"g_ratio": 2}, "name": "x"}, ["bundle.g_ratio` is 2"]),
         (
             "mesh.user_mesh",
             {"path": "a.msh", "name": "my cell"},
@@ -269,6 +274,24 @@ def test_folders_and_patterns_become_entries_with_names_of_their_own(tmp_path: P
     assert list(names)[:4] == ["a-cell.ply", "b", "b-cell.ply", "input"]
     assert list(names)[4].endswith("a-cell.ply") and "/" not in list(names)[4]
     assert [entry.size_um for entry in config.mesh.inputs] == [None, 2, 2, None, None]
+
+
+def test_bundles_are_drawn_as_entries_of_their_own_whose_tissue_is_checked_before_any_job() -> None:
+    bundle = {"axons": 3, "layers": 1, "g_ratio": 0.7, "ranges": {"volume_fraction": [0.3, 0.5]}}
+    entry = {"name": "pack", "count": 2, "bundle": bundle}
+    config = validate_config(edited("mesh.inputs", entry), ROOT)
+    assert [(each.name, each.row) for each in config.mesh.inputs] == [("pack-1", 0), ("pack-2", 1)]
+    first, second = (build([], each) for each in config.mesh.inputs)
+    assert first.mesh.labels == config.mesh.inputs[0].bundle.labels == (1, 2, 3)
+    assert first.names[3] == "myelin" and "drawn: volume_fraction 0." in first.notes[0]
+    assert first.notes != second.notes and len(first.mesh.points) != len(second.mesh.points)
+    check_inputs(config)
+    two = {"compartments": {1: {}, 2: {}}}
+    values = edited("mesh.inputs", entry | {"tissue": two})
+    with pytest.raises(
+        ConfigError, match=r"compartments are \(1, 2\), those of the mesh \(1, 2, 3\)"
+    ):
+        check_inputs(validate_config(values, ROOT))
 
 
 def test_a_folder_stands_for_all_that_is_read() -> None:

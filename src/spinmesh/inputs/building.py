@@ -34,13 +34,17 @@ OPTIONS = set(MeshOptions.model_fields)
 def build(inputs: Sequence[str | Path], options: MeshOptions) -> Filling:
     """A checked mesh of the inputs, each a compartment, as the options say; lengths in um.
 
+    Options may be an entry of `mesh.inputs` that is a bundle and has no inputs.
     Its notes say what was repaired. Raises ConfigError for options that the kind of input cannot
     have, MeshError where an input is refused or the mesh is unusable.
     """
-    paths = [Path(path) for path in inputs]
-    kind = _common_kind(paths, options)
-    make = {"labels": _labelled, "tetrahedra": _tetrahedra, "bundle": _packed}.get(kind, _filled)
-    filling = make(paths, options)
+    if isinstance(options, MeshInput) and options.bundle is not None:
+        filling = pack(options.bundle, options.row)
+    else:
+        paths = [Path(path) for path in inputs]
+        kind = _common_kind(paths, options)
+        make = {"labels": _labelled, "tetrahedra": _tetrahedra, "bundle": _packed}
+        filling = make.get(kind, _filled)(paths, options)
     report = check_tets(filling.mesh)
     if not report.usable:
         raise MeshError(f"{', '.join(map(str, inputs))}: {report.lines[-1]}")
@@ -65,10 +69,8 @@ def pack(settings: PackedBundle, row: int = 0) -> Filling:
     room, or if a deformation folds it, naming the parameter to blame.
     """
     bundle = bundle_of(settings, row)
-    radii, drawn = (
-        bundle.fibres.radii,
-        ", ".join(f"{key} {getattr(bundle.settings, key):.4g}" for key in settings.ranges),
-    )
+    radii = bundle.fibres.radii
+    drawn = ", ".join(f"{key} {getattr(bundle.settings, key):.4g}" for key in settings.ranges)
     note = (
         f"{len(radii)} axons of radius {radii.min():.3g} to {radii.max():.3g} um cover "
         f"{bundle.fibres.volume_fraction:.3g} of the cell before they are deformed; periods "
@@ -228,17 +230,20 @@ def _checked_labels(path: Path, scale_to_um: float | None) -> Report:
 
 def labels_before(entry: MeshInput) -> tuple[int, ...] | None:
     """Read the files of an entry, which questions their unit; its labels where files have them."""
+    if entry.bundle is not None:
+        return entry.bundle.labels
     paths = [Path(path) for path in entry.path]
-    if _common_kind(paths, entry) == "tetrahedra":
+    kind = _common_kind(paths, entry)
+    if kind == "tetrahedra":
         return _tetrahedra(paths, entry).mesh.labels
+    if kind == "bundle":
+        return load_bundle(paths[0]).labels
     for path in paths:
         kind = kind_of(path)
         if kind == "labels":
             _read_labels(path, entry.scale_to_um)
         elif kind == "skeleton":
             read_skeletons(path, entry.scale_to_um)
-        elif kind == "bundle":
-            load_bundle(path)
         else:
             read_surface(path, entry.scale_to_um)
     return None

@@ -14,8 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from spinmesh.settings.mesh import Range
-from spinmesh.settings.setting import Setting
+from spinmesh.settings.setting import Range, Setting
 
 Drawn = Literal[
     "radius_um",
@@ -71,6 +70,13 @@ class PackedBundle(Setting):
     """[low, high] of values that are drawn evenly for each bundle, in place of those above."""
     seed: NonNegativeInt = 0
     """Of radii, places, beads and what is drawn from ranges."""
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """Of the compartments, ascending."""
+        axons = tuple(range(4, 4 + self.axons)) if self.label_each_axon else ()
+        sheathed = self.g_ratio is not None or "g_ratio" in self.ranges
+        return (*(() if axons else (1,)), 2, *((3,) if sheathed else ()), *axons)
 
     @model_validator(mode="after")
     def _ranges_are_plausible(self) -> PackedBundle:

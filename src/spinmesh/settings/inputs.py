@@ -18,7 +18,7 @@ ENDINGS = (
 
 
 def expanded(entries: Sequence[MeshInput], root: Path) -> tuple[MeshInput, ...]:
-    """An entry for each file of folders and patterns, each with a name that no other has.
+    """An entry for each file of folders and patterns, and each bundle, with a name of its own.
 
     ConfigError for a folder or pattern without files, and for entries of one name.
     """
@@ -39,6 +39,10 @@ def expanded(entries: Sequence[MeshInput], root: Path) -> tuple[MeshInput, ...]:
 
 
 def _files_of(entry: MeshInput, root: Path) -> list[MeshInput]:
+    if entry.bundle is not None:
+        rows = range(entry.count) if entry.count > 1 else ()
+        names = [(f"{entry.name}-{row + 1}", row) for row in rows]
+        return [entry.replace(name=name, row=row, count=1) for name, row in names] or [entry]
     path, given = root / entry.path[0], entry.path[0]
     folder = path.is_dir() and path.suffix != ".zarr"
     pattern = not path.exists() and glob.has_magic(given)

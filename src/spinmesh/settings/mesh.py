@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     NonNegativeFloat,
@@ -18,8 +17,9 @@ from pydantic import (
     model_validator,
 )
 
+from spinmesh.settings.bundle import PackedBundle
 from spinmesh.settings.physics import TissueSettings
-from spinmesh.settings.setting import Setting
+from spinmesh.settings.setting import Range, Setting
 
 Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
 
@@ -76,15 +76,6 @@ RANGES: dict[ShapeKey, tuple[float, float]] = {
     "undulation_amplitude_um": (0.0, 0.0),
     "undulation_count": (1.0, 1.0),
 }
-
-
-def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"low {pair[0]} exceeds high {pair[1]}; write [low, high]")
-    return pair
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class SweptDisk(Setting):
@@ -187,18 +178,37 @@ def _entries(value: Any) -> Any:
 
 
 class MeshInput(MeshOptions):
-    """A shape of your own, from any file that `spinmesh mesh` reads; meshed and simulated alone."""
+    """A shape of your own, from any file that `spinmesh mesh` reads, or a packed bundle."""
 
     FILE_KEYS: ClassVar = ("path",)
     path: Annotated[
         tuple[str, ...], BeforeValidator(_texts, json_schema_input_type=str | tuple[str, ...])
-    ] = Field(min_length=1)
+    ] = ()
     """A file, or several whose contents become compartments; a folder or a pattern such as
     cells/*.swc stands for an entry with the same options for each file in it."""
+    bundle: PackedBundle | None = None
+    """In place of a path: axons and water made by these keys; give a name."""
+    count: PositiveInt = 1
+    """Of bundles, drawn anew each; if several, they are entries called name-1, name-2, ..."""
+    row: NonNegativeInt = 0
+    """Which of them this is; the run counts them."""
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Of its files in results/<run>/; null: the file's, or its path where two files share one."""
     tissue: TissueSettings | None = None
     """What fills it; null: as the top level's `tissue`."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MeshInput:
+        if (self.bundle is None) == (self.path == ()):
+            raise ValueError("give a path or a bundle, one of them")
+        if self.bundle is None and self.count > 1:
+            raise ValueError("count is that of bundles; leave it away")
+        if self.bundle is not None and self.name is None:
+            raise ValueError("give the bundle a `name`")
+        options = self.model_dump(include=set(MeshOptions.model_fields), exclude_defaults=True)
+        if self.bundle is not None and options:
+            raise ValueError(f"a bundle has keys of its own; leave {', '.join(options)} away")
+        return self
 
 
 class Mesh(Setting):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from spinmesh.errors import ConfigError
 from spinmesh.settings.complaints import complaints
@@ -83,3 +83,12 @@ class Setting(BaseModel):
     def replace(self: SameSetting, **changes: Any) -> SameSetting:
         """The same setting with other values, checked again."""
         return type(self)(**(dict(self) | changes))
+
+
+def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"low {pair[0]} exceeds high {pair[1]}; write [low, high]")
+    return pair
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]

@@ -6,8 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from spinmesh.settings.mesh import Range
-from spinmesh.settings.setting import Setting
+from spinmesh.settings.setting import Range, Setting
 
 
 class ImageSettings(Setting):
