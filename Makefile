@@ -105,6 +105,7 @@ check: $(STAMP)
 
 fuzz: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/inputs/fuzz.py docs/results/inputs_fuzz.md
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/inputs/broken_tissue.py
 
 schema: $(STAMP)
 	$(BIN)/python docs/make_configuration.py

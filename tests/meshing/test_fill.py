@@ -11,10 +11,10 @@ from scipy.spatial import cKDTree
 from spinmesh import simulate
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import SweptDisk, TetMesh, outer_faces, single_substrate, swept_disk
-from spinmesh.meshing.faults import faults_of
+from spinmesh.meshing.faults import faults_of, patched
 from spinmesh.meshing.fill import Filling, fill, labels_of
 from spinmesh.meshing.mending import SLIVER, triangle_quality, without_slivers
-from spinmesh.meshing.process import Limits
+from spinmesh.meshing.process import Limits, MesherFailedError
 from spinmesh.meshing.surface import Surface, united
 from spinmesh.meshing.tets import quality, volumes
 from spinmesh.meshing.water import WATER, in_box, in_wrap
@@ -145,16 +145,49 @@ def test_limits_end_the_mesher_with_a_message() -> None:
         fill(body, limits=Limits(gigabytes=0.2))
 
 
-@pytest.mark.slow
-def test_a_hole_is_closed_and_said() -> None:
-    """One of 320 triangles is gone: the volume stays within a percent, and the notes say so."""
-    pytest.importorskip("pytetwild")
+def test_a_hole_is_closed_flat_and_said() -> None:
+    """One of 320 triangles is gone, and its patch is the same triangle."""
     points, triangles = ball(2.0)
     made = fill(surface(points, triangles[1:]), size=1.0)
     volume = volumes(made.mesh.points.numpy(), made.mesh.tets.numpy()).sum()
-    assert volume == pytest.approx(surface(points, triangles).volumes[0], rel=0.01)
-    assert any("repaired by fTetWild: 1 holes" in note for note in made.notes)
-    assert quality(made.mesh.points.numpy(), made.mesh.tets.numpy()).min() >= 0.1
+    assert volume == pytest.approx(surface(points, triangles).volumes[0], rel=1e-12)
+    assert any("repaired: 1 holes with 3 open edges" in note for note in made.notes)
+
+
+def test_a_spike_through_the_other_side_is_cut_off() -> None:
+    """What is cut out round one corner of 642, and closed flat, is less than a percent."""
+    points, triangles = ball(2.0, steps=3)
+    points[5] *= -1.2
+    crossed = surface(points, triangles)
+    assert faults_of(crossed)
+    closed = patched(crossed)
+    assert closed is not None and not faults_of(closed[0])
+    assert closed[0].volumes == pytest.approx(surface(*ball(2.0, steps=3)).volumes, rel=0.01)
+
+
+@pytest.mark.slow
+def test_what_the_mesher_cannot_fill_goes_to_fTetWild(monkeypatch: pytest.MonkeyPatch) -> None:
+    """netgen's failure is said, and the volume stays to a percent."""
+    pytest.importorskip("pytetwild")
+
+    def failing(*_: object) -> None:
+        raise MesherFailedError("netgen gave up")
+
+    monkeypatch.setattr("spinmesh.meshing.fill._filled", failing)
+    body = surface(*ball(2.0))
+    made = fill(body, size=1.0)
+    assert any("repaired by fTetWild: no fault was seen, but netgen" in n for n in made.notes)
+    points, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
+    assert volumes(points, tets).sum() == pytest.approx(body.volumes[0], rel=0.01)
+
+
+def test_too_many_tets_for_the_memory_are_refused_before_any_mesher() -> None:
+    """2e11 tets by volume, of a surface or of the box around it; the remedy is a factor."""
+    body = surface(*ball(20.0))
+    with pytest.raises(MeshError, match=r"about .*e\+11 tets.*Raise --size \(at least"):
+        fill(body, size=0.01)
+    with pytest.raises(MeshError, match="box: about"):
+        in_box(body, 1.0, 0.01)
 
 
 @pytest.mark.slow

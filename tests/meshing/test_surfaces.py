@@ -97,10 +97,15 @@ def test_an_edge_of_three_triangles_is_a_fault() -> None:
 
 
 def test_winding_number_is_one_inside_and_zero_outside() -> None:
-    """Exact for a closed polyhedron, up to the rounding of some hundred arctangents."""
-    body = surface(*ball(2.0))
-    points = np.array([[0, 0, 0], [1.8, 0, 0], [2.1, 0, 0], [50.0, 1, 2]])
-    np.testing.assert_allclose(winding_numbers(points, body.corners), [1, 1, 0, 0], atol=1e-12)
+    """To 1e-2, clusters of triangles counting as one; less where a surface is open."""
+    body = surface(*ball(2.0, steps=4))
+    near = np.random.default_rng(0).uniform(-3, 3, (2000, 3))
+    points = np.concatenate([near, [[0, 0, 0], [50.0, 1, 2]]])
+    points = points[np.abs(np.linalg.norm(points, axis=1) - 2) > 0.02]
+    inside = np.linalg.norm(points, axis=1) < 2
+    np.testing.assert_allclose(winding_numbers(points, body.corners), inside, atol=1e-2)
+    half = body.corners[(body.corners[:, :, 2] >= -1e-9).all(1)]
+    np.testing.assert_allclose(winding_numbers(np.zeros((1, 3)), half), 0.5, atol=1e-2)
 
 
 def test_what_lies_in_what() -> None:

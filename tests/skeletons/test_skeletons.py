@@ -21,6 +21,7 @@ from spinmesh.skeletons.cones import RoundCones
 from spinmesh.skeletons.cutting import cut
 from spinmesh.skeletons.files import Skeleton, described, read_skeletons
 from spinmesh.skeletons.grown import grown
+from spinmesh.skeletons.solid import without_worst
 
 FORKED = """# a soma, a neurite that forks, and an undefined process
 1 1 0 0 0 2 -1
@@ -257,3 +258,25 @@ def test_a_cell_too_fine_for_its_length_is_refused() -> None:
     thin = RoundCones(np.zeros((1, 3)), end, np.array([1e-4]), np.array([1e-4]))
     with pytest.raises(MeshError, match="Mesh the cell in pieces"):
         grown(Skeleton(thin, "thread"))
+
+
+def test_a_cell_of_more_tets_than_memory_holds_is_refused() -> None:
+    """A ball of 3 mm, whose inside alone is 2e10 um^3 of tets of 3 um."""
+    place, radius = np.zeros((1, 3)), np.array([3e3])
+    with pytest.raises(MeshError, match=r"ball: about .* tets.*Raise --size"):
+        grown(Skeleton(RoundCones(place, place, radius, radius), "ball"))
+
+
+def test_corners_of_bad_tets_move_and_those_of_the_surface_stay_on_it() -> None:
+    """One corner inside and one of the surface are put where their tets are flat."""
+    ball = RoundCones(np.zeros((1, 3)), np.zeros((1, 3)), np.ones(1), np.ones(1))
+    points, tets = cut(ball, *background(ball, 1.0, 1.0))
+    inner = np.setdiff1d(tets, boundary(tets))[0]
+    star = tets[(tets == inner).any(1)][0]
+    points[inner] = points[star[star != inner]].mean(0) * 0.999 + 0.001 * points[inner]
+    spoilt = quality(points, tets).min()
+    there = without_worst(ball, points, tets)
+    assert spoilt < 0.01 and quality(there, tets).min() > 0.05
+    outer = np.unique(boundary(tets))
+    shift = np.linalg.norm(there[outer] - points[outer], axis=1) > 0
+    np.testing.assert_allclose(np.linalg.norm(there[outer[shift]], axis=1), 1, atol=1e-9)

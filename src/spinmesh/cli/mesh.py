@@ -40,7 +40,10 @@ Tight = Annotated[
 ]
 Compartments = Annotated[str | None, typer.Option(help=COMPARTMENTS)]
 Scale = Annotated[float | None, typer.Option(help=SCALE)]
-Time = Annotated[float, typer.Option(min=1, help="s, for the mesher.")]
+Time = Annotated[
+    float | None,
+    typer.Option(min=1, help="s, for the mesher; an hour, 45 s to repair a broken surface."),
+]
 Memory = Annotated[
     float | None, typer.Option(min=0.1, help="GB, for the mesher; 80 % of the machine's.")
 ]
@@ -64,7 +67,7 @@ def mesh(
     compartments: Compartments = None,
     scale_to_um: Scale = None,
     label_key: LabelKey = None,
-    time_limit: Time = 3600.0,
+    time_limit: Time = None,
     memory_limit: Memory = None,
     picture: Picture = None,
     force: Force = False,

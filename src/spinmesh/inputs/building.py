@@ -166,8 +166,10 @@ def _surfaces(
 
 def _with_water(surface: Surface, options: MeshOptions) -> Surface:
     if options.box:
-        return in_box(surface, options.margin_um, options.size_um)
-    return surface if options.tight_um is None else in_wrap(surface, options.tight_um)
+        return in_box(surface, options.margin_um, options.size_um, Limits.of(options))
+    if options.tight_um is not None:
+        return in_wrap(surface, options.tight_um, Limits.of(options))
+    return surface
 
 
 def _labels(surface: Surface, compartments: Sequence[int] | None) -> list[int]:

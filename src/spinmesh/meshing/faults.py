@@ -11,13 +11,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from spinmesh.meshing.mending import Fault
-from spinmesh.meshing.surface import Surface, edges_of
+from spinmesh.meshing.mending import Fault, mended
+from spinmesh.meshing.surface import Surface, edges_of, united
 
 # Pairs of triangles that are looked at in one go.
 PAIRS = 1_000_000
 # A volume of this fraction of its longest edge cubed cannot be told from zero.
 TOUCHING = 1e-12
+# Rounds in which faulty triangles are cut out, and the share of a part's area that may be new.
+PATCHINGS, PATCHED = 4, 0.05
 
 
 def faults_of(surface: Surface) -> tuple[Fault, ...]:
@@ -50,6 +52,61 @@ def _many_sheets(surface: Surface) -> Fault:
     edges = _edges_by_count(surface, 3, len(surface.triangles))
     middles = surface.points[edges].mean(1) if len(edges) else np.zeros((0, 3))
     return Fault("edges of three or more triangles", len(edges), _place(middles))
+
+
+def patched(surface: Surface) -> tuple[Surface, Int[ndarray, " part"], str] | None:
+    """The surface with its holes closed, which part each of its parts was, and what was done.
+
+    Triangles that cross others, or have an edge with more than one, are cut out before, with those
+    around them; flat patches (VTK) close what is open. None if the patches are a large part of a
+    part's area, or a fault stays.
+    """
+    parts, origin, cut = [], list[int](), 0
+    for number, name in enumerate(surface.names):
+        part, _ = mended(surface.points, surface.triangles[surface.part == number], name)
+        for _ in range(PATCHINGS):
+            faulty = np.isin(part.triangles, part.triangles[_faulty(part)]).any(1)
+            if not faulty.any() and not holes(part):
+                break
+            if faulty.mean() > PATCHED:
+                return None
+            part, cut = _closed(part, ~faulty), cut + int(faulty.sum())
+        parts.append(part)
+        origin += [number] * len(part.names)
+    whole = united(parts)
+    share = np.bincount(origin, _new_area(surface, whole)) / surface.areas
+    if faults_of(whole) or share.max() > PATCHED:
+        return None
+    words = f"{cut:,} triangles cut out, {share.max():.2g} of the area of a part closed"
+    if len(origin) > len(surface.names):
+        words += f"; {len(surface.names)} parts became {len(origin)}"
+    return whole, np.array(origin), words
+
+
+def _faulty(surface: Surface) -> ndarray:
+    """Triangles that cross others or have an edge with more than one."""
+    edges, triangle, _ = edges_of(surface.triangles)
+    _, count = np.unique(edges, axis=0, return_counts=True)
+    many = np.repeat(count > 2, count)
+    return np.union1d(crossing_triangles(surface), triangle[many])
+
+
+def _closed(surface: Surface, which: ndarray) -> Surface:
+    """Some of the triangles, and patches over what is open."""
+    import pyvista
+
+    rest = pyvista.PolyData.from_regular_faces(surface.points, surface.triangles[which])
+    whole = rest.fill_holes(10 * surface.length).clean()
+    faces = np.array(whole.regular_faces).view(np.int64)
+    return mended(np.array(whole.points, dtype=np.float64), faces, surface.names[0])[0]
+
+
+def _new_area(before: Surface, after: Surface) -> Float[ndarray, " part"]:
+    """Area (um^2) of the triangles of each part that were not there before, by their middle."""
+    middle = cKDTree(before.corners.mean(1))
+    distance = middle.query(after.corners.mean(1))[0]
+    area = np.linalg.norm(after.area_vectors, axis=1) * (distance > 1e-6 * before.length)
+    return np.bincount(after.part, area, len(after.names))
 
 
 def _edges_by_count(surface: Surface, least: int, most: int) -> ndarray:

@@ -12,9 +12,9 @@ from numpy import ndarray
 
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
-from spinmesh.meshing.faults import faults_of
+from spinmesh.meshing.faults import faults_of, patched
 from spinmesh.meshing.mending import SLIVER, mended, triangle_quality, without_slivers
-from spinmesh.meshing.process import Limits, run_apart
+from spinmesh.meshing.process import Limits, MesherFailedError, run_apart
 from spinmesh.meshing.surface import Surface, depths, parents, united, winding_numbers
 from spinmesh.meshing.tets import quality, volumes
 from spinmesh.meshing.water import WATER
@@ -26,6 +26,7 @@ EVENED = 0.1
 EVEN_VOLUME = 0.01
 # Of the volume, that fTetWild may change: more, and the surface was not one of that body.
 CHANGED = 0.05
+TETS_PER_TRIANGLE = 5  # of netgen's, beside a surface
 # fTetWild may move a surface by this fraction of the diagonal of the box.
 EPSILON = 5e-4
 
@@ -62,7 +63,8 @@ def fill(
     `compartments` has a label for each part, 0 where what it encloses stays empty; parts of the
     name `WATER` are the outer surface of the extracellular water. `size` (um) is the largest edge
     away from the surfaces, by default twice their median edge. Surfaces without faults are filled
-    by netgen with the very triangles given; others by fTetWild, whose changes are in the notes.
+    by netgen with the very triangles given, small faults being cut out and closed before; others by
+    fTetWild. All changes are in the notes.
 
     Raises MeshError where a fault leaves no volume, or a limit is reached.
     """
@@ -71,22 +73,26 @@ def fill(
     _question_labels(surface, parent, labels)
     edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
     size = size or 2 * float(np.median(edges))
-    faults = faults_of(surface)
     name = surface.names[0]
-    even: list[str] = []
-    if not faults:
-        surface, even = _without_slivers(surface, limits)
-    if faults:
+    limits.question(_expected_tets(surface, parent, labels, size), name)
+    surface, labels, wrong, repairs = _patched(surface, labels)
+    parent = parents(surface)
+    if not wrong:
+        surface, slivers = _without_slivers(surface, limits)
+        repairs += slivers
+        try:
+            points, tets, part = _filled(surface, parent, labels, size, limits)
+        except MesherFailedError as failure:
+            wrong = [f"no fault was seen, but {failure}"]
+    if wrong:
         points, tets, part = _filled_roughly(surface, size, limits)
-    else:
-        points, tets, part = _filled(surface, parent, labels, size, limits)
     inside = labels[part] != 0
     used, tets = np.unique(tets[inside], return_inverse=True)
     points, tets, part = points[used], tets.reshape(-1, 4), part[inside]
     expected, volume = _contents(surface, parent), volumes(points, tets)
     filled = np.bincount(part, volume, len(labels))
     error = np.abs(filled - expected)[labels != 0] / surface.volumes[labels != 0]
-    notes = [*even, *_notes(faults, error, name)]
+    notes = [*repairs, *_notes(wrong, error, name)]
     worst = float(quality(points, tets).min())
     notes += [f"worst quality of {len(tets):,} tets {worst:.3g}"]
     mesh = TetMesh(
@@ -128,6 +134,16 @@ def _question_labels(surface: Surface, parent: ndarray, labels: ndarray) -> None
             f"part {part + 1} ({surface.names[part]}) lies in part {parent[part] + 1}, and both "
             f"are compartment {labels[part]}: no membrane would be between them. Give it another."
         )
+
+
+def _patched(surface: Surface, labels: ndarray) -> tuple[Surface, ndarray, list[str], list[str]]:
+    """A surface with the labels of its parts, the faults that it has, and what was repaired."""
+    faults = [str(fault) for fault in faults_of(surface)]
+    closed = patched(surface) if faults else None
+    if closed is None:
+        return surface, labels, faults, []
+    whole, origin, words = closed
+    return whole, labels[origin], [], [f"repaired: {'; '.join(faults)}: {words}"]
 
 
 def _without_slivers(surface: Surface, limits: Limits) -> tuple[Surface, list[str]]:
@@ -199,6 +215,12 @@ def _filled(
     return done["points"], done["tets"], done["domain"] - 1
 
 
+def _expected_tets(surface: Surface, parent: ndarray, labels: ndarray, size: float) -> float:
+    """Regular tets of the size that fill all, and some for each triangle."""
+    volume = np.maximum(_contents(surface, parent), 0)[labels != 0].sum()
+    return float(volume / (size**3 / (6 * np.sqrt(2))) + TETS_PER_TRIANGLE * len(surface.triangles))
+
+
 def _filled_roughly(
     surface: Surface, size: float, limits: Limits
 ) -> tuple[ndarray, ndarray, ndarray]:
@@ -209,6 +231,7 @@ def _filled_roughly(
         "size": size,
         "epsilon": EPSILON,
     }
+    limits = replace(limits, seconds=limits.repair_seconds)
     done = run_apart("spinmesh.meshing.worker:wild", job, limits, f"meshing {surface.names[0]}")
     points, tets = done["points"], done["tets"]
     middle, part = points[tets].mean(1), np.full(len(tets), -1)
@@ -220,9 +243,9 @@ def _filled_roughly(
     return points, tets[part >= 0], part[part >= 0]
 
 
-def _notes(faults: Sequence[object], error: ndarray, name: str) -> list[str]:
+def _notes(wrong: Sequence[str], error: ndarray, name: str) -> list[str]:
     worst = float(error.max())
-    if not faults:
+    if not wrong:
         if worst > SEALED:
             raise MeshError(
                 f"{name}: the tets' volume differs from the surface's by {worst:.2g} of it, though "
@@ -231,10 +254,10 @@ def _notes(faults: Sequence[object], error: ndarray, name: str) -> list[str]:
         return []
     if worst > CHANGED:
         raise MeshError(
-            f"{name}: {'; '.join(map(str, faults))}. Filled nevertheless, its volume would change "
+            f"{name}: {'; '.join(wrong)}. Filled nevertheless, its volume would change "
             f"by {worst:.2g} of it. Close the surface (Blender, MeshLab) and export it again."
         )
     return [
-        *(f"repaired by fTetWild: {fault}" for fault in faults),
+        *(f"repaired by fTetWild: {fault}" for fault in wrong),
         f"fTetWild changed the volume of a part by up to {worst:.2g} of it",
     ]

@@ -19,6 +19,8 @@ from spinmesh.progress import progress
 from spinmesh.settings import MeshOptions
 
 GIGABYTE = 1 << 30
+# netgen and mmg at work; a skeleton cut into 1.5 million tets took 1.8 GB in all.
+BYTES_PER_TET = 1200
 # What programs say where there is no memory left, even for their own code.
 OUT_OF_MEMORY = ("memory", "bad_alloc", "failed to map")
 
@@ -29,11 +31,28 @@ class Limits:
 
     seconds: float = 3600.0
     gigabytes: float = 0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGABYTE
+    # Of a repair: fTetWild needs seconds for a surface that can be mended, and hours for others.
+    repair_seconds: float = 45.0
 
     @classmethod
     def of(cls, options: MeshOptions) -> Limits:
         """Those of the options, by default of the machine."""
-        return cls(options.time_limit_s, options.memory_limit_gb or cls.gigabytes)
+        gigabytes, seconds = options.memory_limit_gb or cls.gigabytes, options.time_limit_s
+        return cls(seconds or cls.seconds, gigabytes, seconds or cls.repair_seconds)
+
+    def question(self, tets: float, name: str) -> None:
+        """Raises MeshError, with `name` in it, if so many tets would exceed the memory."""
+        gigabytes = tets * BYTES_PER_TET / GIGABYTE
+        if gigabytes > self.gigabytes:
+            raise MeshError(
+                f"{name}: about {tets:.2g} tets, for which meshers take {gigabytes:.3g} GB; "
+                f"{self.gigabytes:.3g} GB are allowed. Raise --size (at least "
+                f"{(gigabytes / self.gigabytes) ** (1 / 3):.2g}-fold), or --memory-limit."
+            )
+
+
+class MesherFailedError(MeshError):
+    """A mesher gave up or crashed, within its limits."""
 
 
 def run_apart(
@@ -41,7 +60,8 @@ def run_apart(
 ) -> dict[str, ndarray]:
     """What the function `job` ("module:function") makes of the arrays, with progress.
 
-    Raises MeshError, with `name` in it, where the job fails or exceeds a limit.
+    Raises MeshError, with `name` in it, where the job exceeds a limit, MesherFailedError where it
+    fails.
     """
     with tempfile.TemporaryDirectory(prefix="spinmesh-") as made:
         folder = Path(made)
@@ -63,10 +83,13 @@ def run_apart(
         if late:
             raise MeshError(
                 f"{name}: {phase or 'the mesher'} took more than {limits.seconds:g} s and was "
-                "ended. Raise --time-limit, or --size."
+                "ended. Mend what is said to be broken, or raise --time-limit or --size."
             )
         if not (folder / "output.npz").is_file():
-            raise MeshError(f"{name}: {phase or 'the mesher'}, {_reason(folder, process, limits)}")
+            reason = _reason(folder, process, limits)
+            of_limit = any(word in reason for word in OUT_OF_MEMORY)
+            kind = MeshError if of_limit else MesherFailedError
+            raise kind(f"{name}: {phase or 'the mesher'}, {reason}")
         with np.load(folder / "output.npz") as stored:
             return dict(stored)
 

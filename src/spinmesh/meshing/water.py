@@ -26,7 +26,12 @@ KUHN = np.array([np.cumsum([0, *(1 << axis for axis in path)]) for path in permu
 NUDGE = 1e-6
 
 
-def in_box(surface: Surface, margin: float | None = None, size: float | None = None) -> Surface:
+def in_box(
+    surface: Surface,
+    margin: float | None = None,
+    size: float | None = None,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+) -> Surface:
     """The surface with a box around it, `margin` (um) away: a tenth of its length if not given.
 
     The box's triangles have legs of at most `size` (um), by default four median edges.
@@ -35,7 +40,9 @@ def in_box(surface: Surface, margin: float | None = None, size: float | None = N
     _question(margin)
     size = size or 4 * _median_edge(surface)
     low, high = surface.box[0] - margin, surface.box[1] + margin
-    counts = np.maximum(1, np.ceil((high - low) / size)).astype(int)
+    counts = np.maximum(1, np.ceil((high - low) / size))
+    limits.question(6 * counts.prod(), "box")
+    counts = counts.astype(int)
     points, triangles = _box(counts)
     box = Surface(
         low + points / counts * (high - low),

@@ -15,9 +15,24 @@ from spinmesh.errors import MeshError
 from spinmesh.skeletons.cones import RoundCones
 
 EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+# Of edges at the surface, in local radii.
+CUT_SIZE = 1.5
 # Tets that are kept at most: some 3 GB at work.
 MOST_TETS = 20_000_000
 MOST_PLACES = 2.0**62  # of a grid whose places are numbered
+
+
+def expected_tets(cones: RoundCones, size: float, longest: float) -> float:
+    """About how many tets the background has: by area and volume of the cones, not their union.
+
+    17 for each square of the edge on the surface, as was counted on cells of 418 and 13,239 cones.
+    """
+    length = np.linalg.norm(cones.end - cones.start, axis=1)
+    radius = (cones.start_radius + cones.end_radius) / 2
+    area = 2 * np.pi * radius * (length + 2 * radius * (length == 0))
+    volume = np.pi * radius**2 * (length + 4 / 3 * radius * (length == 0))
+    edge = np.minimum(size * radius, longest)
+    return float(17 * (area / edge**2).sum() + 6 * volume.sum() / longest**3)
 
 
 def background(

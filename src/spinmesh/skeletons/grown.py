@@ -15,6 +15,7 @@ from spinmesh.meshing.mending import mended
 from spinmesh.meshing.process import Limits, run_apart
 from spinmesh.meshing.surface import Surface, winding_numbers
 from spinmesh.meshing.tets import boundary, parts_by_faces, pinches, quality
+from spinmesh.skeletons.background import CUT_SIZE, expected_tets
 from spinmesh.skeletons.files import Skeleton
 
 # Edges in local radii, and how far facets may be from the surface in median radii; skeletons of
@@ -22,8 +23,6 @@ from spinmesh.skeletons.files import Skeleton
 FINE, COARSE = (1.0, 0.2), (1.3, 0.4)
 MANY_CONES = 500
 LONGEST = 3.0  # um
-# Nodes times triangles that are looked at to see whether the skeleton lies inside.
-LOOKED_AT = 2e8
 
 
 def grown(
@@ -39,6 +38,7 @@ def grown(
     """
     edges, hausdorff = FINE if len(skeleton.cones.start) <= MANY_CONES else COARSE
     cones = skeleton.cones.in_pieces()
+    limits.question(expected_tets(cones, CUT_SIZE, size or LONGEST), skeleton.name)
     job: dict[str, ndarray | float] = {
         "start": cones.start,
         "end": cones.end,
@@ -74,11 +74,9 @@ def _notes(skeleton: Skeleton, surface: Surface, tets: ndarray) -> Sequence[str]
     parts = int(parts_by_faces(tets).max()) + 1
     notes = [f"{skeleton.name}: in {parts} parts apart"] if parts > 1 else []
     nodes = np.unique(np.concatenate([skeleton.cones.start, skeleton.cones.end]), axis=0)
-    few = nodes[:: int(np.ceil(len(nodes) * len(surface.triangles) / LOOKED_AT))]
-    outside = np.flatnonzero(winding_numbers(few, surface.corners) < 0.5)
+    outside = np.flatnonzero(winding_numbers(nodes, surface.corners) < 0.5)
     if len(outside):
-        place = ", ".join(f"{x:.5g}" for x in few[outside[0]])
-        notes.append(
-            f"{skeleton.name}: {len(outside)} of {len(few)} nodes are not inside (first at {place})"
-        )
+        place = ", ".join(f"{x:.5g}" for x in nodes[outside[0]])
+        words = f"{len(outside)} of {len(nodes)} nodes are not inside (first at {place})"
+        notes.append(f"{skeleton.name}: {words}")
     return notes

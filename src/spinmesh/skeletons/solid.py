@@ -14,17 +14,22 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from spinmesh.meshing.tets import boundary, moved, positive
-from spinmesh.skeletons.background import background
+from spinmesh.meshing.tets import boundary, moved, pinches, positive, quality
+from spinmesh.skeletons.background import CUT_SIZE, background
 from spinmesh.skeletons.cones import RoundCones
 from spinmesh.skeletons.cutting import cut
 
 Tets = tuple[ndarray, ndarray]
-# Of the background's edges, in local radii; how far mmg's edges may grow from one to the next.
-CUT_SIZE = 1.5
+# How far mmg's edges may grow from one to the next.
 GRADATION = 1.6
+# Of the distance that facets may keep, where mmg lets two sheets meet in a corner.
+CLOSER = (1.0, 0.5)
 # Quality below which a corner's way to the surface must not bring a tet.
 FLOOR = 0.12
+# Tets below this quality have their corners moved, by ever less of the edges around them.
+ENOUGH = 0.15
+STEPS = np.geomspace(0.3, 0.02, 12)
+PLACES = 64
 
 
 def solid(
@@ -39,12 +44,45 @@ def solid(
     say(f"{len(tets):,} tets are cut")
     points, tets = cut(cones, points, tets)
     say(f"mmg evens {len(tets):,} tets")
-    points, tets = _evened(cones, points, tets, size, hausdorff, longest)
+    rough = points, tets
+    for share in CLOSER:
+        points, tets = _evened(cones, *rough, size, share * hausdorff, longest)
+        if not len(pinches(tets)):
+            break
     points = _on_surface(cones, points, tets)
     say(f"mmg mends {len(tets):,} tets")
     mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
     mesh.remesh(nosurf=1, optim=1, verbose=-1)
-    return _of(mesh)
+    points, tets = _of(mesh)
+    return without_worst(cones, points, tets), tets
+
+
+def without_worst(
+    cones: RoundCones, points: Float[ndarray, "point 3"], tets: Int[ndarray, "tet 4"]
+) -> Float[ndarray, "point 3"]:
+    """Corners of bad tets at the best of random places near them, if the worst tet gains by it.
+
+    Those of the boundary move along the surface. Where mmg's own moves end, this goes on.
+    """
+    random = np.random.default_rng(0)
+    points, faces = points.copy(), boundary(tets)
+    on_surface = np.zeros(len(points), dtype=bool)
+    on_surface[faces] = True
+    for step in STEPS:
+        bad = tets[quality(points, tets) < ENOUGH]
+        near = tets[np.isin(tets, bad).any(1)]
+        for corner in np.unique(bad):
+            star = near[(near == corner).any(1)]
+            length = np.linalg.norm(points[star] - points[corner], axis=2).max()
+            places = points[corner] + step * length * random.normal(size=(PLACES, 3))
+            if on_surface[corner]:
+                distance, _, cone = cones.distance(places, np.full(PLACES, length))
+                places -= np.where(cone >= 0, distance, 0)[:, None] * cones.normals(places, cone)
+            places = np.vstack([points[corner], places])
+            around = np.where((star == corner)[..., None], places[:, None, None], points[star])
+            shape = quality(around.reshape(-1, 3), np.arange(around.size // 3).reshape(-1, 4))
+            points[corner] = places[shape.reshape(len(places), -1).min(1).argmax()]
+    return points
 
 
 def _of(mesh: mmgpy.MmgMesh3D) -> Tets:
