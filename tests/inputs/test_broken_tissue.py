@@ -6,8 +6,8 @@ import pytest
 from inputs.broken_tissue import attempt, cases
 
 pytest.importorskip("netgen")
-# Every kind at hand is among the 200; of these, kinds that are quick.
-FEW = (*range(0, 48, 7), 33, 45)
+# Every kind at hand is among the 200; of these, some that went wrong.
+FEW = (0, 18, 35, 38, 40, 90)
 
 
 @pytest.mark.slow

@@ -181,6 +181,18 @@ def test_what_the_mesher_cannot_fill_goes_to_fTetWild(monkeypatch: pytest.Monkey
     assert volumes(points, tets).sum() == pytest.approx(body.volumes[0], rel=0.01)
 
 
+def test_loose_triangles_are_refused_at_once() -> None:
+    points, triangles = ball(2.0)
+    loose = points[triangles].reshape(-1, 3) * np.linspace(0.99, 1.01, triangles.size)[:, None]
+    with pytest.raises(MeshError, match="960 open edges of 320 triangles"):
+        fill(surface(loose, np.arange(triangles.size).reshape(-1, 3)))
+
+
+def test_a_crumb_does_not_make_all_edges_small() -> None:
+    body = united([surface(*ball(2.0)), surface(*ball(0.001, (3, 0, 0), 3))])
+    assert body.usual_edge == pytest.approx(surface(*ball(2.0)).usual_edge, rel=1e-12)
+
+
 def test_too_many_tets_for_the_memory_are_refused_before_any_mesher() -> None:
     """2e11 tets by volume, of a surface or of the box around it; the remedy is a factor."""
     body = surface(*ball(20.0))

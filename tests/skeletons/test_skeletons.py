@@ -280,3 +280,11 @@ def test_corners_of_bad_tets_move_and_those_of_the_surface_stay_on_it() -> None:
     outer = np.unique(boundary(tets))
     shift = np.linalg.norm(there[outer] - points[outer], axis=1) > 0
     np.testing.assert_allclose(np.linalg.norm(there[outer[shift]], axis=1), 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("line", ["9 3 600 0 0 1 1", "9 3 5 0 0 300 1"])
+def test_a_radius_or_a_step_that_no_cell_has_is_questioned(tmp_path: Path, line: str) -> None:
+    path = written(tmp_path / "slip.swc", FORKED + line + "\n")
+    with pytest.raises(MeshError, match=r"1 nodes with a (step|radius) above .* \(first at"):
+        read_skeletons(path)
+    assert len(read_skeletons(path, 1.0)[0].cones.start) == 6

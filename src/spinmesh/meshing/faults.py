@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from spinmesh.errors import MeshError
 from spinmesh.meshing.mending import Fault, mended
 from spinmesh.meshing.surface import Surface, edges_of, united
 
@@ -18,6 +19,8 @@ from spinmesh.meshing.surface import Surface, edges_of, united
 PAIRS = 1_000_000
 # A volume of this fraction of its longest edge cubed cannot be told from zero.
 TOUCHING = 1e-12
+# Open edges for each triangle; one large hole in a small surface has a fifth.
+LOOSE = 0.5
 # Rounds in which faulty triangles are cut out, and the share of a part's area that may be new.
 PATCHINGS, PATCHED = 4, 0.05
 
@@ -52,6 +55,17 @@ def _many_sheets(surface: Surface) -> Fault:
     edges = _edges_by_count(surface, 3, len(surface.triangles))
     middles = surface.points[edges].mean(1) if len(edges) else np.zeros((0, 3))
     return Fault("edges of three or more triangles", len(edges), _place(middles))
+
+
+def question_loose(surface: Surface) -> None:
+    """Raises MeshError where so many edges are open that the triangles make no surface."""
+    count = len(_edges_by_count(surface, 1, 1))
+    if count > LOOSE * len(surface.triangles):
+        raise MeshError(
+            f"{surface.names[0]}: {count:,} open edges of {len(surface.triangles):,} triangles, in "
+            f"{len(surface.names):,} parts: corners that should be one are apart. Merge them "
+            "(MeshLab: merge close vertices) and export the surface again."
+        )
 
 
 def patched(surface: Surface) -> tuple[Surface, Int[ndarray, " part"], str] | None:

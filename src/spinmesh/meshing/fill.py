@@ -12,7 +12,7 @@ from numpy import ndarray
 
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
-from spinmesh.meshing.faults import faults_of, patched
+from spinmesh.meshing.faults import faults_of, patched, question_loose
 from spinmesh.meshing.mending import SLIVER, mended, triangle_quality, without_slivers
 from spinmesh.meshing.process import Limits, MesherFailedError, run_apart
 from spinmesh.meshing.surface import Surface, depths, parents, united, winding_numbers
@@ -71,9 +71,9 @@ def fill(
     parent = parents(surface)
     labels = np.array(labels_of(surface) if compartments is None else compartments)
     _question_labels(surface, parent, labels)
-    edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
-    size = size or 2 * float(np.median(edges))
+    size = size or 2 * surface.usual_edge
     name = surface.names[0]
+    question_loose(surface)
     limits.question(_expected_tets(surface, parent, labels, size), name)
     surface, labels, wrong, repairs = _patched(surface, labels)
     parent = parents(surface)
@@ -87,6 +87,8 @@ def fill(
     if wrong:
         points, tets, part = _filled_roughly(surface, size, limits)
     inside = labels[part] != 0
+    if not inside.any():
+        raise MeshError(f"{name}: {'; '.join(wrong)}. It encloses no volume. Close the surface.")
     used, tets = np.unique(tets[inside], return_inverse=True)
     points, tets, part = points[used], tets.reshape(-1, 4), part[inside]
     expected, volume = _contents(surface, parent), volumes(points, tets)

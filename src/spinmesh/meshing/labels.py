@@ -1,7 +1,8 @@
 """Label volumes: tets of each label that share their interfaces.
 
 Each voxel is six of Kuhn's tets, which conform across voxels and labels. Interfaces are smoothed
-without shrinking them (Taubin 1995), then mmg3d evens all tets, interfaces included.
+without shrinking them (Taubin 1995), then mmg3d evens all tets, interfaces included, and what is
+apart gets its volume back.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
+from scipy import ndimage
 
 from spinmesh.errors import MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
@@ -56,20 +58,23 @@ def mesh_labels(
             [[np.eye(3), -np.ones((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]]
         )
         labels, filling = _unpinched(labels, affine, name)
-    corners, tets, label = voxel_tets(labels)
+    pieces, label_of = _pieces(labels)
+    corners, tets, piece = voxel_tets(pieces)
     points = corners @ affine[:3, :3].T + affine[:3, 3]
     tets = positive(points, tets)
     walls = ((corners == -0.5) | (corners == np.array(labels.shape) - 0.5)).any(1)
     voxel = float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
     job: dict[str, ndarray | float] = {
-        "points": smoothed(points, tets, label, walls & water, FLOOR),
+        "points": smoothed(points, tets, piece, walls & water, FLOOR),
         "tets": tets,
-        "label": label,
+        "label": piece,
+        "volume": np.bincount(piece, volumes(points, tets)),
         "size": size or EDGE * voxel,
         "hausdorff": HAUSDORFF * voxel,
         "ridges": float(water),
     }
     done = run_apart("spinmesh.meshing.worker:smooth", job, limits, f"meshing {name}")
+    done["domain"] = label_of[done["domain"]]
     mesh = TetMesh(
         torch.from_numpy(done["points"]),
         torch.from_numpy(done["tets"]),
@@ -80,6 +85,16 @@ def mesh_labels(
     checked = check_quality(oriented(mesh), "Give a finer or smoother segmentation.")
     names = {each: f"{name}, label {each}" for each in checked.labels}
     return Filling(checked, names | ({int(labels.max()): WATER} if water else {}), notes)
+
+
+def _pieces(labels: ndarray) -> tuple[ndarray, ndarray]:
+    """Labels that differ for what is apart within one label, and the label of each of them."""
+    pieces, label_of = np.zeros_like(labels), [np.zeros(1, dtype=np.int64)]
+    for each in np.unique(labels[labels > 0]):
+        parts, count = ndimage.label(labels == each)
+        pieces[parts > 0] = parts[parts > 0] + sum(map(len, label_of)) - 1
+        label_of.append(np.full(count, each))
+    return pieces, np.concatenate(label_of)
 
 
 def voxel_tets(

@@ -68,6 +68,14 @@ class Surface:
         return self._by_part(np.einsum("ij,ij->i", height, self.area_vectors) / 3)
 
     @property
+    def usual_edge(self) -> float:
+        """Median length (um) of the edges, by the area of their triangles: crumbs do not count."""
+        edges = np.linalg.norm(self.corners - np.roll(self.corners, 1, 1), axis=2).ravel()
+        order = np.argsort(edges)
+        area = np.cumsum(np.repeat(np.linalg.norm(self.area_vectors, axis=1), 3)[order])
+        return float(edges[order[np.searchsorted(area, area[-1] / 2)]])
+
+    @property
     def box(self) -> Float[ndarray, "2 3"]:
         """Lowest and highest corner, um."""
         return np.stack([self.corners.min((0, 1)), self.corners.max((0, 1))])

@@ -9,6 +9,7 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 HALVINGS = 12
+REFILLS = 6
 # A step in and a longer one out, this often: steps of a voxel go, waves of ten stay.
 INWARDS, OUTWARDS, PASSES = 0.5, -0.53, 20
 
@@ -87,6 +88,37 @@ def smoothed(
             mean = joined @ there / np.maximum(count, 1)[:, None]
             there[free] += step * (mean - there)[free]
     return moved(points, there - points, tets, floor)
+
+
+def refilled(
+    points: Float[ndarray, "point 3"],
+    tets: Int[ndarray, "tet 4"],
+    part: Int[ndarray, " tet"],
+    volume: Float[ndarray, " part"],
+    fixed: Bool[ndarray, " point"],
+    floor: float,
+) -> Float[ndarray, "point 3"]:
+    """Interfaces moved along their normals until each part has its volume (um^3) again.
+
+    Where parts meet, the smaller one moves. Corners that are `fixed` stay, and no tet is brought
+    below the quality `floor`, so that a volume may stay wrong.
+    """
+    for _ in range(REFILLS):
+        lost = volume - np.bincount(part, volumes(points, tets), len(volume))
+        step = np.zeros_like(points)
+        for each in np.argsort(-volume)[: np.count_nonzero(volume)]:
+            faces = boundary(tets[part == each])
+            a, b, c = np.moveaxis(points[faces], 1, 0)
+            outward = np.cross(b - a, c - a) / 2
+            normal = np.zeros_like(points)
+            np.add.at(normal, faces.ravel(), np.repeat(outward, 3, 0))
+            corners = np.unique(faces)
+            length = np.linalg.norm(normal[corners], axis=1, keepdims=True)
+            thickness = lost[each] / np.linalg.norm(outward, axis=1).sum()
+            step[corners] = thickness * normal[corners] / np.maximum(length, 1e-300)
+        step[fixed] = 0
+        points = moved(points, step, tets, floor)
+    return points
 
 
 def boundary(tets: Int[ndarray, "tet 4"]) -> Int[ndarray, "triangle 3"]:

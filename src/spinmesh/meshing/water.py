@@ -38,7 +38,7 @@ def in_box(
     """
     margin = 0.1 * surface.length if margin is None else margin
     _question(margin)
-    size = size or 4 * _median_edge(surface)
+    size = size or 4 * surface.usual_edge
     low, high = surface.box[0] - margin, surface.box[1] + margin
     counts = np.maximum(1, np.ceil((high - low) / size))
     limits.question(6 * counts.prod(), "box")
@@ -105,11 +105,6 @@ def _sampled(surface: Surface, spacing: float) -> Float[ndarray, "point 3"]:
 def _question(margin: float) -> None:
     if not 0 < margin < np.inf:
         raise ConfigError(f"the margin of the water is {margin} um; give a number > 0.")
-
-
-def _median_edge(surface: Surface) -> float:
-    edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
-    return float(np.median(edges))
 
 
 def _box(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from spinmesh.meshing.tets import positive, quality, smoothed, volumes
+from spinmesh.meshing.tets import boundary, positive, quality, refilled, smoothed, volumes
 
 Arrays = dict[str, ndarray]
 # How fast netgen's elements may grow away from the surface: 0.4 of the local size per element.
@@ -204,7 +204,8 @@ def even(job: Arrays, say: Callable[[str], None]) -> Arrays:
 def smooth(job: Arrays, say: Callable[[str], None]) -> Arrays:
     """Even tets of each label by mmg3d, whose interfaces stay within `hausdorff`.
 
-    `ridges`, if not 0, keeps edges of more than 45 degrees, as those of a box.
+    `volume` is what each label has to have. `ridges`, if not 0, keeps edges of more than 45
+    degrees, as those of a box.
     """
     import mmgpy
 
@@ -218,9 +219,13 @@ def smooth(job: Arrays, say: Callable[[str], None]) -> Arrays:
     cells, references = mesh.get_tetrahedra_with_refs()
     points, tets = np.array(mesh.get_vertices(), dtype=np.float64), np.array(cells, dtype=np.int64)
     label = np.array(references, dtype=np.int64)
-    if not job["ridges"]:
+    fixed = np.zeros(len(points), dtype=bool)
+    if job["ridges"]:
+        fixed[boundary(tets)] = True
+    else:
         # The voxels' own tets left no room for all of it.
-        points = smoothed(points, tets, label, np.zeros(len(points), dtype=bool), WORST)
+        points = smoothed(points, tets, label, fixed, WORST)
+    points = refilled(points, tets, label, job["volume"], fixed, WORST)
     say("mmg mends")
     return _mended(points, tets, label)
 

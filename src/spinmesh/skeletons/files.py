@@ -24,6 +24,9 @@ SOMA = 1
 THREE_POINTS = 0.2
 VOXEL = 0.5  # um, of XNH axons
 PER_MM = 1e3
+# um: what is above is questioned in an SWC. Betz cells have a radius of 50, and traced axons nodes
+# every 100 at the least.
+THICKEST, FARTHEST = 100.0, 500.0
 CATERPILLAR = {"x", "y", "z"}
 
 
@@ -60,7 +63,22 @@ def read_skeletons(path: str | Path, scale_to_um: float | None = None) -> list[S
     scaled = [_scaled(each, factor, path) for each in made]
     if scale_to_um is None:
         question_unit(path, float(np.ptp(scaled[0].cones.box, axis=0).max()))
+        if path.suffix.lower() == ".swc":
+            _question_outliers(path, scaled[0].cones)
     return scaled
+
+
+def _question_outliers(path: Path, cones: RoundCones) -> None:
+    """A radius or a step to the parent that no cell has is a slip of the file."""
+    step = np.linalg.norm(cones.end - cones.start, axis=1)
+    for what, value, most in (("radius", cones.largest_radius, THICKEST), ("step", step, FARTHEST)):
+        wrong = np.flatnonzero(value > most)
+        if len(wrong):
+            place = ", ".join(f"{x:.5g}" for x in cones.end[wrong[0]])
+            raise MeshError(
+                f"{path}: {len(wrong)} nodes with a {what} above {most:g} um (first at {place}: "
+                f"{value[wrong[0]]:.4g} um). Mend them, or give scale_to_um, 1 if it is meant."
+            )
 
 
 def described(skeleton: Skeleton) -> list[str]:
