@@ -38,12 +38,14 @@ def check_surface(surface: Surface, mended: Sequence[Fault] = ()) -> Report:
     edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
     volume, area, parent = surface.volumes, surface.areas, parents(surface)
     inner = volume[parent >= 0].sum()
+    total = volume.sum() - inner
     words = "in 1 part" if len(volume) == 1 else f"in {len(volume)} parts"
     lines = [
         f"{len(surface.points):,} corners, {len(surface.triangles):,} triangles {words}",
         *_parts(volume, area, parent),
-        f"volume {volume.sum() - inner:.6g} um^3, area {area.sum():.6g} um^2, surface to volume "
-        f"{area.sum() / (volume.sum() - inner):.4g} /um" + (" (nested once)" * bool(inner)),
+        f"volume {total:.6g} um^3, area {area.sum():.6g} um^2"
+        + (f", surface to volume {area.sum() / total:.4g} /um" if total > 0 else "")
+        + (" (nested once)" * bool(inner)),
         _box(surface.box),
         f"edges {edges.min():.3g} to {edges.max():.3g} um, median {np.median(edges):.3g}",
         f"smallest feature {thin:.3g} um thick (1 % of the area is thinner), median {usual:.3g}; "

@@ -84,7 +84,7 @@ def patched(surface: Surface) -> tuple[Surface, Int[ndarray, " part"], str] | No
                 break
             if faulty.mean() > PATCHED:
                 return None
-            part, cut = _closed(part, ~faulty), cut + int(faulty.sum())
+            part, cut = _closed(part, np.logical_not(faulty)), cut + int(faulty.sum())
         parts.append(part)
         origin += [number] * len(part.names)
     whole = united(parts)

@@ -17,6 +17,8 @@ from spinmesh.errors import MeshError
 
 # Rows of a table of solid angles, triangles times points, that are in memory at once.
 BLOCK = 2_000_000
+# A part of a smaller share of the largest one's area is a crumb.
+CRUMB = 1e-3
 # Triangles of a cluster that counts as one dipole from farther than this many of its radii.
 CLUSTER, FAR = 64, 4.0
 
@@ -69,11 +71,10 @@ class Surface:
 
     @property
     def usual_edge(self) -> float:
-        """Median length (um) of the edges, by the area of their triangles: crumbs do not count."""
-        edges = np.linalg.norm(self.corners - np.roll(self.corners, 1, 1), axis=2).ravel()
-        order = np.argsort(edges)
-        area = np.cumsum(np.repeat(np.linalg.norm(self.area_vectors, axis=1), 3)[order])
-        return float(edges[order[np.searchsorted(area, area[-1] / 2)]])
+        """Median length (um) of the edges, without those of crumbs."""
+        large = (self.areas > CRUMB * self.areas.max())[self.part]
+        corners = self.corners[large]
+        return float(np.median(np.linalg.norm(corners - np.roll(corners, 1, 1), axis=2)))
 
     @property
     def box(self) -> Float[ndarray, "2 3"]:
