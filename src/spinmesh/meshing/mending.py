@@ -255,10 +255,10 @@ def _collapsed_edges(points: ndarray, triangles: ndarray, sliver: int) -> list[_
     lengths = np.linalg.norm(corners - np.roll(corners, -1, 0), axis=1)
     first, second, _ = np.roll(triangles[sliver], -int(lengths.argmin()))
     around = [np.flatnonzero((triangles == end).any(1)) for end in (first, second)]
-    both = np.intersect1d(*around)
+    both = np.intersect1d(around[0], around[1])
     near = [np.unique(triangles[rows]) for rows in around]
     # Two triangles go; their tips are all that the ends' neighbours have in common.
-    if len(both) != 2 or len(np.intersect1d(*near)) != 4:
+    if len(both) != 2 or len(np.intersect1d(near[0], near[1])) != 4:
         return []
     changes = []
     for stays, goes, rows in ((first, second, around[1]), (second, first, around[0])):
