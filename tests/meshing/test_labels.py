@@ -9,11 +9,14 @@ import xarray as xr
 from numpy import ndarray
 from typer.testing import CliRunner
 
-from spinmesh import cli
+from spinmesh import cli, simulate
+from spinmesh.analytic import sphere
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.io.volumes import read_labels
 from spinmesh.meshing.labels import mesh_labels, voxel_tets
-from spinmesh.meshing.tets import boundary, quality, smoothed, volumes
+from spinmesh.meshing.tets import boundary, quality, refilled, smoothed, volumes
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
 
 pytest.importorskip("mmgpy")
 
@@ -70,6 +73,33 @@ def test_labels_share_an_interface_and_keep_their_volume() -> None:
     assert volumes(points, tets).sum() == pytest.approx(counted, rel=0.02)
     assert area(points, outer) == pytest.approx(4 * np.pi * 16, rel=0.03)
     assert "label 2 has" in " ".join(made.notes)
+
+
+def test_parts_get_their_volume_back_and_the_smaller_moves() -> None:
+    """After smoothing balls of 6 and 2.4 voxels lack 3 % and more; then what rounds leave."""
+    labels = nested_balls(6.0)
+    labels[np.linalg.norm(np.moveaxis(np.indices(labels.shape), 0, -1) - 8, axis=-1) < 2.4] = 2
+    points, tets, label = voxel_tets(labels)
+    part = label - 1
+    volume, free = np.bincount(part, volumes(points, tets)), np.zeros(len(points), dtype=bool)
+    there = smoothed(points, tets, label, free, 0.02)
+    lost = np.bincount(part, volumes(there, tets)) / volume - 1
+    again = np.bincount(part, volumes(refilled(there, tets, part, volume, free, 0.02), tets))
+    assert np.abs(lost).max() > 5e-3
+    np.testing.assert_array_less(np.abs(again / volume - 1), 0.2 * np.abs(lost).max())
+
+
+@pytest.mark.slow
+def test_a_ball_of_voxels_has_the_signal_of_the_ball() -> None:
+    """r 5 um in 0.5 um voxels, half as fine as the target's: within 1 % of S0."""
+    grid = np.moveaxis(np.indices((24,) * 3), 0, -1) - 11.5 + [0.13, 0.07, 0.21]
+    labels = (np.linalg.norm(grid, axis=-1) < 10).astype(np.int64)
+    made = mesh_labels(labels, np.diag([0.5, 0.5, 0.5, 1]), "ball")
+    b = np.linspace(0, 6, 5)
+    acquisition = Acquisition.pgse(b, np.tile([[0.0, 0, 1]], (5, 1)), 10.0, 40.0)
+    signal = simulate(made.mesh, Tissue.uniform(2.0), acquisition).attenuation[0].numpy()
+    exact = np.abs(np.asarray(sphere(acquisition, 5.0, 2.0)))
+    np.testing.assert_allclose(signal, exact / exact[0], atol=0.01)
 
 
 @pytest.mark.slow
