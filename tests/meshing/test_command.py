@@ -56,6 +56,14 @@ def test_inputs_become_compartments_of_a_store_that_can_be_simulated(folder: Pat
     assert run("--check", "copy.vtu", "cell.ply")[0] == 0
 
 
+def test_curved_is_said_and_only_once(folder: Path) -> None:
+    code, output = run("cell.ply", "--out", "round.zarr", "--curved")
+    assert code == 0 and "order 2" in output and "curved: nodes of 480 edges" in output
+    assert any("curved" in note for note in xr.open_zarr("round.zarr").attrs["notes"])
+    with pytest.raises(MeshError, match="curved already"):
+        run("round.zarr", "--out", "again.zarr", "--curved")
+
+
 def test_check_says_what_is_wrong_and_where(folder: Path) -> None:
     code, output = run("--check", "cell.ply", "open.ply")
     assert code == 1

@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from spinmesh import simulate
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import SweptDisk, TetMesh, outer_faces, single_substrate, swept_disk
+from spinmesh.mesh.curved import curved, jacobian_coefficients
 from spinmesh.meshing.faults import faults_of, patched
 from spinmesh.meshing.fill import Filling, fill, labels_of
 from spinmesh.meshing.mending import SLIVER, triangle_quality, without_slivers
@@ -264,3 +265,19 @@ def test_membranes_seal_at_no_permeability_and_vanish_at_a_high_one(filling: Fil
         simulate(whole, open_doors, acquisition).attenuation, mixed, rtol=0, atol=1e-3
     )
     assert float((together / together.abs().max() - mixed).abs().max()) > 0.02
+
+
+def test_curved_compartments_fill_the_box(cells: Surface, filling: Filling) -> None:
+    """Membranes conform: their bulges go from one side to the other, and walls stay flat."""
+    shape, _ = curved(filling.mesh)
+    coefficients = jacobian_coefficients(shape.points.numpy(), shape.tets.numpy())
+    label, volume = shape.compartment.numpy(), coefficients.mean(1) / 6
+    assert coefficients.min() > 0
+    assert volume.sum() == pytest.approx(float(np.prod(np.ptp(cells.box, axis=0))), rel=1e-12)
+    exact = 4 / 3 * np.pi * np.array([3**3 - 1.5**3 + 1, 1.5**3])
+    facets = volumes(filling.mesh.points.numpy(), filling.mesh.tets.numpy())
+    for each, body in ((1, exact[0]), (2, exact[1])):
+        missing = [body - part[label == each].sum() for part in (volume, facets)]
+        assert abs(missing[0]) < missing[1] / 8, missing
+    low, high = shape.bounding_box.numpy()
+    np.testing.assert_allclose([low, high], cells.box, rtol=1e-14)

@@ -28,6 +28,7 @@ COMPARTMENTS = (
 )
 SIZE = "um, of edges away from surfaces; twice their median edge if left out."
 MARGIN = "um from the surfaces to the box; a tenth of its length if left out."
+CURVED = "Tets of ten nodes, on the smooth surface that the corners were taken from."
 SCALE = "Length unit of the inputs, um; 1 if left out and the size plausible."
 Inputs = Annotated[list[Path], typer.Argument(help=INPUTS)]
 Out = Annotated[Path | None, typer.Option(help="FILE.zarr, FILE.vtu or FILE.msh.")]
@@ -38,6 +39,7 @@ Margin = Annotated[float | None, typer.Option(help=MARGIN)]
 Tight = Annotated[
     float | None, typer.Option(help="Water within this distance (um) of the surfaces.")
 ]
+Curved = Annotated[bool, typer.Option("--curved", help=CURVED)]
 Compartments = Annotated[str | None, typer.Option(help=COMPARTMENTS)]
 Scale = Annotated[float | None, typer.Option(help=SCALE)]
 Time = Annotated[
@@ -65,6 +67,7 @@ def mesh(
     margin: Margin = None,
     tight: Tight = None,
     compartments: Compartments = None,
+    curved: Curved = False,
     scale_to_um: Scale = None,
     label_key: LabelKey = None,
     time_limit: Time = None,
@@ -83,6 +86,7 @@ def mesh(
     values: dict[str, Any] = {"size_um": size, "box": box, "margin_um": margin, "tight_um": tight}
     values |= {"compartments": _numbers(compartments), "scale_to_um": scale_to_um}
     values |= {"time_limit_s": time_limit, "memory_limit_gb": memory_limit, "label_key": label_key}
+    values["curved"] = curved
     if out is None or out.suffix not in OUT:
         raise ConfigError(f"--out {out or ''}: give a name that ends in {', '.join(OUT)}.")
     if picture is not None and picture.suffix not in PICTURES:

@@ -14,6 +14,7 @@ from spinmesh.errors import ConfigError, MeshError
 from spinmesh.io.meshes import read_mesh
 from spinmesh.io.volumes import read_labels
 from spinmesh.mesh.bundle import bundle_of
+from spinmesh.mesh.curved import curved
 from spinmesh.meshing.check import Report, check_surface, check_tets
 from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import SURFACES, factor_of, question_unit, read_surface, unit_of
@@ -45,6 +46,9 @@ def build(inputs: Sequence[str | Path], options: MeshOptions) -> Filling:
         kind = _common_kind(paths, options)
         make = {"labels": _labelled, "tetrahedra": _tetrahedra, "bundle": _packed}
         filling = make.get(kind, _filled)(paths, options)
+    if options.curved:
+        shape, note = curved(filling.mesh, filling.solids)
+        filling = replace(filling, mesh=shape, notes=(*filling.notes, note))
     report = check_tets(filling.mesh)
     if not report.usable:
         raise MeshError(f"{', '.join(map(str, inputs))}: {report.lines[-1]}")
@@ -134,21 +138,23 @@ def _tetrahedra(inputs: Sequence[Path], options: MeshOptions) -> Filling:
 
 
 def _filled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
-    surface, notes, alone = _surfaces(inputs, options)
-    if alone is not None and not options.water and options.compartments is None:
-        filling = alone
+    surfaces, fillings, notes = _surfaces(inputs, options)
+    alone = len(surfaces) == len(fillings) == 1
+    if alone and not options.water and options.compartments is None:
+        filling = fillings[0]
     else:
-        surface = _with_water(surface, options)
+        surface = _with_water(united(surfaces), options)
         labels = _labels(surface, options.compartments)
         filling = fill(surface, labels, options.size_um, Limits.of(options))
-    return replace(filling, notes=(*notes, *filling.notes))
+    solids = tuple(solid for each in fillings for solid in each.solids)
+    return replace(filling, notes=(*notes, *filling.notes), solids=solids)
 
 
 def _surfaces(
     inputs: Sequence[Path], options: MeshOptions
-) -> tuple[Surface, list[str], Filling | None]:
-    """All inputs as one surface, what was mended in them, and tets if one skeleton is all."""
-    surfaces, fillings, notes = [], [], list[str]()
+) -> tuple[list[Surface], list[Filling], list[str]]:
+    """The surfaces of all inputs, the tets of skeletons, and what was mended."""
+    surfaces, fillings, notes = list[Surface](), list[Filling](), list[str]()
     for path in inputs:
         if kind_of(path) == "skeleton":
             for skeleton in read_skeletons(path, options.scale_to_um):
@@ -160,8 +166,7 @@ def _surfaces(
             surface, faults = read_surface(path, options.scale_to_um)
             surfaces.append(surface)
             notes += [f"{path}: {fault}" for fault in faults]
-    alone = fillings[0] if len(surfaces) == len(fillings) == 1 else None
-    return united(surfaces), notes, alone
+    return surfaces, fillings, notes
 
 
 def _with_water(surface: Surface, options: MeshOptions) -> Surface:

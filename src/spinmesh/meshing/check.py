@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy import ndarray
 from scipy.spatial import cKDTree
+from skfem.quadrature import get_quadrature
 
-from spinmesh.mesh import TetMesh, outer_faces
+from spinmesh.mesh import TetMesh, outer_faces, shape_functions
+from spinmesh.mesh.curved import jacobian_coefficients
+from spinmesh.mesh.tetmesh import ELEMENTS
 from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import unit_of
 from spinmesh.meshing.mending import Fault
@@ -20,6 +24,8 @@ from spinmesh.meshing.tets import quality, volumes
 # Parts that are listed one by one.
 MOST_PARTS = 12
 DIFFUSION = (2.0, 10.0)  # um^2/ms and ms, of the length that features are compared with
+# Of the quadrature of a curved face's area, whose integrand is a root.
+AREA_DEGREE = 8
 # Steps in which a ball shrinks to the thickness; after some ten nothing moves.
 SHRINKINGS = 20
 
@@ -73,11 +79,12 @@ def _parts(volume: ndarray, area: ndarray, parent: ndarray) -> list[str]:
 def check_tets(mesh: TetMesh) -> Report:
     """Compartments, volume, area, shape of elements and size; unusable if a tet is flat or turned.
 
-    Of a curved mesh, of its straight tets.
+    Shapes of curved tets are those of their corners.
     """
-    points, tets = mesh.points.numpy(), mesh.tets[:, :4].numpy()
-    label, volume = mesh.compartment.numpy(), volumes(points, tets)
-    shape = quality(points, tets)
+    points, tets = mesh.points.numpy(), mesh.tets.numpy()
+    label, shape = mesh.compartment.numpy(), quality(points, tets[:, :4])
+    straight = mesh.order == 1
+    volume = volumes(points, tets) if straight else jacobian_coefficients(points, tets).mean(1) / 6
     outer = outer_faces(tets)[0]
     area = _area(points, outer)
     lines = [f"{len(points):,} points, {len(tets):,} tets, order {mesh.order}"]
@@ -111,8 +118,11 @@ def _quantiles(surface: Surface, fractions: tuple[float, ...]) -> ndarray:
 
 
 def _area(points: ndarray, faces: ndarray) -> float:
-    a, b, c = np.moveaxis(points[faces[:, :3]], 1, 0)
-    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+    nodes = faces.shape[1]
+    places, weight = get_quadrature(ELEMENTS[nodes], AREA_DEGREE)
+    slopes = shape_functions(torch.from_numpy(places.T.copy()), nodes)[1].numpy()
+    first, second = np.moveaxis(np.einsum("fna,snb->bfsa", points[faces], slopes), 0, 0)
+    return float((np.linalg.norm(np.cross(first, second), axis=2) @ weight).sum())
 
 
 def _box(box: ndarray) -> str:

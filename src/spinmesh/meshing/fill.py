@@ -12,6 +12,7 @@ from numpy import ndarray
 
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
+from spinmesh.mesh.curved import Solid
 from spinmesh.meshing.faults import faults_of, patched, question_loose
 from spinmesh.meshing.mending import SLIVER, mended, triangle_quality, without_slivers
 from spinmesh.meshing.process import Limits, MesherFailedError, run_apart
@@ -33,11 +34,12 @@ EPSILON = 5e-4
 
 @dataclass(frozen=True, eq=False)
 class Filling:
-    """A mesh, what its compartments are, and what was done to get it that a reader must know."""
+    """A mesh, what its compartments are, what was done to get it, and the solids it was made of."""
 
     mesh: TetMesh
     names: Mapping[int, str]
     notes: tuple[str, ...]
+    solids: tuple[Solid, ...] = ()
 
     def named(self, name: str) -> Filling:
         """The same under another name."""

@@ -143,6 +143,8 @@ class MeshOptions(Setting):
     compartments: tuple[NonNegativeInt, ...] | None = None
     """Labels of the inputs, of what lies within a part of the same input, and last of the water; 0
     stays empty; null: 1, 2, ..."""
+    curved: bool = False
+    """Tets of ten nodes, on the smooth surface that the corners of membranes were taken from."""
     time_limit_s: PositiveFloat | None = None
     """After which a mesher is ended; null: an hour, 45 s for the repair of a broken surface."""
     memory_limit_gb: PositiveFloat | None = None

@@ -15,6 +15,8 @@ from spinmesh.errors import MeshError
 LONGEST = 4.0
 MOST_PIECES = 1_000_000
 POINTS = 200_000  # looked up in one go
+# Steps onto the surface: one is enough but where cones meet. Of the median radius, what is left.
+STEPS, ON_SURFACE = 8, 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +133,21 @@ class RoundCones:
         distance[point[first]], radius[point[first]] = apart[first], there[first]
         nearest[point[first]] = cone[first]
         return distance, radius, nearest
+
+    def nearest(self, points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
+        """Points of the union's surface, straight away from the axes; those far from it stay.
+
+        Where a step out of one cone leads into another, the next leads out of that.
+        """
+        pieces = self.in_pieces()
+        band = np.full(len(points), pieces.median_radius)
+        for _ in range(STEPS):
+            distance, _, cone = pieces.distance(points, band)
+            step = np.where(cone >= 0, distance, 0)
+            points = points - step[:, None] * pieces.normals(points, cone)
+            if np.abs(step).max() < ON_SURFACE * pieces.median_radius:
+                break
+        return points
 
     def normals(
         self, points: Float[ndarray, "point 3"], cone: Int[ndarray, " point"]

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from spinmesh.errors import MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
+from spinmesh.mesh.curved import Solid
 from spinmesh.meshing.fill import Filling
 from spinmesh.meshing.mending import mended
 from spinmesh.meshing.process import Limits, run_apart
@@ -67,7 +68,8 @@ def grown(
     checked = check_quality(oriented(mesh), "Give the skeleton's nodes larger radii.")
     notes = (*skeleton.notes, *_notes(skeleton, surface, tets))
     worst = f"worst quality of {len(tets):,} tets {quality(points, tets).min():.3g}"
-    return surface, Filling(checked, {1: skeleton.name}, (*notes, worst))
+    solid = Solid(surface.points, skeleton.cones.nearest)
+    return surface, Filling(checked, {1: skeleton.name}, (*notes, worst), (solid,))
 
 
 def _notes(skeleton: Skeleton, surface: Surface, tets: ndarray) -> Sequence[str]:
