@@ -58,8 +58,8 @@ def test_a_job_that_fails_says_why_in_its_log_and_in_one_line_on_the_console(
     config = workspace.with_values({"mesh.target": target})
     done = workspace.snakemake("results/tiny/mesh/target.zarr", config=config)
     assert done.returncode != 0
-    line = next(line for line in done.stdout.splitlines() if line.startswith("MeshError: target: "))
-    assert "tets are inverted" in line and "lower the deformation" in line
+    line = next(line for line in done.stdout.splitlines() if line.startswith("MeshError: "))
+    assert "(target): " in line and "tets are inverted" in line and "`fan_angle` folds it" in line
     log = workspace.results / "logs/make_target_mesh.log"
     assert f"(log: {log.relative_to(workspace.root)})" in line
     assert line.partition(" (log: ")[0] in log.read_text()

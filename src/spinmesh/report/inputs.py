@@ -34,7 +34,7 @@ def palette(mesh: TetMesh, notes: Sequence[str]) -> dict[int, tuple[str, str]]:
     for number, label in enumerate(mesh.labels):
         start = f"compartment {label}: "
         name = next((note[len(start) :] for note in notes if note.startswith(start)), "")
-        hue = WATER if name == "water" else COLOURS[number % len(COLOURS)]
+        hue = WATER if name.startswith("water") else COLOURS[number % len(COLOURS)]
         colours[label] = (hue, f"{label} {name}")
     return colours
 
@@ -61,7 +61,8 @@ def plot_input(mesh: TetMesh, notes: Sequence[str], path: str | Path) -> Figure:
         scale_bar(axes, low[0], low[1] - 0.05 * longest, longest)
         worst = quality(mesh.points.detach().numpy(), mesh.tets[:, :4].numpy()).min()
         details = f"{len(mesh.tets):,} tets, worst quality {worst:.2f}"
-        axes.set_title(f"{_plain(mesh.name)}\n{details}")
+        words = f"{_plain(mesh.name)}\n{details}"
+        figure.suptitle(words, x=0.02, ha="left", fontsize=11, weight="bold")
         figure.legend(handles=legend, loc="outside lower left")
     return figure
 
