@@ -82,7 +82,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_inputs(folder)
     files = ["--bvals", "a.bval", "--bvecs", "a.bvec", "--delta", "10", "--Delta", "40"]
-    meshing = run(folder, "mesh", "tube.ply", "--out", "tube.zarr", "--size", "0.5", "--force")
+    meshing = run(folder, "mesh", "tube.ply", "--out", "tube.zarr", "--curved", "--force")
     signals = run(folder, "simulate", "tube.zarr", *files, "--out", "tube.csv", "--force")
     with (folder / "tube.csv").open() as table:
         attenuation = [float(row["attenuation"]) for row in csv.DictReader(table)]

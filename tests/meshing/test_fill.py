@@ -10,7 +10,14 @@ from scipy.spatial import cKDTree
 
 from spinmesh import simulate
 from spinmesh.errors import ConfigError, MeshError
-from spinmesh.mesh import SweptDisk, TetMesh, outer_faces, single_substrate, swept_disk
+from spinmesh.mesh import (
+    SweptDisk,
+    TetMesh,
+    outer_faces,
+    single_substrate,
+    swept_disk,
+    tet_quality,
+)
 from spinmesh.mesh.curved import curved, jacobian_coefficients
 from spinmesh.meshing.faults import faults_of, patched
 from spinmesh.meshing.fill import Filling, fill, labels_of
@@ -88,6 +95,13 @@ def test_single_precision_does_not_make_tets_four_times_as_many() -> None:
     faces, _ = outer_faces(tube.tets.numpy())
     filling = fill(surface(tube.points.numpy().astype(np.float32).astype(float), faces), size=0.6)
     assert len(filling.mesh.tets) < 2.5 * len(faces)
+
+
+def test_reports_and_meshers_have_one_quality(filling: Filling) -> None:
+    """One formula, in torch and without it."""
+    mesh = filling.mesh
+    expected = quality(mesh.points.numpy(), mesh.tets.numpy())
+    np.testing.assert_allclose(tet_quality(mesh).numpy(), expected, rtol=1e-9)
 
 
 def test_quality_of_a_regular_tet_is_one() -> None:

@@ -111,15 +111,15 @@ def corner_volumes(points: Float[Tensor, "point 3"], tets: Int[Tensor, "tet node
 
 
 def tet_quality(mesh: TetMesh) -> Float[Tensor, " tet"]:
-    """Mean ratio 12 (3V)^(2/3) / (sum of squared edges): 1 for a regular tet, 0 for a flat one.
+    """6 sqrt(2) V / (root mean square edge)^3: 1 for a regular tet, 0 for a flat one.
 
-    Of the straight tet between the corners (Liu & Joe 1994).
+    Of the straight tet between the corners; the mean ratio of Liu & Joe (1994) to the power 3/2.
     """
     corner = mesh.points[mesh.tets[:, :4]]
     # Each edge stands twice in the table of distances.
     squares = torch.cdist(corner, corner).square().sum((1, 2)) / 2
     volume = corner_volumes(mesh.points, mesh.tets).clamp_min(0)
-    return 12 * (3 * volume) ** (2 / 3) / squares
+    return 6 * 2**0.5 * volume / (squares / 6) ** 1.5
 
 
 def shape_functions(

@@ -27,7 +27,7 @@ def quality(
 ) -> Float[ndarray, " tet"]:
     """6 sqrt(2) volume / (root mean square edge)^3: 1 for a regular tet, 0 for a flat one.
 
-    The mean ratio of `spinmesh.report` is its power 2/3, so that a limit of 0.1 is stricter here.
+    The same as `spinmesh.mesh.tet_quality`, without torch.
     """
     first, second = np.triu_indices(4, 1)
     edges = points[tets[:, first]] - points[tets[:, second]]
