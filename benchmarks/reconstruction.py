@@ -17,7 +17,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 import spinmesh
-from spinmesh.bloch_torrey import simulate
+from spinmesh.bodies import simulate
 from spinmesh.inversion import Target
 from spinmesh.settings import load_config
 from spinmesh.shapes import ShapeModel, aligned_chamfer_distance

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from spinmesh.bloch_torrey import device_named
+from spinmesh.bodies import device_named
 from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.inputs import build, check_inputs
 from spinmesh.inputs.building import BUNDLES, VOLUMES

@@ -9,7 +9,8 @@ import torch
 
 from simulator_cases.shapes import TISSUE, axon, directions, largest_error
 from simulator_cases.table import Row, Settings, cpu_seconds
-from spinmesh.bloch_torrey import Basis, Signals, simulate
+from spinmesh.bloch_torrey import Basis, Signals
+from spinmesh.bodies import simulate
 from spinmesh.fem import assemble
 from spinmesh.mesh import TetMesh
 from spinmesh.sequence import Acquisition

@@ -9,7 +9,8 @@ import torch
 
 from simulator_cases.shapes import TISSUE, published_acquisition
 from simulator_cases.table import Row, Settings
-from spinmesh.bloch_torrey import Basis, simulate, simulate_substrates
+from spinmesh.bloch_torrey import Basis
+from spinmesh.bodies import simulate, simulate_substrates
 from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
 
 TARGET = 1e6  # signals per second on a GPU

@@ -9,7 +9,8 @@ import torch
 from simulator_cases.shapes import TISSUE
 from simulator_cases.table import Row, Settings, cpu_seconds
 from spinmesh.analytic import cylinder, sphere
-from spinmesh.bloch_torrey import Basis, simulate
+from spinmesh.bloch_torrey import Basis
+from spinmesh.bodies import simulate
 from spinmesh.mesh import SweptDisk, TetMesh, ball, swept_disk
 from spinmesh.sequence import Acquisition
 

@@ -11,7 +11,8 @@ import numpy as np
 from simulator_cases.large import PERMEABLE, nested, protocol
 from simulator_cases.shapes import TISSUE, axon
 from simulator_cases.table import Row, Settings, cpu_seconds
-from spinmesh.bloch_torrey import Basis, simulate, simulate_reduced
+from spinmesh.bloch_torrey import Basis, simulate_reduced
+from spinmesh.bodies import simulate
 from spinmesh.fem import assemble
 from spinmesh.reduction import ReducedModel, krylov_projection, shift_inverse
 from spinmesh.report.style import picture

@@ -12,7 +12,7 @@ import torch
 
 from simulator_cases.shapes import directions
 from simulator_cases.table import Row, Settings
-from spinmesh.bloch_torrey import simulate
+from spinmesh.bodies import simulate
 from spinmesh.mesh import SweptDisk, TetMesh, nested_cylinder
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue

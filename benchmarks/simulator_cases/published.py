@@ -11,7 +11,8 @@ from torch import Tensor
 
 from simulator_cases.shapes import TISSUE, largest_error, published_acquisition
 from simulator_cases.table import REPEATS, Row, Settings
-from spinmesh.bloch_torrey import Basis, Signals, simulate, simulate_reduced, step_signal
+from spinmesh.bloch_torrey import Basis, Signals, simulate_reduced, step_signal
+from spinmesh.bodies import simulate
 from spinmesh.mesh import SweptDisk, TetMesh, swept_disk
 from spinmesh.reduction import krylov_span, project
 from spinmesh.sequence import Acquisition

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from experiments.remidi.estimates import Estimates
 from experiments.remidi.methods import Bench
-from spinmesh.bloch_torrey import Basis, Signals, simulate
+from spinmesh.bloch_torrey import Basis, Signals
+from spinmesh.bodies import simulate
 from spinmesh.inversion.poses import Screen, fit_harmonics, shell_keys
 from spinmesh.inversion.search import reconstruct
 from spinmesh.inversion.target import Target

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from experiments.remidi.baselines import descend, train_signal_network
 from experiments.remidi.estimates import Estimates
-from spinmesh.bloch_torrey import Basis, Signals, simulate
+from spinmesh.bloch_torrey import Basis, Signals
+from spinmesh.bodies import simulate
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.inversion.descent import Problem, improve
 from spinmesh.inversion.poses import nearest_poses

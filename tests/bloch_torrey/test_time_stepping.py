@@ -4,8 +4,9 @@ import pytest
 import torch
 from bodies import cells
 
-from spinmesh.bloch_torrey import Basis, simulate, step_signal
+from spinmesh.bloch_torrey import Basis, step_signal
 from spinmesh.bloch_torrey.time_stepping import restricted_pade
+from spinmesh.bodies import simulate
 from spinmesh.errors import ReductionError
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder, swept_disk
 from spinmesh.sequence import PGSE, Acquisition, CosineOGSE, FreeWaveform, MultiplePGSE

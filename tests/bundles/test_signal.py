@@ -6,7 +6,8 @@ import torch
 from bodies import plane_part
 
 from spinmesh.analytic import cylinder, free
-from spinmesh.bloch_torrey import Basis, simulate
+from spinmesh.bloch_torrey import Basis
+from spinmesh.bodies import simulate
 from spinmesh.bundles import assemble_plane, plane_attenuation
 from spinmesh.errors import SequenceError
 from spinmesh.mesh import Disks, mesh_plane

@@ -9,7 +9,7 @@ import torch
 
 import spinmesh
 from experiments.permeable_axon import study
-from spinmesh.bloch_torrey import simulate
+from spinmesh.bodies import simulate
 
 
 def test_the_outer_wall_has_no_beads_and_the_axon_has_its_own_radius():

@@ -13,7 +13,8 @@ from experiments.remidi.methods import Arm, Bench, chosen, estimate
 from experiments.remidi.metric import chamfer_distances, modified_chamfer_distance
 from experiments.remidi.settings import Experiment
 from experiments.remidi.shapes import further_parameters, published_substrates
-from spinmesh.bloch_torrey import Basis, Signals, simulate_substrates
+from spinmesh.bloch_torrey import Basis, Signals
+from spinmesh.bodies import simulate_substrates
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.inversion import Target
 from spinmesh.mesh import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import simulate_substrates
+from spinmesh.bodies import simulate_substrates
 from spinmesh.errors import ConfigError
 from spinmesh.images import pack_cross_sections, packing
 from spinmesh.images.packing import coverage, enclosed_area, outline, rotated

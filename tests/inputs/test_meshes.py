@@ -7,7 +7,8 @@ import meshio
 import numpy as np
 import pytest
 
-from spinmesh.bloch_torrey import reduce_mesh, simulate
+from spinmesh.bloch_torrey import reduce_mesh
+from spinmesh.bodies import simulate
 from spinmesh.errors import ConfigError, MeshError, MeshWarning, SpinmeshError
 from spinmesh.io.meshes import read_mesh
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder

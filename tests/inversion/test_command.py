@@ -14,7 +14,8 @@ import torch
 from acquisition_files import write_fsl
 
 from spinmesh import cli
-from spinmesh.bloch_torrey import Signals, simulate
+from spinmesh.bloch_torrey import Signals
+from spinmesh.bodies import simulate
 from spinmesh.errors import ConfigError
 from spinmesh.inversion import Reconstruction, Target
 from spinmesh.io import load, save

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Basis, simulate, simulate_reduced, unweighted
+from spinmesh.bloch_torrey import Basis, simulate_reduced, unweighted
+from spinmesh.bodies import simulate
 from spinmesh.errors import ConfigError
 from spinmesh.inversion.forward import jacobian, predict, turned
 from spinmesh.inversion.unknowns import Point, Unknowns

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import simulate
+from spinmesh.bodies import simulate
 from spinmesh.errors import ReductionError
 from spinmesh.inversion import (
     DESCRIPTION,

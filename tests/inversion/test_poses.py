@@ -7,7 +7,8 @@ from bodies import sampled, two_shells
 from scipy.spatial.transform import Rotation
 
 from experiments.remidi.surface import surface_distance
-from spinmesh.bloch_torrey import Basis, Signals, simulate, simulate_substrates
+from spinmesh.bloch_torrey import Basis, Signals
+from spinmesh.bodies import simulate, simulate_substrates
 from spinmesh.errors import SequenceError
 from spinmesh.inversion import Target
 from spinmesh.inversion.poses import (

@@ -7,7 +7,8 @@ import torch
 from bodies import two_shells
 
 from experiments.remidi.metric import modified_chamfer_distance
-from spinmesh.bloch_torrey import Basis, Signals, simulate, simulate_substrates
+from spinmesh.bloch_torrey import Basis, Signals
+from spinmesh.bodies import simulate, simulate_substrates
 from spinmesh.errors import ReductionError, SequenceError
 from spinmesh.inversion import HISTORY, Target, nearest_training_shapes, reconstruct
 from spinmesh.inversion.forward import predict

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import simulate
+from spinmesh.bodies import simulate
 from spinmesh.errors import StoreError
 from spinmesh.inversion import Target, descent, reconstruct
 from spinmesh.inversion import search as search_module

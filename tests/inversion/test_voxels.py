@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Signals, simulate
+from spinmesh.bloch_torrey import Signals
+from spinmesh.bodies import simulate
 from spinmesh.errors import SequenceError
 from spinmesh.grid import Grid
 from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps, VoxelTargets, reconstruct_voxels

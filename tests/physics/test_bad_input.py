@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Basis, reduce_mesh, signals_of, simulate
+from spinmesh.bloch_torrey import Basis, reduce_mesh
 from spinmesh.bloch_torrey import basis as basis_module
 from spinmesh.bloch_torrey.basis import available_memory, needed_memory
+from spinmesh.bodies import signals_of, simulate
 from spinmesh.errors import (
     ConfigError,
     MeshError,

@@ -7,13 +7,8 @@ import pytest
 import torch
 from bodies import cells
 
-from spinmesh.bloch_torrey import (
-    Basis,
-    reduce_mesh,
-    simulate,
-    simulate_compartments,
-    step_signal,
-)
+from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_compartments, step_signal
+from spinmesh.bodies import simulate
 from spinmesh.fem import assemble
 from spinmesh.mesh import SweptDisk, TetMesh, nested_cylinder
 from spinmesh.sequence import Acquisition

@@ -16,10 +16,10 @@ from spinmesh.bloch_torrey import (
     Basis,
     matrix_formalism,
     reduce_mesh,
-    simulate,
     simulate_compartments,
     step_signal,
 )
+from spinmesh.bodies import simulate
 from spinmesh.mesh import TetMesh, rotation_matrix
 from spinmesh.reduction import ReducedModel
 from spinmesh.sequence import Acquisition, FreeWaveform

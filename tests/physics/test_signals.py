@@ -11,7 +11,8 @@ import torch
 from bodies import axon, box, cells
 
 from spinmesh.analytic import multilayer_cylinder, slab, sphere
-from spinmesh.bloch_torrey import Basis, simulate
+from spinmesh.bloch_torrey import Basis
+from spinmesh.bodies import simulate
 from spinmesh.mesh import (
     SweptDisk,
     TetMesh,

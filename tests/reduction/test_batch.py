@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Basis, simulate, simulate_reduced, simulate_substrates
+from spinmesh.bloch_torrey import Basis, simulate_reduced
+from spinmesh.bodies import simulate, simulate_substrates
 from spinmesh.errors import MeshError, ReductionError
 from spinmesh.mesh import SweptDisk, ball, nested_cylinder, sample_substrates, swept_disk
 from spinmesh.reduction import reduce_shapes

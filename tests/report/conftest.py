@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from spinmesh.bloch_torrey import Signals, simulate, simulate_substrates
+from spinmesh.bloch_torrey import Signals
+from spinmesh.bodies import simulate, simulate_substrates
 from spinmesh.bundles import ImageSet
 from spinmesh.images import Synthesis
 from spinmesh.inversion import Fit, Gaussian, Posterior, Reconstruction, Samples, Target

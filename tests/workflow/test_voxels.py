@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from spinmesh.bloch_torrey import simulate
+from spinmesh.bodies import simulate
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.mesh import SweptDisk, swept_disk
 from spinmesh.tissue import Tissue

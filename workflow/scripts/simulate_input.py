@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh import TetMesh, Tissue
-from spinmesh.bloch_torrey import simulate
+from spinmesh.bodies import simulate
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.tables import write_signal_table

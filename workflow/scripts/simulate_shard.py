@@ -1,6 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.bloch_torrey import simulate_substrates
+from spinmesh.bodies import simulate_substrates
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.mesh import Substrates

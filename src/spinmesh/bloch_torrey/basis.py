@@ -96,20 +96,30 @@ def reduce_mesh(
     """
     basis = basis or Basis()
     check_memory(mesh, basis.kind)
-    matrices = assemble(mesh, tissue)
+    start = Projection.empty(mesh, assemble(mesh, tissue))
     # The slowest rate that matters: of the longest mode, or of what diffuses within the echo time.
     longest = max(sequence.echo_time for sequence in acquisition.sequences)
-    shift = max(slowest_rate(mesh, tissue), 1 / longest)
+    return reduce_from(start, max(slowest_rate(mesh, tissue), 1 / longest), acquisition, basis)
+
+
+def reduce_from(
+    empty: Projection, shift: float, acquisition: Acquisition, basis: Basis
+) -> Reduction:
+    """The basis of assembled matrices; `shift` (1/ms) is the slowest rate that matters.
+
+    Raises ReductionError if the tolerance cannot be reached.
+    """
+    matrices = empty.matrices
 
     def laplace(count: int) -> Projection:
         count = min(count, len(matrices.space) - 1)
-        return Projection.empty(mesh, matrices).extended(laplace_modes(matrices, shift, count))
+        return empty.extended(laplace_modes(matrices, shift, count))
 
     if basis.kind == "laplace" and not basis.adaptive:
         return _reduction(laplace(basis.modes or USUAL_MODES))
     solve = shift_inverse(matrices, shift)
     if not basis.adaptive:
-        return _reduction(krylov_projection(mesh, matrices, solve, basis.degree, basis.blocks or 0))
+        return _reduction(krylov_projection(empty, solve, basis.degree, basis.blocks or 0))
     few = representatives(acquisition)
 
     def enriched(smaller: Projection) -> Projection:
@@ -117,13 +127,18 @@ def reduce_mesh(
         return smaller.extended(solve(residual_block(smaller, few, columns)))
 
     if basis.kind == "krylov":
-        start = krylov_projection(mesh, matrices, solve, basis.degree, FIRST_BLOCKS)
+        start = krylov_projection(empty, solve, basis.degree, FIRST_BLOCKS)
         return _grown_krylov(start, enriched, few, basis.tolerance)
     return _grown_laplace(laplace, enriched, few, basis.tolerance)
 
 
 def _reduction(basis: Projection, error: float | None = None) -> Reduction:
     return Reduction(basis.span, basis.reduced, error)
+
+
+def _observed(basis: Projection, acquisition: Acquisition) -> Signals:
+    """Signals of all, or of the core if there is one."""
+    return Signals.of(basis.reduced, acquisition, core=basis.core is not None)
 
 
 def _grown_krylov(
@@ -134,10 +149,10 @@ def _grown_krylov(
     `change` is the error of the smaller basis up to that of the larger one, which the ratio of
     successive changes tells.
     """
-    signals, previous = Signals.of(basis.reduced, acquisition), 0.0
+    signals, previous = _observed(basis, acquisition), 0.0
     while basis.size <= MOST_MODES:
         larger = enriched(basis)
-        finer = Signals.of(larger.reduced, acquisition)
+        finer = _observed(larger, acquisition)
         change = largest_change(signals, finer)
         ratio = min(change / previous, LARGEST_RATIO) if previous > 0 else FIRST_RATIO
         error = change / (1 - ratio)
@@ -157,7 +172,7 @@ def _grown_laplace(
     count = FIRST_MODES
     while True:
         basis = modes(count)
-        signals, finer = (Signals.of(b.reduced, acquisition) for b in (basis, enriched(basis)))
+        signals, finer = (_observed(b, acquisition) for b in (basis, enriched(basis)))
         # One block of residuals takes most of the error away: modes converge slowly, they do not.
         error = largest_change(signals, finer) / (1 - FIRST_RATIO / 2)
         if error <= tolerance:

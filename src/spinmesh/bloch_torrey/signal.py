@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Complex, Float
@@ -31,11 +31,18 @@ class Signals:
     unweighted: Float[Tensor, "substrate measurement"] = quantity(SPINS, finite=True)
 
     @classmethod
-    def of(cls, reduced: ReducedModel, acquisition: Acquisition) -> Signals:
-        """Of a reduced model or a batch of them, computed on its device; without gradients."""
+    def of(cls, reduced: ReducedModel, acquisition: Acquisition, core: bool = False) -> Signals:
+        """Of a reduced model or a batch of them, computed on its device; without gradients.
+
+        With `core` of all but the last of the model's means, which is what its core leaves.
+        """
         there = acquisition.to(str(reduced.mean.device))
         with torch.no_grad():
-            parts = simulate_reduced(reduced, there), unweighted(reduced, there)
+            if core:
+                rows = [of(reduced, there) for of in (simulate_compartments, _unweighted_rows)]
+                parts = [row[..., :-1, :].sum(-2) for row in rows]
+            else:
+                parts = [simulate_reduced(reduced, there), unweighted(reduced, there)]
         return cls(acquisition, *(part.cpu().reshape(-1, len(acquisition)) for part in parts))
 
     @property
@@ -92,10 +99,18 @@ def unweighted(
     reduced: ReducedModel, acquisition: Acquisition
 ) -> Float[Tensor, "*shape measurement"]:
     """Signal (um^3 times spin density) at each measurement's echo time without any gradient."""
+    whole = replace(reduced, mean=reduced.initial[..., None, :])
+    return _unweighted_rows(whole, acquisition).squeeze(-2)
+
+
+def _unweighted_rows(
+    reduced: ReducedModel, acquisition: Acquisition
+) -> Float[Tensor, "*shape compartment measurement"]:
+    """The same of each compartment."""
     device = acquisition.gradient.device
     echo = [sequence.echo_time for sequence in acquisition.sequences]
     rest = torch.tensor(echo, dtype=torch.float64, device=device)
-    laplacian, moments, mean, batch = _flat(reduced, reduced.initial[..., None, :])
+    laplacian, moments, mean, batch = _flat(reduced, reduced.mean)
     vectors = torch.zeros(len(rest), 3, 1, dtype=torch.float64, device=device)
     values = signal(laplacian, moments, mean, vectors, rest, AT_REST).real
-    return values[:, 0, acquisition.timing].reshape(*batch, -1)
+    return values[..., acquisition.timing].reshape(*batch, *values.shape[1:-1], -1)

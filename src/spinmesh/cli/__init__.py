@@ -64,7 +64,7 @@ def simulate(
     if tissue is not None and diffusivity is not None:
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
     measured.refuse_existing(out, force)
-    from spinmesh.bloch_torrey import device_named, reduce_mesh, signals_of
+    from spinmesh.bodies import device_named, simulate_body
     from spinmesh.io import save
     from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.io.meshes import read_mesh
@@ -81,18 +81,18 @@ def simulate(
         filling = Tissue.from_settings(load_tissue(tissue)).filling(shape.labels)
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
     typer.echo(f"{mesh}: {size}; reducing for {len(acquisition)} measurements", err=True)
-    reduction = reduce_mesh(shape, filling, acquisition, spec)
-    mesh_error = reduction.discretisation_error(filling, acquisition)
+    result = simulate_body(shape, filling, acquisition, spec, device)
+    mesh_error = result.reduction.discretisation_error(filling, acquisition)
     if tolerance is not None:
-        reduction.check_resolution(mesh_error, tolerance)
-    signals = signals_of(reduction, acquisition, device)
+        result.reduction.check_resolution(mesh_error, tolerance)
+    signals = result.signals
     if out.suffix == ".csv":
         write_signal_table(signals, out)
     else:
         save(signals, out)
     typer.echo(
         f"{out}: {len(acquisition)} signals of {mesh} ({len(shape.tets):,} tets); estimated error "
-        f"{reduction.error:.1g} (basis of {reduction.span.size}) and {mesh_error:.1g} (mesh) of S0"
+        f"{result.words} and {mesh_error:.1g} (mesh) of S0"
     )
 
 

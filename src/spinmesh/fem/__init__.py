@@ -9,13 +9,15 @@ from spinmesh.fem.assembly import (
     cell_matrices,
     check_tissue,
     jumps,
+    summed,
 )
 from spinmesh.fem.elements import element_matrices, face_mass, quadrature
-from spinmesh.fem.space import Space, function_space
+from spinmesh.fem.space import Part, Space, function_space
 
 __all__ = [
     "CellMatrices",
     "Matrices",
+    "Part",
     "Pattern",
     "Patterns",
     "Space",
@@ -27,4 +29,5 @@ __all__ = [
     "function_space",
     "jumps",
     "quadrature",
+    "summed",
 ]

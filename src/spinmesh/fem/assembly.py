@@ -40,6 +40,13 @@ class CellMatrices(NamedTuple):
         """S + R of each tet."""
         return self.stiffness + self.relaxation
 
+    def part(self, tets: Tensor, faces: Tensor, walls: Tensor) -> CellMatrices:
+        """Those of some tets, membrane faces and wall faces of one shape."""
+        volume = (self.mass, self.stiffness, self.relaxation, self.moments)
+        return CellMatrices(
+            *(cells[tets] for cells in volume), self.membrane[faces], self.wall[walls]
+        )
+
 
 def cell_matrices(mesh: TetMesh, space: Space, tissue: Tissue) -> CellMatrices:
     """All cell matrices of a mesh filled with a tissue."""
@@ -109,7 +116,11 @@ def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
     space = function_space(mesh)
     check_tissue(mesh, space, tissue)
     with torch.no_grad():
-        cells = cell_matrices(mesh, space, tissue)
+        return summed(space, cell_matrices(mesh, space, tissue))
+
+
+def summed(space: Space, cells: CellMatrices) -> Matrices:
+    """Sparse matrices from those of the space's cells, without gradients."""
     patterns = Patterns.of(space)
     filled = patterns.tets.filled
     return Matrices(

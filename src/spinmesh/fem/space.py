@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from spinmesh.mesh import TetMesh
@@ -38,6 +39,37 @@ class Space:
         """1 where an unknown belongs to a compartment (labels ascending), 0 elsewhere."""
         labels = torch.unique(self.dof_compartment)
         return (self.dof_compartment == labels[:, None]).double()
+
+    def part(self, tets: Bool[Tensor, " tet"]) -> Part:
+        """The unknowns of some tets, renumbered, with the membranes and walls between them.
+
+        Where tets are left out, nothing flows: the cut reflects.
+        """
+        used = torch.unique(self.tet_dofs[tets])
+        number = torch.full((len(self),), -1).index_put((used,), torch.arange(len(used)))
+        faces = (number[self.interface_dofs] >= 0).all(-1).all(-1)
+        walls = (number[self.wall_dofs] >= 0).all(-1)
+        points, dof_point = torch.unique(self.dof_point[used], return_inverse=True)
+        space = Space(
+            number[self.tet_dofs[tets]],
+            dof_point,
+            self.dof_compartment[used],
+            self.interface_labels[faces],
+            number[self.interface_dofs[faces]],
+            self.wall_label[walls],
+            number[self.wall_dofs[walls]],
+        )
+        return Part(space, used, points, faces, walls)
+
+
+class Part(NamedTuple):
+    """The space of some tets, and where its unknowns, points and faces are in the whole one's."""
+
+    space: Space
+    dofs: Int[Tensor, " dof"]
+    points: Int[Tensor, " point"]
+    faces: Bool[Tensor, " face"]
+    walls: Bool[Tensor, " wall"]
 
 
 def function_space(mesh: TetMesh) -> Space:

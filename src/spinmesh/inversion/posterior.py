@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey import MOST_DENSE_ON_CPU
+from spinmesh.bodies import MOST_DENSE_ON_CPU
 from spinmesh.fem import function_space
 from spinmesh.inversion.descent import Problem, State
 from spinmesh.inversion.forward import predict, predict_batch

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Basis, Signals, simulate
+from spinmesh.bloch_torrey import Basis, Signals
+from spinmesh.bodies import simulate
 from spinmesh.errors import SequenceError
 from spinmesh.mesh import TetMesh
 from spinmesh.noise import add_rician, without_rician_bias

@@ -12,7 +12,7 @@ from spinmesh.reduction.projection import Projection
 from spinmesh.reduction.pushforward import push_forward
 from spinmesh.reduction.reduced import ReducedModel, project, whitened
 from spinmesh.reduction.shift_invert import shift_inverse
-from spinmesh.reduction.span import Span, factorise, orthonormal, slowest_rate
+from spinmesh.reduction.span import Span, factorise, integrals, orthonormal, slowest_rate
 
 __all__ = [
     "MOST_DENSE",
@@ -20,6 +20,7 @@ __all__ = [
     "ReducedModel",
     "Span",
     "factorise",
+    "integrals",
     "krylov_projection",
     "krylov_span",
     "laplace_modes",

@@ -36,19 +36,17 @@ def krylov_span(mesh: TetMesh, tissue: Tissue, degree: int = 2, blocks: int = 3)
     """
     matrices = assemble(mesh, tissue)
     solve = shift_inverse(matrices, slowest_rate(mesh, tissue))
-    return krylov_projection(mesh, matrices, solve, degree, blocks).span
+    return krylov_projection(Projection.empty(mesh, matrices), solve, degree, blocks).span
 
 
-def krylov_projection(
-    mesh: TetMesh, matrices: Matrices, solve: Solve, degree: int, blocks: int
-) -> Projection:
+def krylov_projection(empty: Projection, solve: Solve, degree: int, blocks: int) -> Projection:
     """The polynomials and `blocks` images `solve(M V)`, each of the block before it."""
-    space = matrices.space
+    mesh, space = empty.mesh, empty.matrices.space
     seed = monomials(mesh.points.detach()[space.dof_point], space.inside, degree).numpy()
-    projection = Projection.empty(mesh, matrices).extended(seed)
+    projection = empty.extended(seed)
     last = projection.vectors
     for _ in range(blocks):
-        larger = projection.extended(solve(matrices.mass @ last))
+        larger = projection.extended(solve(empty.matrices.mass @ last))
         last = larger.vectors[:, projection.size :]
         if last.shape[1] == 0:
             break

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Complex, Float, Inexact
+from jaxtyping import Bool, Complex, Float, Inexact
 from numpy import ndarray
+from torch import Tensor
 
 from spinmesh.fem import Matrices
 from spinmesh.mesh import TetMesh
@@ -29,16 +30,26 @@ class Projection:
     mesh: TetMesh
     matrices: Matrices
     operators: tuple[sp.csr_matrix, ...]  # S + Q + R and the three moments
+    core: Bool[Tensor, " tet"] | None  # as that of `Span`
+    integrals: Float[ndarray, "row dof"]
     vectors: Float[ndarray, "dof mode"]
     products: Float[ndarray, "4 mode mode"]
 
     @classmethod
-    def empty(cls, mesh: TetMesh, matrices: Matrices) -> Projection:
-        """No functions yet."""
+    def empty(
+        cls,
+        mesh: TetMesh,
+        matrices: Matrices,
+        core: Bool[Tensor, " tet"] | None = None,
+        integrals: Float[ndarray, "row dof"] | None = None,
+    ) -> Projection:
+        """No functions yet; `integrals` of the `core` go with it."""
         centre = mesh.points[mesh.vertices].mean(0).detach().tolist()
         operators = (matrices.decay, *matrices.moments_about(centre))
+        if integrals is None:
+            integrals = matrices.space.inside.numpy() @ matrices.mass
         nothing = np.zeros((len(matrices.space), 0))
-        return cls(mesh, matrices, operators, nothing, np.zeros((4, 0, 0)))
+        return cls(mesh, matrices, operators, core, integrals, nothing, np.zeros((4, 0, 0)))
 
     @property
     def size(self) -> int:
@@ -48,7 +59,7 @@ class Projection:
     @property
     def span(self) -> Span:
         """The frozen basis."""
-        return Span(torch.from_numpy(self.vectors), self.matrices.space, self.mesh)
+        return Span(torch.from_numpy(self.vectors), self.matrices.space, self.mesh, self.core)
 
     def extended(self, block: Float[ndarray, "dof column"]) -> Projection:
         """With the part of `block` that is not yet spanned; only its products are computed."""
@@ -61,16 +72,15 @@ class Projection:
             product[:, old:] = vectors.T @ (operator @ block)
             product[old:, :] = product[:, old:].T
             product[old:, old:] = (product[old:, old:] + product[old:, old:].T) / 2
-        return Projection(self.mesh, self.matrices, self.operators, vectors, products)
+        return replace(self, vectors=vectors, products=products)
 
     @cached_property
     def reduced(self) -> ReducedModel:
         """Operators in the basis."""
-        massed = self.matrices.mass @ self.vectors
         return ReducedModel(
             torch.from_numpy(self.products[0].copy()),
             torch.from_numpy(self.products[1:].copy()),
-            torch.from_numpy(self.matrices.space.inside.numpy() @ massed),
+            torch.from_numpy(self.integrals @ self.vectors),
         )
 
     def residual(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spinmesh.fem import CellMatrices, Patterns
 from spinmesh.reduction.reduced import ReducedModel, centred_cells, whitened
-from spinmesh.reduction.span import Span
+from spinmesh.reduction.span import Span, integrals
 from spinmesh.tissue import Tissue
 
 # Bytes of cell matrices' tangents that are alive at a time.
@@ -76,4 +76,5 @@ def _projected(span: Span, patterns: Patterns, cells: CellMatrices) -> tuple[Ten
     images = (massed, decayed, *(filled(moment) @ V for moment in cells.moments.unbind(1)))
     square = [torch.from_numpy(V.T @ image) for image in images]
     whole, laplacian, *xyz = ((matrix + matrix.T) / 2 for matrix in square)
-    return whole, laplacian, torch.stack(xyz), torch.from_numpy(span.space.inside.numpy() @ massed)
+    mean = integrals(span.space, span.core, cells.mass) @ span.vectors
+    return whole, laplacian, torch.stack(xyz), mean

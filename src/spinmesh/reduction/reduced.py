@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spinmesh.errors import ReductionError
 from spinmesh.fem import CellMatrices, cell_matrices
-from spinmesh.reduction.span import Span
+from spinmesh.reduction.span import Span, integrals
 from spinmesh.tissue import Tissue
 
 
@@ -68,7 +68,8 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     mass, laplacian, *xyz = (
         _symmetric(span.vectors.T @ product) for product in (massed, decay, *moments)
     )
-    return whitened(mass, laplacian, torch.stack(xyz), space.inside.to(massed) @ massed)
+    mean = integrals(span.space, span.core, cells.mass) @ span.vectors
+    return whitened(mass, laplacian, torch.stack(xyz), mean)
 
 
 def centred_cells(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> CellMatrices:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.sparse.linalg import SuperLU, splu
 from torch import Tensor
@@ -23,16 +23,39 @@ DEPENDENT = 1e-7
 
 @dataclass(frozen=True, eq=False)
 class Span:
-    """A frozen, mass-orthonormal basis V of finite-element functions on one connectivity."""
+    """A frozen, mass-orthonormal basis V of finite-element functions on one connectivity.
+
+    `core` are the tets whose signal is observed; None: all of them (`integrals`).
+    """
 
     vectors: Float[Tensor, "dof mode"]
     space: Space
     mesh: TetMesh
+    core: Bool[Tensor, " tet"] | None = None
 
     @property
     def size(self) -> int:
         """Number of modes k."""
         return self.vectors.shape[1]
+
+
+def integrals(
+    space: Space, core: Bool[Tensor, " tet"] | None, mass: Float[Tensor, "tet node node"]
+) -> Float[Tensor, "row dof"]:
+    """What each function of a space has in the integrals of `ReducedModel.mean`.
+
+    One row for each compartment; with a `core` of each one's part in it, and last a row of all that
+    is not in the core. Differentiable in the tets' mass matrices.
+    """
+
+    def over(tets: Tensor) -> Tensor:
+        whole = mass.new_zeros(len(space))
+        return whole.index_add(0, space.tet_dofs[tets].flatten(), mass[tets].sum(1).flatten())
+
+    inside = space.inside.to(mass)
+    if core is None:
+        return inside * over(torch.ones(len(mass), dtype=torch.bool))
+    return torch.cat([inside * over(core), over(~core)[None]])
 
 
 def factorise(matrix: sp.spmatrix) -> SuperLU:

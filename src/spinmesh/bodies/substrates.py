@@ -1,11 +1,14 @@
-"""Signals of whole meshes and of substrate tables."""
+"""Signals of whole bodies, as one or in pieces, and of substrate tables."""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
-from spinmesh.bloch_torrey.basis import Reduction, reduce_mesh
-from spinmesh.bloch_torrey.signal import Signals
+import torch
+from torch import Tensor
+
+from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh
+from spinmesh.bodies.pieces import Parts, cut_where_it_pays, simulate_cut
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
 from spinmesh.mesh import Substrates, TetMesh, check_quality
@@ -52,7 +55,51 @@ def simulate(
     device = device_named(device)
     if tolerance is not None:
         basis = (basis or Basis()).replace(tolerance=tolerance)
-    return signals_of(reduce_mesh(mesh, tissue, acquisition, basis), acquisition, device)
+    return simulate_body(mesh, tissue, acquisition, basis, device).signals
+
+
+@dataclass(frozen=True, eq=False)
+class Simulation:
+    """Signals of a body, and what tells how good they are."""
+
+    signals: Signals
+    reduction: Reduction  # of the whole body, or of the piece with the most water
+    parts: Parts | None  # None: the body was simulated as one
+
+    @property
+    def words(self) -> str:
+        """Estimated and bounded errors, as fractions of the unweighted signal."""
+        if self.parts is None:
+            return f"{self.reduction.error:.1g} (basis of {self.reduction.span.size})"
+        parts = self.parts
+        return (
+            f"{parts.basis_error:.1g} (bases of {min(parts.modes)} to {max(parts.modes)} in "
+            f"{len(parts.modes)} pieces), at most {parts.cut_bound:.1g} (cuts)"
+        )
+
+
+def simulate_body(
+    mesh: TetMesh,
+    tissue: Tissue,
+    acquisition: Acquisition,
+    basis: Basis | None = None,
+    device: str = "cpu",
+) -> Simulation:
+    """As `simulate`, with what the errors are.
+
+    A body much longer than what water covers within the echo is cut into pieces, if the basis is a
+    Krylov one that grows to its tolerance: see docs/methods/pieces.md.
+    """
+    basis = basis or Basis()
+    cut = None
+    if basis.kind == "krylov" and basis.adaptive:
+        cut = cut_where_it_pays(mesh, tissue, acquisition, basis.tolerance)
+    if cut is None:
+        reduction = reduce_mesh(mesh, tissue, acquisition, basis)
+        return Simulation(signals_of(reduction, acquisition, device), reduction, None)
+    parts, reduction = simulate_cut(cut, acquisition, basis, device)
+    spins = cut.pieces[0].body.cells.mass.sum().reshape(1, 1)
+    return Simulation(_sound([mesh.name], parts.signals, spins), reduction, parts)
 
 
 def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cpu") -> Signals:
@@ -66,8 +113,12 @@ def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cp
 
 def _simulated(names: list[str], reduced: ReducedModel, acquisition: Acquisition) -> Signals:
     """Signals of named shapes on the device of their operators; ReductionError as `signals_of`."""
-    signals = Signals.of(reduced, acquisition)
     excited = reduced.initial.square().sum(-1).cpu().reshape(-1, 1)
+    return _sound(names, Signals.of(reduced, acquisition), excited)
+
+
+def _sound(names: list[str], signals: Signals, excited: Tensor) -> Signals:
+    """The signals, if those of each name are finite and leave something to divide by."""
     remaining = signals.unweighted / excited
     for name, values, left in zip(names, signals.signal, remaining, strict=True):
         if not bool(torch.isfinite(torch.view_as_real(values)).all() & torch.isfinite(left).all()):

@@ -1,0 +1,45 @@
+"""Signals of whole bodies: as one reduced model, or in pieces with a bound of the cuts' error."""
+
+from spinmesh.bodies.cutting import Body, Piece, piece_around
+from spinmesh.bodies.heat import spins_from_cut
+from spinmesh.bodies.pieces import (
+    Cut,
+    Parts,
+    cut_body,
+    cut_where_it_pays,
+    reach,
+    reduce_piece,
+    signal_of_pieces,
+    simulate_cut,
+)
+from spinmesh.bodies.substrates import (
+    MOST_DENSE_ON_CPU,
+    Simulation,
+    device_named,
+    signals_of,
+    simulate,
+    simulate_body,
+    simulate_substrates,
+)
+
+__all__ = [
+    "MOST_DENSE_ON_CPU",
+    "Body",
+    "Cut",
+    "Parts",
+    "Piece",
+    "Simulation",
+    "cut_body",
+    "cut_where_it_pays",
+    "device_named",
+    "piece_around",
+    "reach",
+    "reduce_piece",
+    "signal_of_pieces",
+    "signals_of",
+    "simulate",
+    "simulate_body",
+    "simulate_cut",
+    "simulate_substrates",
+    "spins_from_cut",
+]

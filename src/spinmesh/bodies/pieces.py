@@ -1,0 +1,177 @@
+"""Signals of a body in pieces, each a reduced model of its own, with a bound of the cuts' error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float
+from numpy import ndarray
+from scipy.special import erfcinv
+from torch import Tensor
+
+from spinmesh.bloch_torrey import Reduction, Signals, reduce_from, simulate_compartments
+from spinmesh.bodies.cutting import Body, Piece, piece_around
+from spinmesh.bodies.heat import spins_from_cut
+from spinmesh.errors import ReductionError
+from spinmesh.mesh import TetMesh
+from spinmesh.progress import progress
+from spinmesh.reduction import Span, project, slowest_rate
+from spinmesh.sequence import Acquisition
+from spinmesh.settings import Basis
+from spinmesh.tissue import Tissue
+
+# Seeds of cores are this many times the usual halo apart.
+CORE = 1.5
+# The halo of a piece starts at this part of the usual one, and grows by this factor.
+FIRST, LARGER = 0.4, 1.2
+# A body of fewer halos is one piece; so is one whose pieces have together this many times its tets.
+SHORTEST, MOST_REPEATED = 4.0, 8.0
+# A core of little water may err by this much of its own signal.
+LOOSEST = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """Pieces of a body, and what they may cost."""
+
+    pieces: list[Piece]
+    share: Float[ndarray, " piece"]  # of the whole error that each piece may make; their sum is 1
+    changed: float  # bound of what the cuts change in any signal, um^3 times spin density
+
+    @property
+    def repeated(self) -> float:
+        """How many tets the pieces have for each of the body."""
+        every = sum(len(piece.tets) for piece in self.pieces)
+        return every / len(self.pieces[0].body.mesh.tets)
+
+
+def reach(tissue: Tissue, acquisition: Acquisition, tolerance: float) -> float:
+    """Distance (um) along a line that a part `tolerance` of the spins covers within the echo."""
+    fastest = float(torch.linalg.eigvalsh(tissue.diffusivity.detach()).max())
+    return float(2 * np.sqrt(fastest * longest_echo(acquisition)) * erfcinv(tolerance))
+
+
+def longest_echo(acquisition: Acquisition) -> float:
+    """ms, of the sequences that are used."""
+    used = torch.unique(acquisition.timing).tolist()
+    return max(acquisition.sequences[number].echo_time for number in used)
+
+
+def cut_where_it_pays(
+    mesh: TetMesh, tissue: Tissue, acquisition: Acquisition, tolerance: float
+) -> Cut | None:
+    """Pieces whose cuts change no signal by more than half the tolerance; None: better as one."""
+    low, high = mesh.bounding_box
+    if float((high - low).max()) < SHORTEST * reach(tissue, acquisition, tolerance):
+        return None
+    cut = cut_body(Body.of(mesh, tissue), acquisition, tolerance)
+    return None if len(cut.pieces) == 1 or cut.repeated > MOST_REPEATED else cut
+
+
+def cut_body(
+    body: Body, acquisition: Acquisition, tolerance: float, core: float | None = None
+) -> Cut:
+    """Each piece's halo grows until its bound is its share of half the tolerance.
+
+    `core` is the distance of the cores' seeds, um. Half of the error is shared by the cores'
+    water, half equally: in a core of little water a large error of its own signal is small.
+    """
+    usual, time = reach(body.tissue, acquisition, tolerance), longest_echo(acquisition)
+    cores = body.cores(core or CORE * usual)
+    left = _left(body, time)
+    water = np.array([float(left[tets].sum()) for tets in cores])
+    share = (water / water.sum() + 1 / len(cores)) / 2
+    pieces, changed = [], 0.0
+    for tets, part in zip(cores, share.tolist(), strict=True):
+        halo, most = FIRST * usual, tolerance / 2 * part * float(water.sum())
+        piece = piece_around(body, tets, halo)
+        while (bound := 2 * spins_from_cut(piece, time)) > most:
+            halo *= LARGER
+            piece = piece_around(body, tets, halo)
+        pieces.append(piece)
+        changed += bound
+    return Cut(pieces, share, changed)
+
+
+def _left(body: Body, time: float) -> Float[ndarray, " tet"]:
+    """Spins of each tet that T2 leaves; what walls take away is not known yet."""
+    labels = torch.tensor(body.tissue.labels)
+    rate = 1 / body.tissue.t2.detach()[torch.searchsorted(labels, body.mesh.compartment)]
+    return (body.cells.mass.sum((1, 2)) * torch.exp(-time * rate)).numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Sums over the pieces, and what they were made of."""
+
+    signals: Signals
+    basis_error: float  # of S0
+    cut_bound: float  # of S0
+    modes: tuple[int, ...]  # of each piece
+
+
+def simulate_cut(
+    cut: Cut, acquisition: Acquisition, basis: Basis, device: str = "cpu"
+) -> tuple[Parts, Reduction]:
+    """Signals of all pieces' cores, summed; and the reduction of the core with the most water.
+
+    Raises ReductionError if the tolerance of `basis` cannot be reached in a piece.
+    """
+    body = cut.pieces[0].body
+    spins = body.cells.mass.sum((1, 2))
+    water = [float(spins[piece.tets[piece.core]].sum()) for piece in cut.pieces]
+    signal = torch.zeros(1, len(acquisition), dtype=torch.complex128)
+    left = torch.zeros(1, len(acquisition), dtype=torch.float64)
+    modes, missed, judged = [], 0.0, None
+    steps = list(zip(cut.pieces, cut.share.tolist(), water, strict=True))
+    for piece, share, core in progress(steps, f"{body.mesh.name} in pieces"):
+        tolerance = min(basis.tolerance / 2 * share * sum(water) / core, LOOSEST)
+        reduction = reduce_piece(piece, acquisition, basis.replace(tolerance=tolerance))
+        part = Signals.of(reduction.reduced.to(device), acquisition, core=True)
+        signal, left = signal + part.signal, left + part.unweighted
+        missed += (reduction.error or 0.0) * float(part.unweighted.max())
+        modes.append(reduction.span.size)
+        if core == max(water):
+            judged = _of_whole_piece(reduction, body.tissue)
+    if judged is None:
+        raise ReductionError(f"{body.mesh.name}: no piece. Give a mesh with tets.")
+    least = float(left.min())
+    sums = Signals(acquisition, signal, left)
+    return Parts(sums, missed / least, cut.changed / least, tuple(modes)), judged
+
+
+def _of_whole_piece(reduction: Reduction, tissue: Tissue) -> Reduction:
+    """The same basis, its core being all of the piece."""
+    reduced = reduction.reduced
+    mean = reduced.mean.new_zeros(len(tissue.labels), reduction.span.size)
+    mean[0] = reduced.initial
+    span = replace(reduction.span, core=None)
+    return replace(reduction, span=span, reduced=replace(reduced, mean=mean))
+
+
+def reduce_piece(piece: Piece, acquisition: Acquisition, basis: Basis) -> Reduction:
+    """A basis whose signals of the core have the tolerance of `basis`."""
+    shift = max(slowest_rate(piece.mesh, piece.body.tissue), 1 / longest_echo(acquisition))
+    return reduce_from(piece.assembled(), shift, acquisition, basis)
+
+
+def signal_of_pieces(
+    cut: Cut,
+    spans: Sequence[Span],
+    points: Float[Tensor, "point 3"],
+    tissue: Tissue,
+    acquisition: Acquisition,
+) -> Complex[Tensor, " measurement"]:
+    """Signal (um^3 times spin density) of the body at `points` (um), on a frozen span per piece.
+
+    Differentiable in points, tissue and gradients, as `project` is; the spans are those of
+    `reduce_piece`.
+    """
+    total = torch.zeros(len(acquisition), dtype=torch.complex128)
+    for piece, span in zip(cut.pieces, spans, strict=True):
+        reduced = project(span, points[piece.part.points], tissue)
+        total = total + simulate_compartments(reduced, acquisition)[:-1].sum(0)
+    return total

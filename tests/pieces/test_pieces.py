@@ -1,0 +1,174 @@
+"""A body in pieces gives the signal of the whole; what the cuts change stays below its bound."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from bodies import cells
+from torch.autograd import gradcheck
+
+from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_reduced
+from spinmesh.bodies import (
+    Body,
+    Cut,
+    cut_body,
+    cut_where_it_pays,
+    piece_around,
+    reduce_piece,
+    signal_of_pieces,
+    signals_of,
+    simulate_body,
+    simulate_cut,
+    spins_from_cut,
+)
+from spinmesh.mesh import SweptDisk, TetMesh, ball, nested_cylinder, swept_disk
+from spinmesh.sequence import Acquisition
+from spinmesh.tissue import Tissue
+
+# Water of 2 um^2/ms spreads by 4 um within this echo of 4 ms, and 1 in 1,000 goes 13 um.
+ECHO = 4.0
+FINE = Basis(tolerance=1e-6)
+
+
+def tube(length: float = 60.0, order: int = 1) -> TetMesh:
+    """Of 1 um radius, elements 1 um long."""
+    layers = round(length)
+    size = SweptDisk(rings=1, layers=layers, radius_um=1.0, length_um=length, order=order)
+    return swept_disk(size)
+
+
+def double_tube(length: float = 60.0) -> TetMesh:
+    """A core of 1 um radius in a shell of another."""
+    size = SweptDisk(rings=2, layers=round(length), radius_um=2.0, length_um=length, order=1)
+    return nested_cylinder(size, 1)
+
+
+def pulses(directions=((0, 0, 1), (0.6, 0, 0.8), (1, 0, 0)), b=1.0) -> Acquisition:
+    unit = torch.nn.functional.normalize(torch.tensor(directions, dtype=torch.float64))
+    return Acquisition.pgse([b] * len(unit), unit, 1.0, ECHO - 1.0)
+
+
+EXCHANGING = cells((2.0, 1.0), t2=(30.0, 80.0), density=(1.0, 0.7), kappa=0.05, wall=0.01)
+BODIES = {
+    "straight": (tube(), Tissue.uniform(2.0)),
+    "curved": (tube(order=2), Tissue.uniform(2.0, 40.0)),
+    "exchanging": (double_tube(), EXCHANGING),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BODIES)
+def test_pieces_give_the_signal_of_the_whole_within_the_tolerance(name: str) -> None:
+    mesh, tissue = BODIES[name]
+    result = simulate_body(mesh, tissue, pulses(), Basis(tolerance=1e-3))
+    whole = signals_of(reduce_mesh(mesh, tissue, pulses(), Basis(tolerance=1e-5)), pulses())
+    assert result.parts is not None and len(result.parts.modes) > 2 and "pieces" in result.words
+    change = (result.signals.signal - whole.signal).abs() / whole.unweighted
+    assert float(change.max()) <= 1e-3
+    torch.testing.assert_close(result.signals.unweighted, whole.unweighted, rtol=1e-3, atol=0)
+
+
+def test_cores_share_the_body_and_their_water_adds_up_to_all() -> None:
+    mesh, tissue = BODIES["straight"]
+    cut = cut_body(Body.of(mesh, tissue), pulses(), 1e-3)
+    tets = np.concatenate([piece.tets[piece.core] for piece in cut.pieces])
+    assert np.array_equal(np.sort(tets), np.arange(len(mesh.tets)))
+    parts, _ = simulate_cut(cut, pulses(), Basis(tolerance=1e-3))
+    volume = float(Body.of(mesh, tissue).cells.mass.sum())
+    assert parts.signals.unweighted[0].numpy() == pytest.approx(volume, rel=1e-12)
+
+
+def cut_by(body: Body, halo: float) -> Cut:
+    """Pieces of one halo, whatever the error."""
+    pieces = [piece_around(body, tets, halo) for tets in body.cores(10.0)]
+    changed = 2 * sum(spins_from_cut(piece, ECHO) for piece in pieces)
+    return Cut(pieces, np.full(len(pieces), 1 / len(pieces)), changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    "body", [(tube(36.0), Tissue.uniform(2.0)), (double_tube(20.0), EXCHANGING)], ids=["one", "two"]
+)
+def test_what_short_halos_change_stays_below_the_bound(
+    body: tuple[TetMesh, Tissue], seed: int
+) -> None:
+    """At random halos, strengths and directions; the bases are so good that only the cuts err."""
+    rng = np.random.default_rng(seed)
+    mesh, tissue = body
+    acquisition = pulses(rng.standard_normal((3, 3)), b=float(rng.uniform(0.3, 2.0)))
+    cut = cut_by(Body.of(mesh, tissue), float(rng.uniform(3.0, 6.0)))
+    parts, _ = simulate_cut(cut, acquisition, FINE)
+    whole = signals_of(reduce_mesh(mesh, tissue, acquisition, FINE), acquisition)
+    change = float((parts.signals.signal - whole.signal).abs().max())
+    assert change <= cut.changed
+    # So large that the basis' 1e-6 of the signal cannot be what is seen.
+    assert change > 2e-6 * float(whole.unweighted.max())
+
+
+@pytest.mark.parametrize("halo", [4.0, 6.0, 9.0])
+def test_spins_that_reach_the_cut_are_those_of_a_line_with_absorbing_ends(halo: float) -> None:
+    """Series of the slab; backward Euler and elements of 1 um let more arrive, never less."""
+    body = Body.of(tube(), Tissue.uniform(2.0))
+    height = body.position[body.corner_dofs].mean(1)[:, 2]
+    piece = piece_around(body, np.flatnonzero((height > 25) & (height < 35)), halo)
+    z = body.position[body.corner_dofs[piece.tets]][:, :, 2]
+    low, high = z.min(), z.max()
+    core = body.position[body.corner_dofs[piece.tets[piece.core]]].mean(1)[:, 2]
+    n = np.arange(1, 400, 2)[:, None]
+    wave = np.pi * n / (high - low)
+    stay = (4 / (np.pi * n) * np.sin(wave * (core - low)) * np.exp(-2.0 * wave**2 * ECHO)).sum(0)
+    spins = body.cells.mass[piece.tets[piece.core]].sum((1, 2)).numpy()
+    exact = float(spins @ (1 - stay))
+    assert exact <= spins_from_cut(piece, ECHO) <= 2 * exact
+
+
+def test_water_behind_a_sealed_membrane_is_not_near() -> None:
+    mesh = double_tube(40.0)
+    sealed = Body.of(mesh, cells((2.0, 2.0), kappa=0.0))
+    leaky = Body.of(mesh, cells((2.0, 2.0), kappa=0.1))
+    inner = np.flatnonzero(mesh.compartment.numpy() == 1)[:20]
+    assert piece_around(sealed, inner, 10.0).mesh.labels == (1,)
+    assert piece_around(leaky, inner, 10.0).mesh.labels == (1, 2)
+
+
+def test_small_bodies_stay_whole() -> None:
+    tissue = Tissue.uniform(2.0)
+    assert cut_where_it_pays(ball(5.0, 1), tissue, pulses(), 1e-5) is None
+    result = simulate_body(ball(5.0, 1), tissue, pulses())
+    assert result.parts is None and "pieces" not in result.words
+
+
+@pytest.mark.slow
+def test_gradients_through_pieces_are_those_of_finite_differences() -> None:
+    """In the nodes along a smooth direction, the diffusivity, T2, density and permeability."""
+    mesh, tissue = double_tube(20.0), EXCHANGING
+    acquisition = pulses(b=1.0)
+    cut = cut_body(Body.of(mesh, tissue), acquisition, 1e-2, core=10.0)
+    spans = [reduce_piece(piece, acquisition, Basis(tolerance=1e-3)).span for piece in cut.pieces]
+    bend = torch.stack([(mesh.points[:, 2] / 10) ** 2, *torch.zeros(2, len(mesh.points))], 1)
+
+    def signal(step: torch.Tensor) -> torch.Tensor:
+        moved = replace(
+            tissue,
+            diffusivity=tissue.diffusivity * torch.exp(step[1]),
+            t2=tissue.t2 * torch.exp(step[2]),
+            density=tissue.density + step[3] * torch.tensor([0.0, 1.0], dtype=torch.float64),
+            permeability={(1, 2): 0.05 + step[4]},
+        )
+        points = mesh.points + step[0] * bend
+        return torch.view_as_real(signal_of_pieces(cut, spans, points, moved, acquisition))
+
+    assert len(spans) > 1
+    zero = torch.zeros(5, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(signal, zero, rtol=1e-5, atol=1e-4)
+    whole = simulate_reduced(reduce_mesh(mesh, tissue, acquisition, FINE).reduced, acquisition)
+    here = torch.view_as_complex(signal(zero).detach())
+    assert float((here - whole).abs().max()) < 1e-2 * float(whole.abs().max())
+
+
+def test_a_body_as_thick_as_long_stays_whole() -> None:
+    """Its pieces would have most of its tets each."""
+    thick = swept_disk(SweptDisk(rings=2, layers=6, radius_um=40.0, length_um=80.0, order=1))
+    assert cut_where_it_pays(thick, Tissue.uniform(2.0), pulses(), 1e-4) is None
