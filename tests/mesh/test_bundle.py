@@ -8,7 +8,8 @@ import torch
 from bodies import plane_part
 
 from spinmesh.analytic import cylinder
-from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate, simulate_compartments
+from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_compartments
+from spinmesh.bodies import simulate
 from spinmesh.bundles import assemble_plane, plane_attenuation
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.fem import assemble, function_space

@@ -42,9 +42,13 @@ class CellMatrices(NamedTuple):
 
     def part(self, tets: Tensor, faces: Tensor, walls: Tensor) -> CellMatrices:
         """Those of some tets, membrane faces and wall faces of one shape."""
-        volume = (self.mass, self.stiffness, self.relaxation, self.moments)
         return CellMatrices(
-            *(cells[tets] for cells in volume), self.membrane[faces], self.wall[walls]
+            self.mass[tets],
+            self.stiffness[tets],
+            self.relaxation[tets],
+            self.moments[tets],
+            self.membrane[faces],
+            self.wall[walls],
         )
 
 

@@ -1,0 +1,90 @@
+"""Long bodies in pieces: `python benchmarks/any_size.py [NEURON.ply]`.
+
+Tubes of 0.1 to 3 mm tell how the cost grows with length. A neuron's surface, if one is given, is
+filled, simulated for the demonstration's protocol, and judged by time stepping of the whole at six
+measurements. Targets stand beside the figures; all times are CPU seconds of this process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import spinmesh
+from spinmesh.bloch_torrey import step_signal
+from spinmesh.bodies import Simulation, simulate_body
+
+WATER = spinmesh.Tissue.uniform(2.0)
+LENGTHS = (100.0, 300.0, 1000.0, 3000.0)
+TARGETS = {"exponent": 1.1, "seconds at 1e-4": 60.0}
+# Steps per pulse of the judge: 1e-5 on the neuron (any-size.md's table).
+STEPS = 200
+
+
+def protocol() -> spinmesh.Acquisition:
+    """That of the demonstration: 194 measurements up to 17.8 ms/um^2."""
+    folder = Path(__file__).parents[1] / "config" / "demo"
+    files = {
+        key: str(folder / f"tian2022.{end}") for key, end in (("bvals", "bval"), ("bvecs", "bvec"))
+    }
+    return spinmesh.read_acquisition(**files, delta_ms=8.0, Delta_ms=str(folder / "tian2022.Delta"))
+
+
+def judged(
+    mesh: spinmesh.TetMesh, acquisition: spinmesh.Acquisition, tolerance: float
+) -> Simulation:
+    """Simulated as a user would; its time and errors are printed."""
+    start = time.process_time()
+    result = simulate_body(mesh, WATER, acquisition, spinmesh.Basis(tolerance=tolerance))
+    seconds = time.process_time() - start
+    print(
+        f"  {len(acquisition)} measurements at {tolerance:g}: {result.words}; {seconds:.1f} CPU s"
+    )
+    return result
+
+
+def tubes() -> None:
+    """Straight axons of 1 um radius with elements of 2 um along."""
+    acquisition, seconds = protocol(), []
+    for length in LENGTHS:
+        size = spinmesh.SweptDisk(
+            rings=1, layers=round(length / 2), radius_um=1.0, length_um=length, order=1
+        )
+        print(f"tube of {length:g} um")
+        start = time.process_time()
+        judged(spinmesh.swept_disk(size), acquisition, 1e-4)
+        seconds.append(time.process_time() - start)
+    exponent = np.polyfit(np.log(LENGTHS[1:]), np.log(seconds[1:]), 1)[0]
+    print(f"time grows as length^{exponent:.2f} from 0.3 mm (target {TARGETS['exponent']})")
+
+
+def neuron(path: Path) -> None:
+    """A filled surface, with time stepping of the whole as the judge."""
+    from spinmesh.meshing.files import read_surface
+    from spinmesh.meshing.fill import fill
+
+    mesh = fill(read_surface(path)[0]).mesh
+    print(f"{path.name}: {len(mesh.points):,} nodes")
+    directions = np.tile(np.eye(3), (2, 1))
+    few = spinmesh.Acquisition.pgse(
+        np.repeat([4.25, 17.8], 3).tolist(), torch.from_numpy(directions), 8.0, 49.0
+    )
+    start = time.process_time()
+    exact = step_signal(mesh, WATER, few, STEPS).attenuation
+    print(f"  time stepping of 6 measurements: {time.process_time() - start:.1f} CPU s")
+    for tolerance in (1e-3, 1e-4):
+        error = (judged(mesh, few, tolerance).signals.attenuation - exact).abs().max()
+        print(f"    true error {float(error):.1e} (target {tolerance:g})")
+    judged(mesh, protocol(), 1e-4)
+    print(f"    (target {TARGETS['seconds at 1e-4']:g} CPU s)")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    tubes()
+    if len(sys.argv) > 1:
+        neuron(Path(sys.argv[1]))
