@@ -23,6 +23,7 @@ import torch
 from numpy import ndarray
 
 import spinmesh
+from spinmesh.errors import ReductionError
 from spinmesh.mesh import outer_faces
 from spinmesh.meshing.tets import quality, volumes
 from spinmesh.skeletons.cones import RoundCones
@@ -160,7 +161,10 @@ def signal_error(mesh: spinmesh.TetMesh, listed: dict[str, str] | None) -> str:
     worst = 0.0
     for number, Delta in enumerate(DELTAS, 1):
         published = [float(listed[f"{number}_{k}"]) for k in range(1, len(AMPLITUDES) + 1)]
-        worst = max(worst, float(np.abs(averages(mesh, Delta) - published).max()))
+        try:
+            worst = max(worst, float(np.abs(averages(mesh, Delta) - published).max()))
+        except ReductionError as error:
+            return f"not simulated: {str(error).split(';')[0]}"
     return f"{worst:.4f}"
 
 
