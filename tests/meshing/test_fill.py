@@ -160,6 +160,7 @@ def test_limits_end_the_mesher_with_a_message() -> None:
         fill(body, limits=Limits(gigabytes=0.2))
 
 
+@pytest.mark.slow
 def test_a_hole_is_closed_flat_and_said() -> None:
     """One of 320 triangles is gone, and its patch is the same triangle."""
     points, triangles = ball(2.0)

@@ -1,5 +1,4 @@
 # Shapes of the run's own: of each a mesh, a picture and signals; of all a table and a page to turn them on.
-INPUTS = {entry.name: entry for entry in CONFIG.mesh.inputs}
 INPUT_MESH = f"{RESULTS}/mesh/inputs/{{input}}.zarr"
 INPUT_SCENE = f"{RESULTS}/mesh/inputs/{{input}}.json"
 INPUT_PICTURE = f"{RESULTS}/figures/inputs/{{input}}.png"
@@ -12,17 +11,6 @@ INPUT_FIGURES = [*expand(INPUT_PICTURE, input=INPUTS), INPUT_TABLE, INPUT_PAGE] 
 
 wildcard_constraints:
     input="[A-Za-z0-9][A-Za-z0-9._-]*",
-
-
-def meshed(wildcards):
-    """What the mesh of one input depends on besides its files."""
-    return {"entry": INPUTS[wildcards.input].model_dump(exclude={"tissue"})}
-
-
-def filled(wildcards):
-    """What its signals depend on besides."""
-    tissue = (INPUTS[wildcards.input].tissue or CONFIG.tissue).model_dump()
-    return {"tissue": tissue} | part("acquisition") | part("simulate", "basis", "device")
 
 
 rule mesh_input:

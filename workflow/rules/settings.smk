@@ -66,3 +66,17 @@ IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
     "phantom": CONFIG.phantom.model_dump(exclude={"label", "acquisition"}),
     "measured_with": (CONFIG.phantom.acquisition or CONFIG.acquisition).model_dump(),
 }
+
+
+INPUTS = {entry.name: entry for entry in CONFIG.mesh.inputs}
+
+
+def meshed(wildcards):
+    """What the mesh of one of `mesh.inputs` depends on besides its files."""
+    return {"entry": INPUTS[wildcards.input].model_dump(exclude={"tissue"})}
+
+
+def filled(wildcards):
+    """What its signals depend on besides."""
+    tissue = (INPUTS[wildcards.input].tissue or CONFIG.tissue).model_dump()
+    return {"tissue": tissue} | part("acquisition") | part("simulate", "basis", "device")
