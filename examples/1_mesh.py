@@ -29,7 +29,7 @@ def main(folder: str | Path = ".") -> float:
         seed=1,
     )
     spinmesh.save(table, Path(folder) / "substrates.zarr")
-    plot_meshes(table, bent, spinmesh.ball(5.0, 2), Path(folder) / "1_mesh.png")
+    plot_meshes(table, bent, Path(folder) / "1_mesh.png")
 
     # The entries of the mass matrix add up to the volume, curved elements included. A bend slides
     # cross-sections sideways, so the volume stays that of the straight cylinder.
