@@ -142,6 +142,8 @@ def test_small_bodies_stay_whole() -> None:
     assert cut_where_it_pays(ball(5.0, 1), tissue, pulses(), 1e-5) is None
     result = simulate_body(ball(5.0, 1), tissue, pulses())
     assert result.parts is None and "pieces" not in result.words
+    fixed = simulate_body(ball(5.0, 1), tissue, pulses(), Basis(blocks=2))
+    assert fixed.words.startswith("unknown")
 
 
 @pytest.mark.slow

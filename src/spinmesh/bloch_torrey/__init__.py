@@ -1,6 +1,12 @@
 """The Bloch-Torrey signal."""
 
-from spinmesh.bloch_torrey.basis import USUAL_BLOCKS, Reduction, reduce_from, reduce_mesh
+from spinmesh.bloch_torrey.basis import (
+    USUAL_BLOCKS,
+    Reduction,
+    check_memory,
+    reduce_from,
+    reduce_mesh,
+)
 from spinmesh.bloch_torrey.definition import matrix_formalism, pgse_signal
 from spinmesh.bloch_torrey.signal import (
     Signals,
@@ -16,6 +22,7 @@ __all__ = [
     "Basis",
     "Reduction",
     "Signals",
+    "check_memory",
     "matrix_formalism",
     "pgse_signal",
     "reduce_from",

@@ -72,9 +72,14 @@ class Body:
         return cKDTree(self.position)
 
     @cached_property
+    def coupled(self) -> sp.csr_matrix:
+        """Not zero where unknowns share a tet, or a membrane that lets water through."""
+        return self.linear.mass + abs(self.linear.flux)
+
+    @cached_property
     def ways(self) -> sp.csr_matrix:
         """Lengths (um) of the edges, and of the ways through membranes that let water through."""
-        pattern = (self.linear.stiffness + self.linear.flux).tocoo()
+        pattern = self.coupled.tocoo()
         apart = (pattern.row != pattern.col) & (pattern.data != 0)
         ends = pattern.row[apart], pattern.col[apart]
         lengths = np.linalg.norm(self.position[ends[0]] - self.position[ends[1]], axis=1)

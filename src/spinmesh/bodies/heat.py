@@ -30,13 +30,12 @@ def spins_from_cut(piece: Piece, time: float) -> float:
     corners = body.corner_dofs[piece.tets]
     used = np.unique(corners)
     linear = body.linear
-    rows = linear.decay[used]
     inside = np.zeros(len(body.position), dtype=bool)
     inside[used] = True
-    cut = np.asarray((rows != 0) @ ~inside) > 0
+    cut = np.asarray((body.coupled[used] != 0) @ ~inside) > 0
     if not cut.any():
         return 0.0
-    rate = rows[:, used]
+    rate = linear.decay[used][:, used]
     mass = np.asarray(linear.mass[used].sum(1))[:, 0]
     free = ~cut
     step = time / STEPS

@@ -12,7 +12,13 @@ from numpy import ndarray
 from scipy.special import erfcinv
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Reduction, Signals, reduce_from, simulate_compartments
+from spinmesh.bloch_torrey import (
+    Reduction,
+    Signals,
+    check_memory,
+    reduce_from,
+    simulate_compartments,
+)
 from spinmesh.bodies.cutting import Body, Piece, piece_around
 from spinmesh.bodies.heat import spins_from_cut
 from spinmesh.errors import ReductionError
@@ -21,6 +27,7 @@ from spinmesh.progress import progress
 from spinmesh.reduction import Span, project, slowest_rate
 from spinmesh.sequence import Acquisition
 from spinmesh.settings import Basis
+from spinmesh.settings.physics import LEAST_TOLERANCE
 from spinmesh.tissue import Tissue
 
 # Seeds of cores are this many times the usual halo apart.
@@ -67,6 +74,7 @@ def cut_where_it_pays(
     low, high = mesh.bounding_box
     if float((high - low).max()) < SHORTEST * reach(tissue, acquisition, tolerance):
         return None
+    check_memory(mesh)
     cut = cut_body(Body.of(mesh, tissue), acquisition, tolerance)
     return None if len(cut.pieces) == 1 or cut.repeated > MOST_REPEATED else cut
 
@@ -128,7 +136,8 @@ def simulate_cut(
     modes, missed, judged = [], 0.0, None
     steps = list(zip(cut.pieces, cut.share.tolist(), water, strict=True))
     for piece, share, core in progress(steps, f"{body.mesh.name} in pieces"):
-        tolerance = min(basis.tolerance / 2 * share * sum(water) / core, LOOSEST)
+        tolerance = basis.tolerance / 2 * share * sum(water) / core
+        tolerance = min(max(tolerance, LEAST_TOLERANCE), LOOSEST)
         reduction = reduce_piece(piece, acquisition, basis.replace(tolerance=tolerance))
         part = Signals.of(reduction.reduced.to(device), acquisition, core=True)
         signal, left = signal + part.signal, left + part.unweighted

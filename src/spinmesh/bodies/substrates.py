@@ -70,7 +70,9 @@ class Simulation:
     def words(self) -> str:
         """Estimated and bounded errors, as fractions of the unweighted signal."""
         if self.parts is None:
-            return f"{self.reduction.error:.1g} (basis of {self.reduction.span.size})"
+            error = self.reduction.error
+            words = "unknown" if error is None else f"{error:.1g}"
+            return f"{words} (basis of {self.reduction.span.size})"
         parts = self.parts
         return (
             f"{parts.basis_error:.1g} (bases of {min(parts.modes)} to {max(parts.modes)} in "

@@ -172,8 +172,7 @@ def _without_slivers(surface: Surface, limits: Limits) -> tuple[Surface, list[st
 
 def _evened(surface: Surface, limits: Limits) -> Surface | None:
     """Parts with slivers after mmgs; None if that breaks one or changes its volume too much."""
-    edges = np.linalg.norm(surface.corners - np.roll(surface.corners, 1, 1), axis=2)
-    size = float(np.median(edges))
+    size = surface.usual_edge
     bad = np.unique(surface.part[triangle_quality(surface.corners) < SLIVER])
     parts = []
     for part, name in enumerate(surface.names):

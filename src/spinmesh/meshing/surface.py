@@ -196,10 +196,10 @@ def parents(surface: Surface) -> Int[ndarray, " part"]:
         corners_of_part = surface.corners[surface.part == part].reshape(-1, 3)
         # Three corners: one may touch the other part.
         count = len(corners_of_part)
-        seen_from = corners_of_part[[0, count // 3, 2 * count // 3]]
+        places = corners_of_part[[0, count // 3, 2 * count // 3]]
         for other in sorted(np.flatnonzero(around), key=lambda number: volume[number]):
             corners = surface.corners[surface.part == other]
-            if np.median(np.abs(winding_numbers(seen_from, corners))) > 0.5:
+            if np.median(np.abs(winding_numbers(places, corners))) > 0.5:
                 parent[part] = other
                 break
     return parent

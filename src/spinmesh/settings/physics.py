@@ -17,6 +17,8 @@ from pydantic import (
 from spinmesh.settings.setting import Setting
 
 Row = tuple[float, float, float]
+# The error of the propagation itself, of S0.
+LEAST_TOLERANCE = 1e-9
 # ms; of a signal that lasts a hundred times shorter than any echo nothing is left.
 LEAST_T2 = 0.1
 
@@ -120,7 +122,7 @@ class Basis(Setting):
     """krylov: blocks of a basis of fixed size; null: grown to `tolerance`."""
     modes: PositiveInt | None = None
     """laplace: eigenfunctions of a basis of fixed size; null: grown to `tolerance`."""
-    tolerance: float = Field(1e-5, ge=1e-9, lt=1)
+    tolerance: float = Field(1e-5, ge=LEAST_TOLERANCE, lt=1)
     """Largest error of a signal, as a fraction of S0, that the basis may cause; 1e-9, the error of
     the propagation itself, is the least."""
 
