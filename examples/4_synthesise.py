@@ -35,7 +35,7 @@ def main(folder: str | Path = ".") -> float:
     training = spinmesh.ScoreTraining(iterations=150, batch=32, width=16)
     model = spinmesh.train_score(images, training, seed=1)
     sampling = spinmesh.Sampling(sampler="dpm_solver_2m", steps=12, count=60)
-    synthesis = spinmesh.synthesise(model, images, sampling, seed=1)
+    synthesis = spinmesh.draw_and_compare(model, images, sampling, seed=1)
 
     spinmesh.save(synthesis, Path(folder) / "samples.zarr")
     plot_synthesis(images, model, synthesis, Path(folder) / "4_synthesise.png")

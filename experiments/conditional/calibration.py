@@ -14,7 +14,7 @@ from spinmesh.bundles.images import ImageSet, Protocol
 from spinmesh.errors import ConfigError
 from spinmesh.images.posterior import LEVELS, UNITS, central_interval, known_protocol
 from spinmesh.mesh import STATISTICS
-from spinmesh.scores import ScoreModel, draw_images, quick_sampler
+from spinmesh.scores import ScoreModel, draw, quick_sampler
 from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
 
@@ -110,16 +110,15 @@ def evaluate_conditional(
     train, test = images.select("train"), images.select("test").chosen(range(settings.signals))
     observed = test.observed(seed)
     rows = torch.arange(settings.signals).repeat_interleave(settings.samples)
-    shape = (model.pixels, model.pixels)
     how = Sampling(
         sampler=quick_sampler(model.sde),
         steps=settings.steps,
         count=len(rows),
         guidance=settings.guidance,
     )
-    drawn = draw_images(model, how, shape, seed, observed[rows])
+    drawn = draw(model, how, seed, observed[rows])
     statistics = image_statistics(drawn, model.field_of_view)
-    drawn = drawn.reshape(settings.signals, settings.samples, *shape)
+    drawn = drawn.reshape(settings.signals, settings.samples, model.pixels, model.pixels)
     training = _statistics(train)
     generator = torch.Generator().manual_seed(seed)
     random = torch.randint(len(train), (settings.signals, settings.samples), generator=generator)

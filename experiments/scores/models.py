@@ -15,7 +15,7 @@ from experiments.scores.measures import mmd, patches, sliced_w2, two_point_error
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError
 from spinmesh.images.synthesis import compare, nearest_distance
-from spinmesh.scores import ScoreModel, draw_images
+from spinmesh.scores import ScoreModel, draw
 from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
 
@@ -52,9 +52,8 @@ def draw_model(
     """Images given the signals of `signal_sources(images)`, one after the other."""
     signals = signal_sources(images).condition
     rows = torch.arange(sampling.count) % len(signals)
-    shape = (images.images.shape[1], images.images.shape[2])
     start = time.process_time()
-    samples = draw_images(model, sampling, shape, seed, signals[rows])
+    samples = draw(model, sampling, seed, signals[rows])
     return Drawn(name, seed, samples, model.seconds, time.process_time() - start)
 
 

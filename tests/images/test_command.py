@@ -86,7 +86,7 @@ def deaf_model(folder: Path) -> None:
 def test_wrong_input_is_refused_before_any_compute(
     folder, monkeypatch, capsys, change, words, says
 ):
-    monkeypatch.setattr("spinmesh.images.posterior.draw_images", None)
+    monkeypatch.setattr("spinmesh.images.posterior.draw", None)
     if change is not None:
         change(folder)
     assert run(monkeypatch, *words) == 1

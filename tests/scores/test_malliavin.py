@@ -8,6 +8,7 @@ import torch
 from spinmesh.errors import ConfigError
 from spinmesh.scores import equations, malliavin, nonlinear
 from spinmesh.settings.synthesise import ScoreTraining
+from tests.scores.coupled_drift import CoupledDrift
 from tests.scores.matrix_weight import MatrixWeight
 
 F64 = torch.float64
@@ -180,7 +181,7 @@ def test_coupled_drift_obeys_integration_by_parts():
     assert z_scores(weight.delta) < 4 and z_scores(running) < 4  # Two z-scores per weight.
     assert z_scores(torch.linalg.solve(weight.G, weight.Z[..., None])[..., 0]) > 5
     # The library's own road: automatic derivatives, pilot gains, the same increments.
-    law = nonlinear.CoupledDrift(lambda y: TURN @ y - (y @ y) * y, 0.6, 1.0)
+    law = CoupledDrift(lambda y: TURN @ y - (y @ y) * y, 0.6, 1.0)
     times = torch.linspace(0, 1, 21, dtype=F64)
     gains = [K for *_, K in malliavin.bismut_chain(law, x0[:2000], times, seeded(9))]
     *_, (same, best, _) = malliavin.bismut_chain(law, x0, times, seeded(3), gains)

@@ -19,6 +19,7 @@ from spinmesh.scores.equations import (
 )
 from spinmesh.scores.nonlinear import EQUATIONS
 from spinmesh.settings.synthesise import LINEAR
+from tests.scores.coupled_drift import CoupledDrift
 
 F64 = torch.float64
 ZERO = torch.zeros((), dtype=F64)
@@ -124,7 +125,7 @@ def test_allen_cahn_weight_obeys_integration_by_parts_with_little_variance():
 def test_a_step_that_cannot_be_inverted_is_refused():
     x0 = torch.linspace(-1.5, 1.5, 5, dtype=F64)[:, None]
     times = torch.tensor([0.0, 0.1, 0.9], dtype=F64)
-    coupled = nonlinear.CoupledDrift(lambda x: x - x**3, 0.7)
+    coupled = CoupledDrift(lambda x: x - x**3, 0.7)
     for equation in (nonlinear.OwnDrift(lambda x: x - x**3, 0.7), coupled):
         with pytest.raises(ConfigError, match=r"0\.8 is not invertible"):
             list(malliavin.bismut_chain(equation, x0, times, seeded(0), LOCAL))

@@ -8,11 +8,11 @@ import torch
 
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError, ReductionError, StoreError
-from spinmesh.images import Synthesis, compare, synthesise
+from spinmesh.images import Synthesis, compare, draw_and_compare
 from spinmesh.io.store import load, save
 from spinmesh.scores import (
     ScoreModel,
-    draw_images,
+    draw,
     equation_named,
     train_score,
 )
@@ -115,7 +115,9 @@ def test_divergence_is_an_error(image_set):
 
 
 def test_samples_beat_white_noise_and_copies_are_found_out(image_set, model):
-    result = synthesise(model, image_set, Sampling(sampler="heun", steps=12, count=24), seed=1)
+    result = draw_and_compare(
+        model, image_set, Sampling(sampler="heun", steps=12, count=24), seed=1
+    )
     # 140 iterations do not make axons, but contrast and correlations are there.
     for name in ("spectrum_log_error", "pixel_w1"):
         assert result.metrics[name] < 0.6 * result.control[name], name
@@ -139,9 +141,9 @@ def test_a_set_is_at_distance_zero_from_itself(image_set):
 
 def test_guidance_zero_ignores_the_signal(image_set, model):
     spec = Sampling(count=2, steps=3, guidance=0.0)
-    first = draw_images(model, spec, (16, 16), 1, image_set.condition[:2])
-    assert torch.equal(first, draw_images(model, spec, (16, 16), 1))
-    other = draw_images(model, spec.replace(guidance=1.5), (16, 16), 1, image_set.condition[:2])
+    first = draw(model, spec, 1, image_set.condition[:2])
+    assert torch.equal(first, draw(model, spec, 1))
+    other = draw(model, spec.replace(guidance=1.5), 1, image_set.condition[:2])
     assert not torch.equal(first, other)
 
 
@@ -150,7 +152,7 @@ def test_all_samplers_agree_on_the_mean(image_set, model):
     """It is that of the train images; the two flows, from the same noise, agree far better."""
     spec = Sampling(count=128, steps=20)
     means = {
-        name: float(draw_images(model, spec.replace(sampler=name), (16, 16), 1).mean())
+        name: float(draw(model, spec.replace(sampler=name), 1).mean())
         for name in ("auto", *OF_DENOISERS, "fractional", *OF_SCORES)
     }
     # 128 images whose means scatter by 0.12: 0.011, four of them and a half. In volume fraction
@@ -168,7 +170,7 @@ def neighbours(images):
 
 
 def test_every_noun_survives_its_store(image_set, model, tmp_path):
-    synthesis = synthesise(model, image_set, Sampling(count=4, steps=2), seed=1)
+    synthesis = draw_and_compare(model, image_set, Sampling(count=4, steps=2), seed=1)
     weighted = train_score(image_set, WEIGHT.replace(iterations=1), seed=1)
     nouns = (ImageSet, ScoreModel, ScoreModel, Synthesis)
     for value, noun in zip((image_set, model, weighted, synthesis), nouns, strict=True):
@@ -204,14 +206,14 @@ def test_nonlinear_scores_draw_images_of_the_right_contrast(image_set, target):
     assert 0.5 < trained.loss_history[0] < 2  # Scaled by the pilot run.
     for sampler in ("auto", "euler_maruyama"):
         how = Sampling(sampler=sampler, count=16, steps=40)
-        samples = draw_images(trained, how, (16, 16), 1, image_set.condition[:16])
+        samples = draw(trained, how, 1, image_set.condition[:16])
         assert samples.abs().max() <= 1
         # Two phases have 0.8 of the largest contrast; so has white noise between the wells, but its
         # neighbours correlate by 0 +- 0.016. Measured 0.09.
         assert 0.4 < samples.std() < 1
         assert neighbours(samples) > 0.05
     with pytest.raises(ConfigError, match="splitting"):
-        draw_images(trained, how.replace(sampler="exponential"), (16, 16), 1)
+        draw(trained, how.replace(sampler="exponential"), 1)
     with pytest.raises(ConfigError, match="nonlinear"):
         trained.denoise(image_set.images[:1], 0.5)
 
@@ -220,7 +222,7 @@ def test_allen_cahn_trains_with_gains_for_each_mode(image_set):
     spec = QUICK.replace(sde="allen-cahn", target="malliavin-c", iterations=4)
     trained = train_score(image_set, spec, seed=2)
     how = Sampling(sampler="euler_maruyama", count=4, steps=30)
-    samples = draw_images(trained, how, (16, 16), 1)
+    samples = draw(trained, how, 1)
     # Measured 0.83 and 0.75, of images 0.67 and 0.82; white noise: 0 +- 0.03.
     assert neighbours(samples) > 0.5 and 0.4 < samples.std() < 1
 

@@ -8,5 +8,3 @@ from spinmesh.analytic.multilayer import (
     slab,
     sphere,
 )
-
-__all__ = ["cylinder", "free", "multilayer_cylinder", "multilayer_sphere", "slab", "sphere"]

@@ -16,19 +16,3 @@ from spinmesh.bloch_torrey.signal import (
 )
 from spinmesh.bloch_torrey.time_stepping import step_signal
 from spinmesh.settings import Basis
-
-__all__ = [
-    "USUAL_BLOCKS",
-    "Basis",
-    "Reduction",
-    "Signals",
-    "check_memory",
-    "matrix_formalism",
-    "pgse_signal",
-    "reduce_from",
-    "reduce_mesh",
-    "simulate_compartments",
-    "simulate_reduced",
-    "step_signal",
-    "unweighted",
-]

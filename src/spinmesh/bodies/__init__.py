@@ -21,25 +21,3 @@ from spinmesh.bodies.substrates import (
     simulate_body,
     simulate_substrates,
 )
-
-__all__ = [
-    "MOST_DENSE_ON_CPU",
-    "Body",
-    "Cut",
-    "Parts",
-    "Piece",
-    "Simulation",
-    "cut_body",
-    "cut_where_it_pays",
-    "device_named",
-    "piece_around",
-    "reach",
-    "reduce_piece",
-    "signal_of_pieces",
-    "signals_of",
-    "simulate",
-    "simulate_body",
-    "simulate_cut",
-    "simulate_substrates",
-    "spins_from_cut",
-]

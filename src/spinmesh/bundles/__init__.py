@@ -4,14 +4,3 @@ from spinmesh.bundles.axons import find_axons, image_statistics, resimulate
 from spinmesh.bundles.images import ImageSet, Protocol
 from spinmesh.bundles.signal import assemble_plane, plane_attenuation
 from spinmesh.bundles.simulation import simulate_bundles
-
-__all__ = [
-    "ImageSet",
-    "Protocol",
-    "assemble_plane",
-    "find_axons",
-    "image_statistics",
-    "plane_attenuation",
-    "resimulate",
-    "simulate_bundles",
-]

@@ -13,21 +13,3 @@ from spinmesh.fem.assembly import (
 )
 from spinmesh.fem.elements import element_matrices, face_mass, quadrature
 from spinmesh.fem.space import Part, Space, function_space
-
-__all__ = [
-    "CellMatrices",
-    "Matrices",
-    "Part",
-    "Pattern",
-    "Patterns",
-    "Space",
-    "assemble",
-    "cell_matrices",
-    "check_tissue",
-    "element_matrices",
-    "face_mass",
-    "function_space",
-    "jumps",
-    "quadrature",
-    "summed",
-]

@@ -2,16 +2,4 @@
 
 from spinmesh.images.packing import pack_cross_sections
 from spinmesh.images.posterior import Draws, draw_posterior, known_protocol, relative_to_zero
-from spinmesh.images.synthesis import Synthesis, compare, radial_spectrum, synthesise
-
-__all__ = [
-    "Draws",
-    "Synthesis",
-    "compare",
-    "draw_posterior",
-    "known_protocol",
-    "pack_cross_sections",
-    "radial_spectrum",
-    "relative_to_zero",
-    "synthesise",
-]
+from spinmesh.images.synthesis import Synthesis, compare, draw_and_compare, radial_spectrum

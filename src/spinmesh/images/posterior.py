@@ -14,7 +14,7 @@ from spinmesh.bundles import Protocol, image_statistics, resimulate
 from spinmesh.errors import ConfigError
 from spinmesh.mesh import STATISTICS
 from spinmesh.scores.model import ScoreModel
-from spinmesh.scores.samplers import draw_images
+from spinmesh.scores.samplers import draw
 from spinmesh.sequence.acquisition import Reference
 from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
@@ -103,12 +103,12 @@ def draw_posterior(
     The first `simulated_again` of them are simulated. Raises ConfigError for a signal if the model
     knows no protocol.
     """
-    shape, condition = (model.pixels, model.pixels), None
+    condition = None
     if measured is not None:
         # A magnitude of zero counts as the hundredth part of the noise.
         positive = measured.clamp_min(0.01 / known_protocol(model).snr)
         condition = positive.log().float().expand(sampling.count, -1)
-    images = draw_images(model, sampling, shape, seed, condition)
+    images = draw(model, sampling, seed, condition)
     statistics = image_statistics(images, model.field_of_view)
     again: tuple[Tensor | None, Tensor | None] = (None, None)
     if model.protocol is not None and measured is not None and simulated_again > 0:

@@ -12,7 +12,7 @@ from torch import Tensor
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import ConfigError
 from spinmesh.scores.model import ScoreModel
-from spinmesh.scores.samplers import draw_images
+from spinmesh.scores.samplers import draw
 from spinmesh.settings.synthesise import Sampling
 from spinmesh.stored import quantity, store
 
@@ -40,8 +40,10 @@ class Synthesis:
     spectra: dict[str, Float[Tensor, " ring"]] = quantity()
 
 
-def synthesise(model: ScoreModel, images: ImageSet, sampling: Sampling, seed: int) -> Synthesis:
-    """Draw images, each given the signal of one held-out image, and judge them.
+def draw_and_compare(
+    model: ScoreModel, images: ImageSet, sampling: Sampling, seed: int
+) -> Synthesis:
+    """Images, each drawn given the signal of one held-out image, and how they compare with these.
 
     With guidance 0 the signals are ignored. Raises ConfigError if there are too few images to
     compare with.
@@ -53,8 +55,7 @@ def synthesise(model: ScoreModel, images: ImageSet, sampling: Sampling, seed: in
             "needed. Raise the image count."
         )
     rows = torch.arange(sampling.count) % len(test)
-    shape = (images.images.shape[1], images.images.shape[2])
-    samples = draw_images(model, sampling, shape, seed, test.observed(seed)[rows])
+    samples = draw(model, sampling, seed, test.observed(seed)[rows])
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train), generator=generator)
     size = min(sampling.count, len(train) // 2)
@@ -63,7 +64,7 @@ def synthesise(model: ScoreModel, images: ImageSet, sampling: Sampling, seed: in
     control = compare(white, others, test.images)
     control["memorisation"] = compare(others[:size], others, test.images)["memorisation"]
     sets = {"samples": samples, "test": test.images, "train": as_samples, "control": white}
-    cycles = torch.arange(1, shape[0] // 2 + 1)
+    cycles = torch.arange(1, model.pixels // 2 + 1)
     return Synthesis(
         samples,
         images.field_of_view,

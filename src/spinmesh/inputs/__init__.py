@@ -2,5 +2,3 @@
 
 from spinmesh.inputs.building import build, check
 from spinmesh.inputs.checking import check_inputs
-
-__all__ = ["build", "check", "check_inputs"]

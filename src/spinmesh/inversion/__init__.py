@@ -18,27 +18,3 @@ from spinmesh.inversion.voxels import (
     VoxelTargets,
     reconstruct_voxels,
 )
-
-__all__ = [
-    "DESCRIPTION",
-    "HISTORY",
-    "VOXEL_NUMBERS",
-    "Credibility",
-    "Fit",
-    "Gaussian",
-    "Posterior",
-    "Reconstruction",
-    "Samples",
-    "ShapeMaps",
-    "Target",
-    "VoxelTargets",
-    "credibility",
-    "describe",
-    "describe_posterior",
-    "nearest_training_shapes",
-    "posterior_shapes",
-    "reconstruct",
-    "reconstruct_voxels",
-    "refuse_other_protocol",
-    "simulate_target",
-]

@@ -2,5 +2,3 @@
 
 from spinmesh.io.store import load, load_optional, load_shards, save
 from spinmesh.writing import write_text
-
-__all__ = ["load", "load_optional", "load_shards", "save", "write_text"]

@@ -2,5 +2,3 @@
 
 from spinmesh.phantom.field import Field, fibre_field, grid_affine
 from spinmesh.phantom.series import Phantom, simulate_phantom
-
-__all__ = ["Field", "Phantom", "fibre_field", "grid_affine", "simulate_phantom"]

@@ -13,24 +13,3 @@ from spinmesh.reduction.pushforward import push_forward
 from spinmesh.reduction.reduced import ReducedModel, project, whitened
 from spinmesh.reduction.shift_invert import shift_inverse
 from spinmesh.reduction.span import Span, factorise, integrals, orthonormal, slowest_rate
-
-__all__ = [
-    "MOST_DENSE",
-    "Projection",
-    "ReducedModel",
-    "Span",
-    "factorise",
-    "integrals",
-    "krylov_projection",
-    "krylov_span",
-    "laplace_modes",
-    "laplace_span",
-    "lowest_modes",
-    "orthonormal",
-    "project",
-    "push_forward",
-    "reduce_shapes",
-    "shift_inverse",
-    "slowest_rate",
-    "whitened",
-]

@@ -1,4 +1,4 @@
-"""Equations with a nonlinear drift: separable wells, your own drift, coupled and Allen-Cahn."""
+"""Equations with a nonlinear drift: separable wells, your own drift, and Allen-Cahn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import grad, jacfwd, jvp, vmap
+from torch.func import jvp
 
 from spinmesh.errors import ConfigError
 from spinmesh.scores.equations import (
@@ -18,10 +18,7 @@ from spinmesh.scores.equations import (
     ConstantNoise,
     SeparableEquation,
     SubVP,
-    refuse_singular,
 )
-
-Drift = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ class OwnDrift(ConstantNoise, SeparableEquation):
     The derivatives of Euler's step are made by forward differentiation.
     """
 
-    law: Drift
+    law: Callable[[Tensor], Tensor]
     sigma: float = 1.0
     horizon: float = 2.0
 
@@ -104,36 +101,6 @@ class OwnDrift(ConstantNoise, SeparableEquation):
         one = torch.ones_like(x)
         slope, curvature, *_ = jvp(lambda y: jvp(self.law, (y,), (one,))[1], (x,), (one,))
         return x + h * self.law(x), 1 + h * slope, h * curvature
-
-
-@dataclass(frozen=True, eq=False)
-class CoupledDrift(ConstantNoise):
-    """dX = b(X) dt + sigma dB for any smooth drift of a vector, `law`: (d,) -> (d,), d <= 10.
-
-    The dense Jacobian of Euler's step and the gradient of its determinant come from automatic
-    differentiation: O(d^3) per path, so for references and small problems.
-    """
-
-    law: Drift
-    sigma: float = 1.0
-    horizon: float = 2.0
-
-    def euler(self, h: float) -> Drift:
-        """F of one path, x + h b(x)."""
-        return lambda x: x + h * self.law(x)
-
-    def drift(self, x: Tensor, t: Tensor) -> Tensor:
-        return vmap(self.law)(x)
-
-    def move(self, x: Tensor, t: Tensor, h: float) -> Tensor:
-        return vmap(self.euler(h))(x)
-
-    def pull(self, x: Tensor, delta: Tensor, t: Tensor, h: float) -> Tensor:
-        jacobian = jacfwd(self.euler(h))
-        J = vmap(jacobian)(x)
-        refuse_singular(torch.linalg.det(J), x, h)
-        log_det = vmap(grad(lambda y: torch.linalg.slogdet(jacobian(y))[1]))(x)
-        return torch.linalg.solve(J.mT, (delta + log_det)[..., None])[..., 0]
 
 
 @dataclass(frozen=True)

@@ -155,14 +155,13 @@ def quick_sampler(sde: ChainEquation) -> Literal["dpm_solver_2m", "splitting"]:
     return "dpm_solver_2m" if isinstance(sde, LinearEquation) else "splitting"
 
 
-def draw_images(
+def draw(
     model: ScoreModel,
     sampling: Sampling,
-    shape: tuple[int, int],
     seed: int,
     condition: Float[Tensor, "image feature"] | None = None,
 ) -> Float[Tensor, "image pixel_y pixel_x"]:
-    """`sampling.count` images of `shape` pixels, one for each row of `condition` if there is one.
+    """`sampling.count` images, one for each row of `condition` if there is one.
 
     Raises ConfigError for a sampler that wants a denoiser if the equation has none.
     """
@@ -175,7 +174,7 @@ def draw_images(
     images = []
     for rows in progress(torch.arange(sampling.count).split(BATCH), "sampling images"):
         given = None if condition is None else condition[rows]
-        zero = torch.zeros(len(rows), *shape, dtype=torch.float64)
+        zero = torch.zeros(len(rows), model.pixels, model.pixels, dtype=torch.float64)
         images.append(_drawn(model, name, sampling, zero, generator, given))
     return torch.cat(images).float()
 

@@ -7,19 +7,3 @@ from spinmesh.sequence.ogse import CosineOGSE, SineOGSE, TrapezoidalOGSE
 from spinmesh.sequence.pgse import PGSE
 from spinmesh.sequence.protocol import difference, same_echo, with_reference
 from spinmesh.sequence.waveform import Sequence
-
-__all__ = [
-    "PGSE",
-    "Acquisition",
-    "CosineOGSE",
-    "FreeWaveform",
-    "MultiplePGSE",
-    "Reference",
-    "Sequence",
-    "SineOGSE",
-    "TrapezoidalOGSE",
-    "difference",
-    "same_echo",
-    "turned_to",
-    "with_reference",
-]

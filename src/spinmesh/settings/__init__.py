@@ -17,31 +17,4 @@ from spinmesh.settings.mesh import Mesh, MeshInput, MeshOptions, SweptDisk
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Basis, Simulate, TissueSettings
 from spinmesh.settings.reconstruct import Free, Reconstruct, ShapeTraining
-from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import BundleSettings, ImageSettings, Synthesise
-
-__all__ = [
-    "AcquisitionFiles",
-    "Basis",
-    "BundleSettings",
-    "Config",
-    "Free",
-    "ImageSettings",
-    "Mesh",
-    "MeshInput",
-    "MeshOptions",
-    "PackedBundle",
-    "PhantomSettings",
-    "Reconstruct",
-    "Setting",
-    "ShapeTraining",
-    "Simulate",
-    "SweptDisk",
-    "Synthesise",
-    "TissueSettings",
-    "load_bundle",
-    "load_config",
-    "load_tissue",
-    "schema_text",
-    "validate_config",
-]
