@@ -25,6 +25,8 @@ SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(
 
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# A job would compile all that it imports anew, which is half of what a short one takes.
+unexport PYTHONDONTWRITEBYTECODE
 # In the locale C, Python reads no path with an accent.
 export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 

@@ -1,5 +1,7 @@
 """Types are checked in every test: shapes by jaxtyping, the rest by beartype."""
 
+import os
+import sys
 from functools import partial
 from typing import Any, get_args, get_type_hints
 
@@ -7,6 +9,10 @@ import jaxtyping
 import pytest
 import torch
 from beartype import beartype
+
+# What is compiled is kept: without it the jobs of a workflow spend half their time on compiling.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 check_shapes = jaxtyping.jaxtyped
 

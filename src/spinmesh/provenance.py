@@ -70,7 +70,7 @@ def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path 
             texts[file] = file.read_text()
             homes = (_home(*imported, sources) for imported in _imports(texts[file]))
             pending += [home for home in homes if home is not None]
-    lines = [f"{file.name} {ast.dump(_statements(texts[file]))}" for file in sorted(texts)]
+    lines = [f"{file.name} {_dumped(texts[file])}" for file in sorted(texts)]
     lines += [f"{package} {version(package)}" for package in sorted(packages)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -88,6 +88,11 @@ def _statements(text: str) -> ast.Module:
                     code.append(line)
             node.body = code or [ast.Pass()]
     return tree
+
+
+@cache
+def _dumped(text: str) -> str:
+    return ast.dump(_statements(text))
 
 
 @cache

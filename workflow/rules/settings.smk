@@ -2,7 +2,6 @@
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
-from spinmesh.inputs import check_inputs
 from spinmesh.settings import validate_config
 from spinmesh.errors import SpinmeshError
 from spinmesh.provenance import config_digest
@@ -17,6 +16,8 @@ validate(config, "../schemas/config.schema.json", set_default=False)
 
 onstart:
     # Not at a dry run: reading meshes takes seconds. An error here stops the run before any job.
+    from spinmesh.inputs import check_inputs
+
     try:
         check_inputs(CONFIG)
     except SpinmeshError as error:
