@@ -138,12 +138,7 @@ def test_every_key_is_described() -> None:
         ("mesh.inputs", {"bundle": {}, "name": "x", "box": True}, ["leave box away"]),
         ("mesh.inputs", {"path": "config/demo/axon.ply", "count": 2}, ["count is that of bundles"]),
         ("mesh.inputs", {"bundle": {"g_ratio": 2}, "name": "x"}, ["bundle.g_ratio` is 2"]),
-        (
-            "mesh.user_mesh",
-            {"path": "a.msh", "name": "my cell"},
-            ["user_mesh is now `inputs`", '[{"path": "a.msh", "name": "my_cell"}]'],
-        ),
-        ("user_tissue", {}, ["user_tissue is now the `tissue` of each entry"]),
+        ("mesh.user_mesh", {"path": "a.msh"}, ["unknown key `mesh.user_mesh`", "inputs"]),
         ("reconstruct.signal", {"csv": "a", "nifti": "b"}, ["either `csv` or `nifti`"]),
         ("reconstruct.signal", {"nifti": "b"}, ["`voxel: [i, j, k]`"]),
         (

@@ -59,8 +59,6 @@ class Config(Setting):
         """Keys left out are the preset's, and of the rest the defaults."""
         if not isinstance(values, Mapping):
             return values
-        if "user_tissue" in values:
-            raise ValueError("user_tissue is now the `tissue` of each entry of mesh.inputs")
         return merged(PRESETS.get(str(values.get("preset")), {}), values)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import (
@@ -234,19 +232,6 @@ class Mesh(Setting):
     ] = ()
     """Shapes of your own, simulated beside the substrates: a list of entries, or one. A path alone
     is an entry without options."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_user_mesh(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and "user_mesh" in values:
-            mesh = values["user_mesh"]
-            if not isinstance(mesh, Mapping):
-                raise ValueError("user_mesh is gone; leave it away, and list shapes in `inputs`")
-            name = {"name": safe_name(str(mesh["name"]))} if "name" in mesh else {}
-            raise ValueError(
-                f"user_mesh is now `inputs`; write inputs: [{json.dumps({**mesh, **name})}]"
-            )
-        return values
 
     @model_validator(mode="after")
     def _plausible(self) -> Mesh:
