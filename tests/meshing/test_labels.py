@@ -6,14 +6,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from numpy import ndarray
+from PIL import Image
 from typer.testing import CliRunner
 
 from spinmesh import cli, simulate
 from spinmesh.analytic import sphere
-from spinmesh.errors import ConfigError, MeshError
+from spinmesh.errors import ConfigError, MeshError, StoreError
 from spinmesh.io.volumes import read_labels
-from spinmesh.meshing.labels import mesh_labels, voxel_tets
+from spinmesh.meshing.labels import mesh_labels, voxel_tets, wrapped
 from spinmesh.meshing.tets import boundary, quality, refilled, smoothed, volumes
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
@@ -105,11 +107,39 @@ def test_a_ball_of_voxels_has_the_signal_of_the_ball() -> None:
 @pytest.mark.slow
 def test_water_fills_the_box_of_the_volume() -> None:
     labels = nested_balls(4.0)
-    made = mesh_labels(labels, np.eye(4), "cell", water=True)
+    made = mesh_labels(labels, np.eye(4), "cell", box=True)
     assert made.names[3] == "water"
     points, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
     # The walls are flat, and mmg keeps ridges: the box to rounding.
     assert volumes(points, tets).sum() == pytest.approx(labels.size, rel=1e-9)
+
+
+def test_a_wrap_is_the_voxels_within_its_margin_and_what_they_close() -> None:
+    """A voxel and a hollow cube: balls in um, whatever the voxels' sides; a cleft is filled."""
+    affine = np.diag([0.5, 1.0, 2.0, 1.0])
+    labels = np.ones((1, 1, 1), dtype=np.int64)
+    there, moved = wrapped(labels, affine, 4.0, "voxel")
+    place = np.argwhere(there > 0) @ moved[:3, :3] + moved[:3, 3]
+    assert np.linalg.norm(place, axis=1).max() <= 4.0 and there.max() == 2
+    # As many as lattice points of a cell of 1 um^3 in a ball of 4 um: 268 and a tenth of its area.
+    assert (there > 0).sum() == pytest.approx(4 / 3 * np.pi * 4**3, abs=20)
+    shell = np.ones((9, 9, 9), dtype=np.int64)
+    shell[1:-1, 1:-1, 1:-1] = 0
+    assert (wrapped(shell, np.eye(4), 1.0, "shell")[0][2:-2, 2:-2, 2:-2] > 0).all()
+    with pytest.raises(ConfigError, match="at least one voxel"):
+        wrapped(labels, affine, 1.5, "voxel")
+
+
+@pytest.mark.slow
+def test_a_wrap_of_labels_is_one_more_compartment() -> None:
+    """A ball of 3 um in a wrap of 2 more: both to what voxels of 1 um can say."""
+    grid = np.moveaxis(np.indices((7,) * 3), 0, -1) - 3
+    ball = (np.linalg.norm(grid, axis=-1) <= 3).astype(np.int64)
+    made = mesh_labels(ball, np.eye(4), "cell", tight=2.0)
+    assert made.names[2] == "water" and not any("WARNING" in note for note in made.notes)
+    points, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
+    radius = np.linalg.norm(points[np.unique(boundary(tets))] - 3, axis=1)
+    assert radius.mean() == pytest.approx(5, abs=0.5) and np.ptp(radius) < 1.2
 
 
 @pytest.mark.slow
@@ -131,6 +161,91 @@ def image(folder: Path, values: ndarray, unit: str = "micron") -> Path:
     volume.header.set_xyzt_units(unit)
     nib.save(volume, folder / "labels.nii.gz")
     return folder / "labels.nii.gz"
+
+
+VALUES = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)  # z, y, x
+OME = {
+    "axes": [{"name": "t"}, *({"name": name, "unit": "nanometer"} for name in "zyx")],
+    "datasets": [
+        {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 400, 200, 100]}]}
+    ],
+}
+
+
+def ome_zarr(folder: Path) -> Path:
+    """An image with one set of labels, as OME-NGFF 0.5 has them, with one time."""
+    image = zarr.open_group(folder / "image.zarr", mode="w")
+    image.attrs["ome"] = {"version": "0.5", "multiscales": [OME]}
+    labels = image.create_group("labels")
+    labels.attrs["ome"] = {"labels": ["cells"]}
+    cells = labels.create_group("cells")
+    cells.attrs["ome"] = {"version": "0.5", "multiscales": [OME]}
+    cells.create_array("0", data=VALUES[None])
+    return folder / "image.zarr"
+
+
+def plain_zarr(folder: Path) -> Path:
+    """An array of Zarr 2 with a name for each axis, beside which the sizes stand."""
+    array = zarr.open_array(folder / "a.zarr", mode="w", shape=(2, 3, 4), dtype="u2", zarr_format=2)
+    array[...] = VALUES
+    about = {"_ARRAY_DIMENSIONS": ["z", "y", "x"], "voxel_size": [0.4, 0.2, 0.1], "unit": "um"}
+    array.attrs.update(about)
+    return folder / "a.zarr"
+
+
+def tiff(folder: Path, words: str, **options: object) -> Path:
+    pages = [Image.fromarray(page) for page in VALUES]
+    tags = {270: words.encode(), 282: 10.0, 283: 5.0}
+    pages[0].save(
+        folder / "a.tif", save_all=True, append_images=pages[1:], tiffinfo=tags, **options
+    )
+    return folder / "a.tif"
+
+
+def imagej(folder: Path) -> Path:
+    words = "ImageJ=1.54\nimages=2\nslices=2\nunit=\\u00B5m\nspacing=0.4\n"
+    return tiff(folder, words, compression="tiff_lzw")
+
+
+def ome_tiff(folder: Path) -> Path:
+    x, z = (
+        'PhysicalSizeX="100" PhysicalSizeXUnit="nm"',
+        'PhysicalSizeZ="0.4" PhysicalSizeZUnit="µm"',
+    )
+    return tiff(folder, f'<OME><Pixels SizeC="1" {x} PhysicalSizeY="0.2" {z}/></OME>')
+
+
+@pytest.mark.parametrize("written", [ome_zarr, plain_zarr, imagej, ome_tiff])
+def test_labels_of_zarr_and_tiff_have_axes_and_sizes_of_their_own(written, tmp_path: Path) -> None:
+    path = written(tmp_path)
+    labels, affine = read_labels(path)
+    np.testing.assert_array_equal(labels, VALUES.transpose(2, 1, 0))
+    np.testing.assert_allclose(affine, np.diag([0.1, 0.2, 0.4, 1]), rtol=1e-12)
+    checked = CliRunner().invoke(cli.app, ["mesh", "--check", str(path), "--scale-to-um", "2"])
+    assert "4 x 3 x 2 voxels of 0.2 x 0.4 x 0.8 um" in checked.output
+
+
+def test_labels_of_no_size_or_several_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a\.tif: does not say how large its voxels are"):
+        read_labels(tiff(tmp_path, "unit=pixel\nspacing=1\n"))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.tif", 0.3)[1], np.diag([0.3] * 3 + [1]))
+    with pytest.raises(ConfigError, match="channels or times"):
+        read_labels(tiff(tmp_path, "ImageJ=1.54\nchannels=2\n"))
+    path = ome_zarr(tmp_path)
+    group = zarr.open_group(path / "labels")
+    group.attrs["ome"] = {"labels": ["cells", "nuclei"]}
+    with pytest.raises(
+        ConfigError, match=r"2 label volumes \(cells, nuclei\). Give the path of one"
+    ):
+        read_labels(path)
+    assert read_labels(path / "labels/cells")[0].shape == (4, 3, 2)
+    plain = zarr.open_array(plain_zarr(tmp_path))
+    plain.attrs["unit"] = "furlong"
+    with pytest.raises(ConfigError, match="furlong; give three sides"):
+        read_labels(tmp_path / "a.zarr")
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:300])
+    with pytest.raises(StoreError, match="cannot be read as TIFF stack"):
+        read_labels(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(("unit", "um"), [("micron", 0.5), ("mm", 500.0), ("unknown", 500.0)])
@@ -165,4 +280,4 @@ def test_command_meshes_a_volume_alone(tmp_path: Path) -> None:
     seen = CliRunner().invoke(cli.app, ["mesh", "--check", path])
     assert seen.exit_code == 0 and "label 2:" in seen.output
     refused = CliRunner().invoke(cli.app, ["mesh", path, path, "--out", str(tmp_path / "b.vtu")])
-    assert isinstance(refused.exception, ConfigError)
+    assert "which no other surface meets" in str(refused.exception)

@@ -137,6 +137,7 @@ def test_strands_are_read_to_the_last_point(tmp_path: Path) -> None:
     text = "30\n2\n2\n0 0 0 1\n0 0 5 1\n3\n4 0 0 0.5\n4 0 2 0.5\n4 0 4 0.6\n"
     (strands,) = read_skeletons(written(tmp_path / "optimized_final.txt", text))
     np.testing.assert_array_equal(strands.cones.end_radius, [1, 0.5, 0.6])
+    np.testing.assert_array_equal(strands.cell, [[-15] * 3, [15] * 3])
     with pytest.raises(MeshError, match="strand 2 has no 3 rows"):
         read_skeletons(written(tmp_path / "cut.txt", text[:-14]))
 

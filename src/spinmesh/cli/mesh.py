@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 OUT = (".zarr", ".vtu", ".msh")
 PICTURES = (".png", ".html")
 INPUTS = (
-    "Closed surfaces (.ply, .stl, .obj, .off, .vtp, .wrl) and skeletons (.swc, .csv, .txt), each a "
-    "compartment, nested or apart; or one label volume (.nii), one file of tetrahedra, or one of a "
-    "packed bundle's keys (.yaml)."
+    "Closed surfaces (.ply, .stl, .obj, .off, .vtp, .wrl), skeletons (.swc, .csv, .txt) and "
+    "substrates (.json), each a compartment, nested or apart; or one label volume (.nii, .tif, "
+    ".zarr), one file of tetrahedra, or one of a packed bundle's keys (.yaml)."
 )
 COMPARTMENTS = (
     "Labels in place of 1, 2, ... that the inputs, what lies within a part of the same input, and "
@@ -28,6 +28,9 @@ COMPARTMENTS = (
 )
 SIZE = "um, of edges away from surfaces; twice their median edge if left out."
 MARGIN = "um from the surfaces to the box; a tenth of its length if left out."
+CUT = (
+    "Cut flat by the walls of a box, X,Y,Z,X,Y,Z (lowest and highest, um), or of the file's `cell`."
+)
 CURVED = "Tets of ten nodes, on the smooth surface that the corners were taken from."
 SCALE = "Length unit of the inputs, um; 1 if left out and the size plausible."
 Inputs = Annotated[list[Path], typer.Argument(help=INPUTS)]
@@ -39,6 +42,7 @@ Margin = Annotated[float | None, typer.Option(help=MARGIN)]
 Tight = Annotated[
     float | None, typer.Option(help="Water within this distance (um) of the surfaces.")
 ]
+Cut = Annotated[str | None, typer.Option(help=CUT)]
 Curved = Annotated[bool, typer.Option("--curved", help=CURVED)]
 Compartments = Annotated[str | None, typer.Option(help=COMPARTMENTS)]
 Scale = Annotated[float | None, typer.Option(help=SCALE)]
@@ -66,6 +70,7 @@ def mesh(
     box: Box = False,
     margin: Margin = None,
     tight: Tight = None,
+    cut: Cut = None,
     compartments: Compartments = None,
     curved: Curved = False,
     scale_to_um: Scale = None,
@@ -86,7 +91,7 @@ def mesh(
     values: dict[str, Any] = {"size_um": size, "box": box, "margin_um": margin, "tight_um": tight}
     values |= {"compartments": _numbers(compartments), "scale_to_um": scale_to_um}
     values |= {"time_limit_s": time_limit, "memory_limit_gb": memory_limit, "label_key": label_key}
-    values["curved"] = curved
+    values |= {"curved": curved, "cut_um": _corners(cut)}
     if out is None or out.suffix not in OUT:
         raise ConfigError(f"--out {out or ''}: give a name that ends in {', '.join(OUT)}.")
     if picture is not None and picture.suffix not in PICTURES:
@@ -94,6 +99,15 @@ def mesh(
     for file in filter(None, (out, picture)):
         measured.refuse_existing(file, force)
     _build(inputs, MeshOptions.checked(values, "spinmesh mesh"), out, picture)
+
+
+def _corners(text: str | None) -> list[float] | str | None:
+    if text is None or text == "cell":
+        return text
+    try:
+        return [float(word) for word in text.replace(",", " ").split()]
+    except ValueError:
+        raise ConfigError(f"--cut {text}: give six numbers in um, or cell.") from None
 
 
 def _numbers(text: str | None) -> list[int] | None:

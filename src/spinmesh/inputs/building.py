@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.io.meshes import read_mesh
+from spinmesh.io.store import is_foreign_zarr
 from spinmesh.io.volumes import read_labels
 from spinmesh.mesh.bundle import bundle_of
 from spinmesh.mesh.curved import curved
@@ -24,11 +26,14 @@ from spinmesh.meshing.process import Limits
 from spinmesh.meshing.surface import Surface, united
 from spinmesh.meshing.water import in_box, in_wrap
 from spinmesh.settings import MeshInput, MeshOptions, PackedBundle, load_bundle
-from spinmesh.skeletons.files import SKELETONS, described, read_skeletons
+from spinmesh.skeletons.files import SKELETONS, Skeleton, described, read_skeletons
 from spinmesh.skeletons.grown import grown
+from spinmesh.skeletons.substrate import read_substrate
+from spinmesh.skeletons.walls import cut_to_cell
 
-VOLUMES = (".nii", ".nii.gz")
+VOLUMES = (".nii", ".nii.gz", ".tif", ".tiff")
 BUNDLES = (".yaml", ".yml")
+SUBSTRATES = ".json"
 OPTIONS = set(MeshOptions.model_fields)
 
 
@@ -55,7 +60,10 @@ def build(inputs: Sequence[str | Path], options: MeshOptions) -> Filling:
     return replace(filling, notes=tuple(dict.fromkeys(filling.notes)))
 
 
-def kind_of(path: Path) -> Literal["surface", "skeleton", "labels", "bundle", "tetrahedra"]:
+Kind = Literal["surface", "skeleton", "substrate", "labels", "bundle", "tetrahedra"]
+
+
+def kind_of(path: Path) -> Kind:
     """What a file holds, by its suffix."""
     if path.suffix.lower() in SURFACES:
         return "surface"
@@ -63,7 +71,10 @@ def kind_of(path: Path) -> Literal["surface", "skeleton", "labels", "bundle", "t
         return "skeleton"
     if path.suffix.lower() in BUNDLES:
         return "bundle"
-    return "labels" if path.name.lower().endswith(VOLUMES) else "tetrahedra"
+    if path.suffix.lower() == SUBSTRATES:
+        return "substrate"
+    labels = path.name.lower().endswith(VOLUMES) or is_foreign_zarr(path)
+    return "labels" if labels else "tetrahedra"
 
 
 def pack(settings: PackedBundle, row: int = 0) -> Filling:
@@ -92,11 +103,18 @@ def _common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
     """The kind that decides how inputs are meshed; ConfigError for options that it cannot have."""
     kinds = {kind_of(path) for path in paths}
     if "labels" in kinds:
-        others = (options.tight_um, options.margin_um, options.compartments)
-        if len(paths) > 1 or any(value is not None for value in others):
+        if len(paths) > 1:
             raise ConfigError(
-                f"{paths[0]}: a label volume is meshed alone, with its own labels, and with a box "
-                "the voxels of label 0 as water. Leave other options away."
+                f"{', '.join(map(str, paths))}: a label volume is meshed alone, for its membranes "
+                "follow voxels, which no other surface meets. Write the others into its voxels, as "
+                "labels of their own, or give all as surfaces."
+            )
+        others = options.margin_um, options.compartments, options.cut_um
+        if any(value is not None for value in others):
+            raise ConfigError(
+                f"{paths[0]}: a label volume has its own labels, and its own box, in which voxels "
+                "of label 0 are the water. Leave --margin, --compartments and --cut away; crop or "
+                "relabel it."
             )
         return "labels"
     if "bundle" in kinds:
@@ -107,7 +125,8 @@ def _common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
         return "bundle"
     if kinds != {"tetrahedra"}:
         return "surface"
-    if options.water or options.compartments is not None or options.size_um is not None:
+    others = options.compartments, options.size_um, options.cut_um
+    if options.water or any(value is not None for value in others):
         raise ConfigError(f"{paths[0]}: tetrahedra stay as they are; leave options away.")
     if len(paths) > 1:
         raise ConfigError(
@@ -118,15 +137,14 @@ def _common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
 
 def _labelled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
     labels, affine = _read_labels(inputs[0], options.scale_to_um)
-    size, limits = options.size_um, Limits.of(options)
-    return mesh_labels(labels, affine, str(inputs[0]), options.box, size, limits)
+    water = options.box, options.tight_um
+    return mesh_labels(labels, affine, str(inputs[0]), *water, options.size_um, Limits.of(options))
 
 
 def _read_labels(path: Path, scale_to_um: float | None) -> tuple[ndarray, ndarray]:
     """Labels, and the affine to um; a size that no cell has in um is refused."""
-    factor = factor_of(path, scale_to_um)
-    labels, affine = read_labels(path)
-    affine[:3] *= factor
+    factor_of(path, scale_to_um)
+    labels, affine = read_labels(path, scale_to_um)
     if scale_to_um is None:
         question_unit(path, float((np.linalg.norm(affine[:3, :3], axis=0) * labels.shape).max()))
     return labels, affine
@@ -138,40 +156,63 @@ def _tetrahedra(inputs: Sequence[Path], options: MeshOptions) -> Filling:
 
 
 def _filled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
-    surfaces, fillings, notes = _surfaces(inputs, options)
+    solids = [_solids(path, options) for path in inputs]
+    cell = _cell(inputs, solids, options)
+    surfaces, fillings, notes = list[Surface](), list[Filling](), list[str]()
+    for solid, more in (each for some in solids for each in some):
+        notes += more
+        if isinstance(solid, Skeleton):
+            there = solid if cell is None else solid.through(cell)
+            surface, filling = grown(there, options.size_um, Limits.of(options))
+            fillings.append(filling)
+            notes += filling.notes[:-1]
+        surfaces.append(surface if isinstance(solid, Skeleton) else solid)
     alone = len(surfaces) == len(fillings) == 1
     if alone and not options.water and options.compartments is None:
         filling = fillings[0]
     else:
-        surface = _with_water(united(surfaces), options)
+        surface = _with_water(united(surfaces), options, cell)
         labels = _labels(surface, options.compartments)
         filling = fill(surface, labels, options.size_um, Limits.of(options))
-    solids = tuple(solid for each in fillings for solid in each.solids)
-    return replace(filling, notes=(*notes, *filling.notes), solids=solids)
+    if cell is not None:
+        filling = cut_to_cell(filling, cell, Limits.of(options))
+    known = tuple(solid for each in fillings for solid in each.solids)
+    return replace(filling, notes=(*notes, *filling.notes), solids=known)
 
 
-def _surfaces(
-    inputs: Sequence[Path], options: MeshOptions
-) -> tuple[list[Surface], list[Filling], list[str]]:
-    """The surfaces of all inputs, the tets of skeletons, and what was mended."""
-    surfaces, fillings, notes = list[Surface](), list[Filling](), list[str]()
-    for path in inputs:
-        if kind_of(path) == "skeleton":
-            for skeleton in read_skeletons(path, options.scale_to_um):
-                surface, filling = grown(skeleton, options.size_um, Limits.of(options))
-                surfaces.append(surface)
-                fillings.append(filling)
-                notes += filling.notes[:-1]
-        else:
-            surface, faults = read_surface(path, options.scale_to_um)
-            surfaces.append(surface)
-            notes += [f"{path}: {fault}" for fault in faults]
-    return surfaces, fillings, notes
+def _solids(path: Path, options: MeshOptions) -> list[tuple[Skeleton | Surface, Sequence[str]]]:
+    """What a file holds, each with what was mended."""
+    kind = kind_of(path)
+    if kind == "surface":
+        surface, faults = read_surface(path, options.scale_to_um)
+        return [(surface, [f"{path}: {fault}" for fault in faults])]
+    if kind == "substrate":
+        return read_substrate(path, options.scale_to_um)
+    return [(skeleton, ()) for skeleton in read_skeletons(path, options.scale_to_um)]
 
 
-def _with_water(surface: Surface, options: MeshOptions) -> Surface:
+def _cell(
+    inputs: Sequence[Path],
+    solids: Sequence[Sequence[tuple[Skeleton | Surface, Sequence[str]]]],
+    options: MeshOptions,
+) -> Float[ndarray, "2 3"] | None:
+    """The cell to be cut to; ConfigError where it is the files' and they do not name one."""
+    if options.cut_um != "cell":
+        return None if options.cut_um is None else np.array(options.cut_um).reshape(2, 3)
+    every = [getattr(solid, "cell", None) for some in solids for solid, _ in some]
+    cells = [cell for cell in every if cell is not None]
+    if not cells or any((cell != cells[0]).any() for cell in cells):
+        raise ConfigError(
+            f"{', '.join(map(str, inputs))}: cut to the cell of the file, but "
+            f"{'they differ' if cells else 'no file names one'}. Give its corners in um, as "
+            "--cut X,Y,Z,X,Y,Z."
+        )
+    return cells[0]
+
+
+def _with_water(surface: Surface, options: MeshOptions, cell: ndarray | None) -> Surface:
     if options.box:
-        return in_box(surface, options.margin_um, options.size_um, Limits.of(options))
+        return in_box(surface, options.margin_um, options.size_um, Limits.of(options), cell)
     if options.tight_um is not None:
         return in_wrap(surface, options.tight_um, Limits.of(options))
     return surface
@@ -182,12 +223,16 @@ def _labels(surface: Surface, compartments: Sequence[int] | None) -> list[int]:
     usual = labels_of(surface)
     if compartments is None:
         return usual
-    if len(compartments) != max(usual):
+    _question_count(compartments, max(usual))
+    return [compartments[number - 1] for number in usual]
+
+
+def _question_count(compartments: Sequence[int], count: int) -> None:
+    if len(compartments) != count:
         raise ConfigError(
-            f"compartments has {len(compartments)} numbers for {max(usual)} compartments. Give one "
+            f"compartments has {len(compartments)} numbers for {count} compartments. Give one "
             "for each, in the order in which they are printed without it."
         )
-    return [compartments[number - 1] for number in usual]
 
 
 def check(inputs: Sequence[Path], scale_to_um: float | None = None) -> Iterator[tuple[str, Report]]:
@@ -200,9 +245,17 @@ def check(inputs: Sequence[Path], scale_to_um: float | None = None) -> Iterator[
             surfaces.append(surface)
         elif kind == "labels":
             report = _checked_labels(path, scale_to_um)
-        elif kind == "skeleton":
-            skeletons = read_skeletons(path, scale_to_um)
-            report = Report(tuple(line for each in skeletons for line in described(each)), True)
+        elif kind in ("skeleton", "substrate"):
+            options = MeshOptions(scale_to_um=scale_to_um)
+            solids = [solid for solid, _ in _solids(path, options)]
+            reports = [
+                Report(tuple(described(each)), True)
+                if isinstance(each, Skeleton)
+                else check_surface(each)
+                for each in solids
+            ]
+            lines = tuple(line for each in reports for line in each.lines)
+            report = Report(lines, all(each.usable for each in reports))
         elif kind == "bundle":
             report = check_tets(pack(load_bundle(path)).mesh)
         else:
@@ -235,8 +288,8 @@ def _checked_labels(path: Path, scale_to_um: float | None) -> Report:
     return Report((f"{' x '.join(map(str, labels.shape))} voxels of {size} um", *lines), True)
 
 
-def labels_before(entry: MeshInput) -> tuple[int, ...] | None:
-    """Read the files of an entry, which questions their unit; its labels where files have them."""
+def labels_before(entry: MeshInput) -> tuple[int, ...]:
+    """Read the files of an entry, which questions their unit; the labels of the mesh to come."""
     if entry.bundle is not None:
         return entry.bundle.labels
     paths = [Path(path) for path in entry.path]
@@ -245,12 +298,22 @@ def labels_before(entry: MeshInput) -> tuple[int, ...] | None:
         return _tetrahedra(paths, entry).mesh.labels
     if kind == "bundle":
         return load_bundle(paths[0]).labels
-    for path in paths:
-        kind = kind_of(path)
-        if kind == "labels":
-            _read_labels(path, entry.scale_to_um)
-        elif kind == "skeleton":
-            read_skeletons(path, entry.scale_to_um)
-        else:
-            read_surface(path, entry.scale_to_um)
-    return None
+    if kind == "labels":
+        labels, _ = _read_labels(paths[0], entry.scale_to_um)
+        inside = np.unique(labels[labels > 0]).tolist()
+        return (*inside, *([inside[-1] + 1] if entry.water and inside else ()))
+    solids = [_solids(path, entry) for path in paths]
+    _cell(paths, solids, entry)
+    return _labels_to_come([solid for some in solids for solid, _ in some], entry)
+
+
+def _labels_to_come(solids: Sequence[Skeleton | Surface], options: MeshOptions) -> tuple[int, ...]:
+    """The labels that solids and water will have; a skeleton is one compartment."""
+    surfaces = [solid for solid in solids if isinstance(solid, Surface)]
+    count = len({solid.name for solid in solids if isinstance(solid, Skeleton)}) + options.water
+    if surfaces:
+        count += max(labels_of(united(surfaces)))
+    if options.compartments is None:
+        return tuple(range(1, count + 1))
+    _question_count(options.compartments, count)
+    return tuple(sorted(set(options.compartments) - {0}))

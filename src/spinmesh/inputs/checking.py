@@ -15,9 +15,7 @@ def check_inputs(config: Config) -> None:
     tissue = Tissue.from_settings(config.tissue)
     for entry in config.mesh.inputs:
         filling = tissue if entry.tissue is None else Tissue.from_settings(entry.tissue)
-        labels = labels_before(entry)
-        if labels is not None:
-            filling.filling(labels)
+        filling.filling(labels_before(entry))
     if config.phantom.acquisition is not None:
         read_acquisition(**config.phantom.acquisition.model_dump())
     signal = config.reconstruct.signal

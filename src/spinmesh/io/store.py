@@ -109,12 +109,19 @@ def load_shards(noun: type[Noun], paths: Sequence[str | Path], axis: str) -> Nou
     return codec.gather([load(noun, path) for path in paths], axis)
 
 
+def is_foreign_zarr(path: str | Path) -> bool:
+    """Whether a Zarr array or group is there that spinmesh has not written."""
+    path = Path(path)
+    if (path / GROUP).is_file():
+        with reading(path / GROUP, "Zarr store", "Give another one."):
+            return not str(_group(path).get("attributes", {}).get("schema")).startswith("spinmesh/")
+    return any((path / name).is_file() for name in (".zarray", ".zgroup"))
+
+
 def refuse_foreign(path: str | Path) -> None:
     """StoreError if writing a store would remove something else: a link, a file, a folder."""
-    path, ours = Path(path), False
-    if (path / GROUP).is_file():
-        with reading(path / GROUP, "Zarr store", "Give another name."):
-            ours = str(_group(path)["attributes"].get("schema")).startswith("spinmesh/")
+    path = Path(path)
+    ours = (path / GROUP).is_file() and not is_foreign_zarr(path)
     empty = path.is_dir() and not any(path.iterdir())
     if path.is_symlink() or (path.exists() and not ours and not empty):
         raise StoreError(

@@ -1,17 +1,22 @@
-"""NIfTI images: series of measurements, and masks on the same grid."""
+"""Volumes: NIfTI series of measurements and masks; labels of NIfTI, Zarr and TIFF."""
 
 from __future__ import annotations
 
 import gzip
+import html
 import math
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
 import torch
+import zarr
 from jaxtyping import Float, Int
 from numpy import ndarray
+from PIL import Image, ImageSequence
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError, StoreError
@@ -26,8 +31,21 @@ SAME_SPACE = 1e-3
 MOST_DEFLATED = 1032
 CHUNK = 1 << 24  # bytes
 MOST_LABELS = 2**31
-# um of the units that a NIfTI header may name; where it names none, it is mm.
-UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
+MOST_VOXELS = 500_000_000  # of a label volume that is read
+# um of the units that headers name; a NIfTI header that names none is in mm.
+UM = {
+    **dict.fromkeys(("meter", "metre", "m"), 1e6),
+    **dict.fromkeys(("millimeter", "millimetre", "mm"), 1e3),
+    **dict.fromkeys(
+        ("micrometer", "micrometre", "micron", "microns", "um", "\u00b5m", "\u03bcm"), 1.0
+    ),
+    **dict.fromkeys(("nanometer", "nanometre", "nm"), 1e-3),
+    "angstrom": 1e-4,
+}
+# Attributes in which Zarr arrays without OME-NGFF say how large voxels are, in the order of axes.
+VOXEL_SIZES = ("voxel_size_um", "element_size_um", "voxel_size", "resolution", "spacing")
+# Tags of a TIFF page.
+DESCRIPTION, X_RESOLUTION, Y_RESOLUTION = 270, 282, 283
 
 
 def grid_of(path: str | Path) -> Grid:
@@ -103,19 +121,22 @@ def _refuse_damaged_gzip(path: str | Path) -> None:
                 pass
 
 
-def read_labels(path: str | Path) -> tuple[Int[ndarray, "x y z"], Float[ndarray, "4 4"]]:
-    """Label of each voxel of a 3-D image, and the affine from indices to um.
+def read_labels(
+    path: str | Path, scale_to_um: float | None = None
+) -> tuple[Int[ndarray, "x y z"], Float[ndarray, "4 4"]]:
+    """Label of each voxel of a 3-D volume, and the affine from indices to um.
 
-    Raises ConfigError for values that are not whole numbers from 0, or another number of axes.
+    NIfTI, a Zarr array or group (OME-NGFF or one array), or a TIFF stack. `scale_to_um` multiplies
+    lengths, and is the side of the voxels where the file does not say it. Raises ConfigError for
+    values that are not whole numbers from 0, another number of axes, or no size of voxels.
     """
-    image = _image(path)
-    shape = image.shape[:3] if image.shape[3:] in ((), (1,)) else image.shape
-    with reading(path, "NIfTI image"):
-        _refuse_damaged_gzip(path)
-        values = np.asarray(image.dataobj).reshape(shape)
-        unit = str(cast(nib.nifti1.Nifti1Header, image.header).get_xyzt_units()[0])
-    if len(shape) != 3 or values.dtype.kind not in "biuf":
-        raise ConfigError(f"{path}: shape {shape}; a label volume has 3 axes and numbers.")
+    path = Path(path)
+    read = _zarr_labels if path.is_dir() else _nifti_labels
+    if path.suffix.lower() in (".tif", ".tiff"):
+        read = _tiff_labels
+    values, affine = read(path)
+    if len(values.shape) != 3 or values.dtype.kind not in "biuf":
+        raise ConfigError(f"{path}: shape {values.shape}; a label volume has 3 axes and numbers.")
     with np.errstate(invalid="ignore"):
         wrong = ~((values >= 0) & (values < MOST_LABELS) & (values == np.round(values)))
     if wrong.any():
@@ -124,9 +145,144 @@ def read_labels(path: str | Path) -> tuple[Int[ndarray, "x y z"], Float[ndarray,
             f"{path}: voxel {first} is {values[first]}; labels are whole numbers from 0, below "
             f"{MOST_LABELS:,}. Is it an image and not a segmentation?"
         )
+    if affine is None and scale_to_um is None:
+        raise ConfigError(
+            f"{path}: does not say how large its voxels are. Give --scale-to-um the side of a "
+            f"voxel, or write it into the file (Zarr: {VOXEL_SIZES[0]}; ImageJ: Properties)."
+        )
+    affine = np.eye(4) if affine is None else affine
+    affine[:3] *= scale_to_um or 1.0
+    return values.astype(np.int64), affine
+
+
+def _nifti_labels(path: Path) -> tuple[ndarray, ndarray | None]:
+    image = _image(path)
+    shape = image.shape[:3] if image.shape[3:] in ((), (1,)) else image.shape
+    with reading(path, "NIfTI image"):
+        _refuse_damaged_gzip(path)
+        values = np.asarray(image.dataobj).reshape(shape)
+        unit = str(cast(nib.nifti1.Nifti1Header, image.header).get_xyzt_units()[0])
     affine = affine_of(path)
     affine[:3] *= UM.get(unit, UM["mm"])
-    return values.astype(np.int64), affine
+    return values, affine
+
+
+def _question_size(path: Path, shape: Sequence[int]) -> None:
+    if math.prod(shape) > MOST_VOXELS:
+        raise ConfigError(f"{path}: shape {shape}; {MOST_VOXELS:,} voxels are read. Crop it.")
+
+
+def _sized(path: Path, sides: Sequence[float], units: Sequence[str]) -> ndarray:
+    """The affine of voxels of these sides along x, y and z; ConfigError for unknown units."""
+    lost = [unit for unit in units if unit.lower() not in UM]
+    if lost or len(sides) != 3 or not all(0 < float(side) < np.inf for side in sides):
+        raise ConfigError(
+            f"{path}: voxels of {', '.join(map(str, sides))} {', '.join(units)}; give three sides "
+            "> 0 in um, nm or mm."
+        )
+    um = [float(side) * UM[unit.lower()] for side, unit in zip(sides, units, strict=True)]
+    return np.diag([*um, 1.0])
+
+
+def _zarr_labels(path: Path) -> tuple[ndarray, ndarray | None]:
+    """The array of a Zarr store: of OME-NGFF the finest, of its labels where an image has some."""
+    with reading(path, "Zarr label volume"):
+        node = zarr.open(path, mode="r")
+        about: dict[str, Any] = dict(node.attrs)
+        about = about.get("ome", about)
+        if isinstance(node, zarr.Group) and "labels" in node:
+            inside = dict(node["labels"].attrs)
+            names = inside.get("ome", inside).get("labels") or sorted(node["labels"].group_keys())
+            array = f"labels/{_only(path, 'label volumes', names)}"
+            return _zarr_labels(path / array)
+        if isinstance(node, zarr.Group) and "multiscales" in about:
+            return _multiscale(path, node, about["multiscales"][0])
+        if isinstance(node, zarr.Group):
+            arrays = {name: array for name, array in node.arrays() if array.ndim >= 3}
+            node = arrays[_only(path, "arrays of 3 axes", sorted(arrays))]
+        about |= dict(node.attrs)
+        axes = node.metadata.to_dict().get("dimension_names") or about.get("_ARRAY_DIMENSIONS")
+        sides = next((about[key] for key in VOXEL_SIZES if key in about), None)
+        unit = about.get("voxel_unit", about.get("units", about.get("unit", "um")))
+        axes, sides, unit = axes or ["x", "y", "z"], _listed(sides, 3), _listed(unit, 3)
+        return _in_order(path, node, axes, sides, unit)
+
+
+def _only(path: Path, what: str, names: Sequence[str]) -> str:
+    if len(names) != 1:
+        shown = ", ".join(names[:5]) or "none"
+        raise ConfigError(f"{path}: {len(names)} {what} ({shown}). Give the path of one within it.")
+    return names[0]
+
+
+def _listed(value: Any, count: int) -> Any:
+    return value if isinstance(value, list | tuple) else None if value is None else [value] * count
+
+
+def _multiscale(
+    path: Path, group: zarr.Group, about: Mapping[str, Any]
+) -> tuple[ndarray, ndarray | None]:
+    """The first data set of an OME-NGFF image, with its scale."""
+    finest = about["datasets"][0]
+    array = cast(zarr.Array, group[finest["path"]])
+    axes = [each if isinstance(each, dict) else {"name": each} for each in about.get("axes", "")]
+    axes = axes or [{"name": name} for name in "tczyx"[-array.ndim :]]
+    steps = [
+        *finest.get("coordinateTransformations", ()),
+        *about.get("coordinateTransformations", ()),
+    ]
+    scales = [each["scale"] for each in steps if each["type"] == "scale"]
+    sides = np.prod(scales, axis=0).tolist() if scales else None
+    names = [axis["name"] for axis in axes]
+    return _in_order(path, array, names, sides, [axis.get("unit", "um") for axis in axes])
+
+
+def _in_order(
+    path: Path, array: zarr.Array, axes: Sequence[str], sides: Any, units: Sequence[str]
+) -> tuple[ndarray, ndarray | None]:
+    """Values with the axes x, y, z, and their affine; other axes have one place each."""
+    _question_size(path, array.shape)
+    space = [list(axes).index(name) for name in "xyz" if name in axes]
+    if len(space) != 3 or len(axes) != array.ndim:
+        raise ConfigError(f"{path}: axes {', '.join(axes)} of shape {array.shape}; x, y, z needed.")
+    others = [axis for axis in range(array.ndim) if axis not in space]
+    if any(array.shape[axis] != 1 for axis in others):
+        raise ConfigError(f"{path}: shape {array.shape}; a label volume has 3 axes. Give one time.")
+    values = (
+        np.asarray(array[...]).transpose(*space, *others).reshape(*(array.shape[i] for i in space))
+    )
+    if sides is None:
+        return values, None
+    if len(sides) == 3 != array.ndim:
+        return values, _sized(path, list(map(float, sides)), units)
+    return values, _sized(path, [float(sides[i]) for i in space], [units[i] for i in space])
+
+
+def _tiff_labels(path: Path) -> tuple[ndarray, ndarray | None]:
+    """Pages are z, rows y, columns x; sizes are those of ImageJ or of OME."""
+    with reading(path, "TIFF stack"), Image.open(path) as image:
+        tags, pages = image.tag_v2, getattr(image, "n_frames", 1)  # type: ignore[attr-defined]
+        _question_size(path, (*image.size, pages))
+        # Pillow reads it as Latin-1; writers mean UTF-8, with escapes of XML or Java.
+        text = str(tags.get(DESCRIPTION, "")).encode("latin-1", "replace").decode(errors="replace")
+        words = html.unescape(re.sub(r"\\u([0-9A-Fa-f]{4})", r"&#x\1;", text))
+        many = re.findall(r'\b(?:channels|frames)=(\d+)|\bSize[CT]="(\d+)"', words)
+        if any(int(a or b) > 1 for a, b in many):
+            raise ConfigError(f"{path}: has channels or times; labels have 3 axes. Save one alone.")
+        values = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
+        values = values.transpose(2, 1, 0, *range(3, values.ndim))
+        ome = [
+            re.findall(rf'\bPhysicalSize{axis}(Unit)?="([^"]*)"', words) for axis in ("X", "Y", "Z")
+        ]
+        if all(ome):
+            axes = [{bool(unit): value for unit, value in pairs} for pairs in ome]
+            units = [axis.get(True, "um") for axis in axes]
+            return values, _sized(path, [float(axis[False]) for axis in axes], units)
+        unit, depth = (re.search(rf"^{key}=(\S+)", words, re.M) for key in ("unit", "spacing"))
+        if unit is None or depth is None or unit[1].lower() not in UM:
+            return values, None
+        plane = [1 / float(tags[tag]) for tag in (X_RESOLUTION, Y_RESOLUTION)]
+        return values, _sized(path, [*plane, float(depth[1])], [unit[1]] * 3)
 
 
 def _image(path: str | Path) -> nib.spatialimages.SpatialImage:

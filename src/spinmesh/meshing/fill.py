@@ -110,10 +110,11 @@ def fill(
 def labels_of(surface: Surface) -> list[int]:
     """A compartment for each name and, within a name, for each depth, from 1; water comes last.
 
-    So several files are as many compartments, and in one file what lies in what is another.
+    So several files are as many compartments, and in one file what lies in what is another. Depth
+    counts the parts around of that name alone.
     """
-    inputs = list(zip(surface.names, depths(parents(surface)).tolist(), strict=True))
-    keys = [(name, 0 if name == WATER else depth) for name, depth in inputs]
+    depth = depths(parents(surface), np.unique(surface.names, return_inverse=True)[1])
+    keys = list(zip(surface.names, depth.tolist(), strict=True))
     first = {name: number for number, name in reversed(list(enumerate(surface.names)))}
     kinds = sorted(set(keys), key=lambda key: (key[0] == WATER, first[key[0]], key[1]))
     order = {key: index for index, key in enumerate(kinds)}

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import ndimage
 
-from spinmesh.errors import MeshError
+from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import TetMesh, check_quality, oriented
 from spinmesh.meshing.fill import CHANGED, Filling
 from spinmesh.meshing.process import Limits, run_apart
@@ -37,26 +37,27 @@ def mesh_labels(
     labels: Int[ndarray, "x y z"],
     affine: Float[ndarray, "4 4"],
     name: str,
-    water: bool = False,
+    box: bool = False,
+    tight: float | None = None,
     size: float | None = None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
 ) -> Filling:
-    """A compartment for each label above 0, and with `water` one more for 0, in um.
+    """A compartment for each label above 0, and one more for water, in um.
 
-    `affine` is from voxel indices to um; `size` (um) is the longest edge, by default 1.5 voxels.
-    Notes say how the volume of each label changed. Raises MeshError where nothing is labelled,
-    voxels are too many, or labels hang together at many corners alone.
+    Water is all that is 0 with `box`, or what is within `tight` um of labels. `affine` is from
+    voxel indices to um; `size` (um) is the longest edge, by default 1.5 voxels. Notes say how the
+    volume of each label changed. Raises MeshError where nothing is labelled, voxels are too many,
+    or labels hang together at many corners alone, ConfigError for a wrap thinner than a voxel.
     """
-    if water:
-        labels = np.where(labels > 0, labels, labels.max() + 1)
     if not (labels > 0).any():
-        raise MeshError(f"{name}: no voxel has a label above 0.")
+        raise MeshError(f"{name}: no voxel has a label above 0. Segment something.")
+    if tight is not None:
+        labels, affine = wrapped(labels, affine, tight, name)
+    if box:
+        labels = np.where(labels > 0, labels, labels.max() + 1)
     filling: list[str] = []
-    if not water:
-        labels = np.pad(labels, 1)
-        affine = affine @ np.block(
-            [[np.eye(3), -np.ones((3, 1))], [np.zeros((1, 3)), np.ones((1, 1))]]
-        )
+    if not box:
+        labels, affine = _padded(labels, affine, np.ones(3, dtype=np.int64))
         labels, filling = _unpinched(labels, affine, name)
     pieces, label_of = _pieces(labels)
     corners, tets, piece = voxel_tets(pieces)
@@ -65,13 +66,13 @@ def mesh_labels(
     walls = ((corners == -0.5) | (corners == np.array(labels.shape) - 0.5)).any(1)
     voxel = float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
     job: dict[str, ndarray | float] = {
-        "points": smoothed(points, tets, piece, walls & water, FLOOR),
+        "points": smoothed(points, tets, piece, walls & box, FLOOR),
         "tets": tets,
         "label": piece,
         "volume": np.bincount(piece, volumes(points, tets)),
         "size": size or EDGE * voxel,
         "hausdorff": HAUSDORFF * voxel,
-        "ridges": float(water),
+        "ridges": float(box),
     }
     done = run_apart("spinmesh.meshing.worker:smooth", job, limits, f"meshing {name}")
     done["domain"] = label_of[done["domain"]]
@@ -84,7 +85,33 @@ def mesh_labels(
     notes = (*filling, *_notes(done, labels, voxel, name))
     checked = check_quality(oriented(mesh), "Give a finer or smoother segmentation.")
     names = {each: f"{name}, label {each}" for each in checked.labels}
-    return Filling(checked, names | ({int(labels.max()): WATER} if water else {}), notes)
+    return Filling(checked, names | ({int(labels.max()): WATER} if box or tight else {}), notes)
+
+
+def wrapped(
+    labels: Int[ndarray, "x y z"], affine: Float[ndarray, "4 4"], margin: float, name: str
+) -> tuple[Int[ndarray, "i j k"], Float[ndarray, "4 4"]]:
+    """Labels with one more for the voxels within `margin` (um) of others, and for what those close.
+
+    Distances are from the middle of a voxel to that of the nearest labelled one.
+    """
+    sides = np.linalg.norm(affine[:3, :3], axis=0)
+    if not sides.max() <= margin < np.inf:
+        raise ConfigError(
+            f"{name}: a wrap at {margin:g} um around voxels of {sides.max():g} um. Give a margin "
+            "of at least one voxel, or finer voxels."
+        )
+    labels, affine = _padded(labels, affine, np.ceil(margin / sides).astype(np.int64))
+    near = ndimage.distance_transform_edt(labels == 0, sampling=sides) <= margin * (1 + 1e-9)
+    water = ndimage.binary_fill_holes(near) & (labels == 0)
+    return np.where(water, labels.max() + 1, labels), affine
+
+
+def _padded(labels: ndarray, affine: ndarray, count: Int[ndarray, " 3"]) -> tuple[ndarray, ndarray]:
+    """With so many voxels of label 0 more on both sides of each axis."""
+    there = affine.copy()
+    there[:3, 3] -= affine[:3, :3] @ count
+    return np.pad(labels, [(int(each), int(each)) for each in count]), there
 
 
 def _pieces(labels: ndarray) -> tuple[ndarray, ndarray]:

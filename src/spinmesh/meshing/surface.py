@@ -205,10 +205,13 @@ def parents(surface: Surface) -> Int[ndarray, " part"]:
     return parent
 
 
-def depths(parent: Int[ndarray, " part"]) -> Int[ndarray, " part"]:
-    """In how many parts each part lies."""
+def depths(
+    parent: Int[ndarray, " part"], kind: Int[ndarray, " part"] | None = None
+) -> Int[ndarray, " part"]:
+    """In how many parts each part lies; in how many of its own kind, if kinds are given."""
     depth, above = np.zeros(len(parent), dtype=np.int64), parent
+    kind = np.zeros(len(parent), dtype=np.int64) if kind is None else kind
     while (above >= 0).any():
-        depth += above >= 0
+        depth += (above >= 0) & (kind[above] == kind)
         above = np.where(above >= 0, parent[above], -1)
     return depth

@@ -31,26 +31,29 @@ def in_box(
     margin: float | None = None,
     size: float | None = None,
     limits: Limits = Limits(),  # noqa: B008 - frozen
+    cell: Float[ndarray, "2 3"] | None = None,
 ) -> Surface:
     """The surface with a box around it, `margin` (um) away: a tenth of its length if not given.
 
-    The box's triangles have legs of at most `size` (um), by default four median edges.
+    Around the `cell` (um) too, if one is given. The box's triangles have legs of at most `size`
+    (um), by default four median edges.
     """
     margin = 0.1 * surface.length if margin is None else margin
     _question(margin)
     size = size or 4 * surface.usual_edge
-    low, high = surface.box[0] - margin, surface.box[1] + margin
+    box = surface.box if cell is None else np.concatenate([surface.box, cell])
+    low, high = box.min(0) - margin, box.max(0) + margin
     counts = np.maximum(1, np.ceil((high - low) / size))
     limits.question(6 * counts.prod(), "box")
     counts = counts.astype(int)
     points, triangles = _box(counts)
-    box = Surface(
+    walls = Surface(
         low + points / counts * (high - low),
         triangles,
         np.zeros(len(triangles), dtype=np.int64),
         (WATER,),
     )
-    return united([surface, box])
+    return united([surface, walls])
 
 
 def in_wrap(surface: Surface, margin: float, limits: Limits = Limits()) -> Surface:  # noqa: B008

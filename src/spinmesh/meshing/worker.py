@@ -119,6 +119,29 @@ def _shifted(points: ndarray, triangles: ndarray, shift: float) -> ndarray:
     return np.asarray(points + shortest[:, None] * way)
 
 
+def trim(job: Arrays, say: Callable[[str], None]) -> Arrays:
+    """Even tets of several domains beside walls that cut them, by mmg3d, then mend those inside.
+
+    Of `triangles`, all of membranes and walls, those that are `fixed` stay; others stay within
+    `hausdorff` of where they were. `size` is the edge wanted at each point, um.
+    """
+    import mmgpy
+
+    say(f"mmg evens {len(job['tets']):,} tets")
+    mesh = mmgpy.MmgMesh3D()
+    points, tets, triangles = job["points"], job["tets"], job["triangles"]
+    mesh.set_mesh_size(vertices=len(points), tetrahedra=len(tets), triangles=len(triangles))
+    mesh.set_vertices(np.ascontiguousarray(points))
+    mesh.set_tetrahedra(np.ascontiguousarray(tets, np.int32), job["domain"].astype(np.int64))
+    mesh.set_triangles(np.ascontiguousarray(triangles, np.int32), job["kind"].astype(np.int64))
+    mesh.set_required_triangles(np.flatnonzero(job["fixed"]).astype(np.int32))
+    mesh["metric"] = job["size"].reshape(-1, 1)
+    mesh.remesh(hausd=float(job["hausdorff"]), verbose=-1)
+    cells, references = mesh.get_tetrahedra_with_refs()
+    points, tets = np.array(mesh.get_vertices(), dtype=np.float64), np.array(cells, dtype=np.int64)
+    return _mended(points, positive(points, tets), np.array(references, dtype=np.int64))
+
+
 def _mended(points: ndarray, tets: ndarray, domain: ndarray) -> Arrays:
     """mmg's optimisation of what lies inside; with new corners only where none left a bad tet.
 

@@ -13,7 +13,21 @@ from spinmesh.settings.mesh import MeshInput, safe_name
 # Endings of the files that a folder stands for: all that `spinmesh mesh` reads. Longer ones first.
 ENDINGS = (
     *(".nii.gz", ".nii", ".ply", ".stl", ".obj", ".off", ".vtp", ".wrl", ".swc", ".csv", ".txt"),
-    *(".yaml", ".yml", ".zarr", ".msh", ".vtu", ".vtk", ".mesh", ".inp", ".med", ".xdmf"),
+    *(
+        ".tif",
+        ".tiff",
+        ".json",
+        ".yaml",
+        ".yml",
+        ".zarr",
+        ".msh",
+        ".vtu",
+        ".vtk",
+        ".mesh",
+        ".inp",
+        ".med",
+        ".xdmf",
+    ),
 )
 
 
@@ -44,7 +58,7 @@ def _files_of(entry: MeshInput, root: Path) -> list[MeshInput]:
         names = [(f"{entry.name}-{row + 1}", row) for row in rows]
         return [entry.replace(name=name, row=row, count=1) for name, row in names] or [entry]
     path, given = root / entry.path[0], entry.path[0]
-    folder = path.is_dir() and path.suffix != ".zarr"
+    folder = path.is_dir() and ".zarr" not in {part[-5:] for part in path.parts}
     pattern = not path.exists() and glob.has_magic(given)
     if len(entry.path) > 1 or not (folder or pattern):
         return [entry]

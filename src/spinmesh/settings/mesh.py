@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -136,6 +137,9 @@ class MeshOptions(Setting):
     """From the surfaces to the box; null: a tenth of its length."""
     tight_um: PositiveFloat | None = None
     """Water within this distance of the surfaces; null: none."""
+    cut_um: tuple[float, float, float, float, float, float] | Literal["cell"] | None = None
+    """Box whose walls cut all flat: its lowest and highest corner; `cell`: that of the file (CACTUS
+    and DiSCo strands, dmipy-sim substrates); null: nothing is cut."""
     label_key: str | None = None
     """Of tetrahedra: cell data that holds the compartments; null: the usual names."""
     compartments: tuple[NonNegativeInt, ...] | None = None
@@ -159,6 +163,9 @@ class MeshOptions(Setting):
             raise ValueError("box excludes tight; give one outer surface of the water")
         if self.margin_um is not None and not self.box:
             raise ValueError("margin is the box's; give box, or tight instead")
+        cell = self.cut_um if isinstance(self.cut_um, tuple) else (0, 0, 0, 1, 1, 1)
+        if not all(-math.inf < a < b < math.inf for a, b in zip(cell[:3], cell[3:], strict=True)):
+            raise ValueError("cut: give the lowest corner first, as x,y,z,x,y,z in um")
         return self
 
 

@@ -27,7 +27,7 @@ CRUMB = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class _Crossings:
+class Crossings:
     """Edges of tets (two corners, ascending, sorted) that the surface crosses, and where."""
 
     edges: Int[ndarray, "edge 2"]
@@ -72,7 +72,7 @@ def cut(
 
 def _crossings(
     cones: RoundCones, points: ndarray, crossed: ndarray, distance: ndarray
-) -> _Crossings:
+) -> Crossings:
     """Where each edge passes the surface, by two steps of regula falsi."""
     ends = np.concatenate([crossed[:, pair] for pair in EDGES])
     edges = np.unique(np.sort(ends, 1), axis=0)
@@ -86,10 +86,10 @@ def _crossings(
         onward = share + (1 - share) * here / np.where(same, here - at_second, 1)
         share = np.where(same, onward, share * at_first / np.where(same, 1, at_first - here))
     share = np.clip(share, 1e-4, 1 - 1e-4)
-    return _Crossings(edges, share, first + share[:, None] * axis)
+    return Crossings(edges, share, first + share[:, None] * axis)
 
 
-def _snapped(points: ndarray, tets: ndarray, crossings: _Crossings) -> tuple[ndarray, ndarray]:
+def _snapped(points: ndarray, tets: ndarray, crossings: Crossings) -> tuple[ndarray, ndarray]:
     """Which corners are moved to their nearest crossing, and all corners after that."""
     nearest, crossing = np.full(len(points), np.inf), np.full(len(points), -1)
     for end, share in ((0, crossings.share), (1, 1 - crossings.share)):
@@ -110,7 +110,7 @@ def _snapped(points: ndarray, tets: ndarray, crossings: _Crossings) -> tuple[nda
 
 
 def _cut(
-    cones: RoundCones, points: ndarray, tets: ndarray, sign: ndarray, crossings: _Crossings
+    cones: RoundCones, points: ndarray, tets: ndarray, sign: ndarray, crossings: Crossings
 ) -> tuple[ndarray, ndarray]:
     """Corners with crossings after them, and the tets on the negative side, without crumbs."""
     every = np.concatenate([points, crossings.points])
@@ -129,7 +129,7 @@ def _cut(
     def at(first: ndarray, second: ndarray) -> ndarray:
         return crossings.number(first, second, len(points))
 
-    cells += _templates(ordered, low, high, at, every)
+    cells += templates(ordered, low, high, at, every)
     cell = positive(every, np.concatenate(cells))
     part = parts_by_faces(cell)
     volume = np.bincount(part, volumes(every, cell))
@@ -140,7 +140,7 @@ def _cut(
     return every, cell[(volume > CRUMB * ball)[part]]
 
 
-def _templates(
+def templates(
     ordered: ndarray,
     low: ndarray,
     high: ndarray,

@@ -7,10 +7,11 @@ away, is said in the notes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import MeshError
@@ -28,15 +29,35 @@ PER_MM = 1e3
 # every 100 at the least.
 THICKEST, FARTHEST = 100.0, 500.0
 CATERPILLAR = {"x", "y", "z"}
+ENDLESS = "cylinders have round ends, unless a cell (--cut) cuts them flat"
 
 
 @dataclass(frozen=True, eq=False)
 class Skeleton:
-    """A solid, where it comes from, and what a reader must know about its file."""
+    """A solid, where it comes from, and what a reader must know about its file.
+
+    `cell` is the box (um) that the file names as its own; `endless` ones are cylinders that a cell
+    cuts, with round ends where none does.
+    """
 
     cones: RoundCones
     name: str
     notes: tuple[str, ...] = ()
+    cell: Float[ndarray, "2 3"] | None = None
+    endless: bool = False
+
+    def through(self, cell: Float[ndarray, "2 3"]) -> Skeleton:
+        """The same, with endless cylinders so long that their ends are outside of a cell."""
+        if not self.endless:
+            return self
+        cones, middle = self.cones, cell.mean(0)
+        axis = cones.end - cones.start
+        length = np.linalg.norm(axis, axis=1)
+        axis = axis / np.where(length > 0, length, 1)[:, None]
+        foot = cones.start + ((middle - cones.start) * axis).sum(1, keepdims=True) * axis
+        reach = (np.linalg.norm(cell[1] - cell[0]) / 2 + 1.5 * cones.largest_radius)[:, None] * axis
+        longer = replace(cones, start=foot - reach, end=foot + reach)
+        return replace(self, cones=longer, notes=())
 
 
 def read_skeletons(path: str | Path, scale_to_um: float | None = None) -> list[Skeleton]:
@@ -111,7 +132,8 @@ def _scaled(skeleton: Skeleton, factor: float, path: Path) -> Skeleton:
         cones.start * factor, cones.end * factor, cones.start_radius * factor,
         cones.end_radius * factor,
     )  # fmt: skip
-    return Skeleton(scaled, skeleton.name, skeleton.notes)
+    cell = None if skeleton.cell is None else skeleton.cell * factor
+    return replace(skeleton, cones=scaled, cell=cell)
 
 
 def _chains(places: ndarray, radii: ndarray, chain: Sequence[object]) -> RoundCones:
@@ -165,8 +187,10 @@ def _list(path: Path, rows: list[list[str]]) -> list[Skeleton]:
         values = _numbers(path, rows[1:]) * float(rows[0][0]) * PER_MM
         ends = values[:, :3], values[:, -4:-1]
         cones = RoundCones(*ends, values[:, -1], values[:, -1])
-        round_ends = (f"{path}: cylinders have round ends here",) * (values.shape[1] == 7)
-        return [Skeleton(cones, str(path), round_ends)]
+        # MC/DC itself takes their ends for two points of an axis that the voxel cuts.
+        endless = values.shape[1] == 7
+        notes = (f"{path}: {ENDLESS}",) if endless else ()
+        return [Skeleton(cones, str(path), notes, endless=endless)]
     if set(widths) == {8}:
         values = _numbers(path, rows)
         radius = values[:, 6] * PER_MM / 2
@@ -189,8 +213,9 @@ def _strands(path: Path, rows: list[list[str]]) -> Skeleton:
         places += block
         chain += [strand] * points
         at += points + 1
-    values = _numbers(path, places)
-    return Skeleton(_chains(values[:, :3], values[:, 3], chain), str(path))
+    values, side = _numbers(path, places), _numbers(path, rows[:1])[0, 0]
+    cell = np.array([[-0.5], [0.5]]) * np.full(3, side)
+    return Skeleton(_chains(values[:, :3], values[:, 3], chain), str(path), cell=cell)
 
 
 def _swc(path: Path, lines: list[str]) -> Skeleton:
