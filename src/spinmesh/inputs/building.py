@@ -125,8 +125,8 @@ def _common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
         return "bundle"
     if kinds != {"tetrahedra"}:
         return "surface"
-    others = options.compartments, options.size_um, options.cut_um
-    if options.water or any(value is not None for value in others):
+    meant = options.compartments, options.size_um, options.cut_um
+    if options.water or any(value is not None for value in meant):
         raise ConfigError(f"{paths[0]}: tetrahedra stay as they are; leave options away.")
     if len(paths) > 1:
         raise ConfigError(

@@ -44,6 +44,7 @@ UM = {
 }
 # Attributes in which Zarr arrays without OME-NGFF say how large voxels are, in the order of axes.
 VOXEL_SIZES = ("voxel_size_um", "element_size_um", "voxel_size", "resolution", "spacing")
+LABELS = "labels"  # of an OME-NGFF image
 # Tags of a TIFF page.
 DESCRIPTION, X_RESOLUTION, Y_RESOLUTION = 270, 282, 283
 
@@ -187,24 +188,23 @@ def _sized(path: Path, sides: Sequence[float], units: Sequence[str]) -> ndarray:
 def _zarr_labels(path: Path) -> tuple[ndarray, ndarray | None]:
     """The array of a Zarr store: of OME-NGFF the finest, of its labels where an image has some."""
     with reading(path, "Zarr label volume"):
-        node = zarr.open(path, mode="r")
+        node: Any = zarr.open(path, mode="r")
         about: dict[str, Any] = dict(node.attrs)
         about = about.get("ome", about)
-        if isinstance(node, zarr.Group) and "labels" in node:
-            inside = dict(node["labels"].attrs)
-            names = inside.get("ome", inside).get("labels") or sorted(node["labels"].group_keys())
-            array = f"labels/{_only(path, 'label volumes', names)}"
-            return _zarr_labels(path / array)
+        if isinstance(node, zarr.Group) and LABELS in node:
+            inside: Any = node[LABELS]
+            name = _only(path, "label volumes", sorted(inside.group_keys()))
+            return _zarr_labels(path / LABELS / name)
         if isinstance(node, zarr.Group) and "multiscales" in about:
             return _multiscale(path, node, about["multiscales"][0])
         if isinstance(node, zarr.Group):
             arrays = {name: array for name, array in node.arrays() if array.ndim >= 3}
             node = arrays[_only(path, "arrays of 3 axes", sorted(arrays))]
         about |= dict(node.attrs)
-        axes = node.metadata.to_dict().get("dimension_names") or about.get("_ARRAY_DIMENSIONS")
-        sides = next((about[key] for key in VOXEL_SIZES if key in about), None)
-        unit = about.get("voxel_unit", about.get("units", about.get("unit", "um")))
-        axes, sides, unit = axes or ["x", "y", "z"], _listed(sides, 3), _listed(unit, 3)
+        axes: Any = node.metadata.to_dict().get("dimension_names")
+        axes = axes or about.get("_ARRAY_DIMENSIONS") or ["x", "y", "z"]
+        sides = _listed(next((about[key] for key in VOXEL_SIZES if key in about), None), 3)
+        unit = _listed(about.get("voxel_unit", about.get("units", about.get("unit", "um"))), 3)
         return _in_order(path, node, axes, sides, unit)
 
 

@@ -61,7 +61,7 @@ def cut_to_cell(
         "domain": label,
         "triangles": faces,
         "kind": kind + 1,
-        "fixed": ~beside,
+        "fixed": np.logical_not(beside),
         "size": size[cKDTree(filling.mesh.points.numpy()).query(points)[1]],
         "hausdorff": LOOSE * float(np.median(size)),
     }
@@ -71,10 +71,11 @@ def cut_to_cell(
     for axis, bound in np.ndindex(3, 2):
         near = np.abs(points[:, axis] - cell[bound, axis]) < ROUNDING * (cell[1] - cell[0]).max()
         points[near, axis] = cell[bound, axis]
-    mesh = TetMesh(*map(torch.from_numpy, (points, tets, label)), name)
+    cells = torch.from_numpy(tets), torch.from_numpy(label)
+    mesh = TetMesh(torch.from_numpy(points), *cells, name)
     checked = check_quality(oriented(mesh), "Move the cell a little, or give a smaller --size.")
-    size = " x ".join(f"{side:.5g}" for side in cell[1] - cell[0])
-    words = f"cut to a cell of {size} um, which holds {volumes(points, tets).sum():.6g} um^3 of it"
+    sides = " x ".join(f"{side:.5g}" for side in cell[1] - cell[0])
+    words = f"cut to a cell of {sides} um, which holds {volumes(points, tets).sum():.6g} um^3 of it"
     worst = f"worst quality of {len(tets):,} tets {quality(points, tets).min():.3g}"
     names = {each: filling.names[each] for each in checked.labels}
     return replace(filling, mesh=checked, names=names, notes=(*filling.notes, words, worst))
@@ -197,7 +198,7 @@ def _membranes(
 def _on_walls(corners: ndarray, cell: ndarray) -> Bool[ndarray, "wall face"]:
     """For each of the six walls, the faces that lie in it."""
     walls = [(corners[..., axis] == cell[side, axis]) for axis in range(3) for side in (0, 1)]
-    return np.stack(walls).all(2)
+    return np.asarray(np.stack(walls).all(2))
 
 
 def _sliding(
