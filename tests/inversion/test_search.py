@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from spinmesh.bloch_torrey import Basis
 from spinmesh.bodies import simulate
 from spinmesh.errors import StoreError
 from spinmesh.inversion import Target, descent, reconstruct
@@ -18,8 +19,16 @@ from spinmesh.shapes import ShapeModel
 from spinmesh.tissue import Tissue
 
 TISSUE = Tissue.uniform(2.0)
+# A coarse basis: what is compared here is one run with another.
 SETTINGS = Reconstruct(
-    pose="unknown", starts=2, scouts=1, iterations=2, modes=2, samples=3, moves=1
+    pose="unknown",
+    starts=2,
+    scouts=1,
+    iterations=2,
+    modes=2,
+    samples=3,
+    moves=1,
+    basis=Basis(blocks=1),
 )
 
 

@@ -95,16 +95,13 @@ def assert_honest(estimate, true, basis):
     assert estimate < 10 * true + 1e-6
 
 
-# Time stepping of every case and the growth of the eigenbasis cost seconds each: a few of each kind
-# are looked at always, more of them with the slow tests.
+# Time stepping of every case and the growth of the eigenbasis cost seconds each: three are seen
+# always, with the slow tests every family twice, and once in the eigenbasis.
 @pytest.mark.parametrize(
     ("kind", "seed"),
     [("krylov", seed) for seed in range(3)]
-    + [pytest.param("krylov", seed, marks=pytest.mark.slow) for seed in range(3, 30)]
-    + [
-        pytest.param("laplace", seed, marks=pytest.mark.slow)
-        for seed in (*range(0, 30, 5), *range(2, 30, 5))
-    ],
+    + [pytest.param("krylov", seed, marks=pytest.mark.slow) for seed in range(3, 15)]
+    + [pytest.param("laplace", seed, marks=pytest.mark.slow) for seed in range(0, 30, 5)],
 )
 def test_estimate_is_honest_over_random_shapes_and_protocols(kind, seed):
     basis = Basis(kind=kind, tolerance=1e-5)

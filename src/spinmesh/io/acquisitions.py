@@ -17,11 +17,10 @@ from spinmesh.io.schemes import read_camino_scheme, read_waveforms
 from spinmesh.io.text import column_of, numbers_of, read_sidecar
 from spinmesh.io.volumes import affine_of
 from spinmesh.sequence import Acquisition
+from spinmesh.sequence.acquisition import UNIT_TOLERANCE
 from spinmesh.settings import AcquisitionFiles
 from spinmesh.units import b_from_s_per_mm2, b_to_s_per_mm2
 
-# bvec files carry 4 to 6 digits; more than this off unit length is not rounding.
-UNIT_TOLERANCE = 1e-2
 # Beyond these a file is in another unit: the strongest gradient coils have 3 T/m (some NMR probes
 # more), b of 1e6 s/mm^2 leaves nothing to measure, and pulses take 0.1 ms to some seconds.
 MOST_GRADIENT = 5e3  # mT/m

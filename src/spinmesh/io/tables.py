@@ -17,9 +17,9 @@ from spinmesh.errors import SequenceError
 from spinmesh.io.codec import encode
 from spinmesh.io.store import attributes_of, load
 from spinmesh.io.text import cells_of, csv_of
-from spinmesh.mesh import TetMesh, sizes
-from spinmesh.meshing.tets import quality
+from spinmesh.mesh import TetMesh, sizes, tet_quality
 from spinmesh.sequence import Acquisition
+from spinmesh.sequence.protocol import B_TOLERANCE, TIME_TOLERANCE
 from spinmesh.units import b_to_s_per_mm2
 from spinmesh.writing import complete_or_absent
 
@@ -27,10 +27,10 @@ from spinmesh.writing import complete_or_absent
 COST = ("cpu_seconds", "peak_gib")
 
 
-def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -> None:
-    """One row per measurement, in the scheme's order; signals in um^3 times relative density."""
+def write_signal_table(signals: Signals, path: str | Path) -> None:
+    """A row per measurement of the first shape; signals in um^3 times relative density."""
     encode(signals)  # refuses what no store would take either
-    acquisition, signal = signals.acquisition, signals.signal[substrate].numpy()
+    acquisition, signal = signals.acquisition, signals.signal[0].numpy()
     table = pd.DataFrame(
         {
             "b_s_per_mm2": b_to_s_per_mm2(acquisition.b_value.numpy()),
@@ -39,7 +39,7 @@ def write_signal_table(signals: Signals, path: str | Path, substrate: int = 0) -
             "Delta_ms": acquisition.durations("Delta").numpy(),
             "signal_real": signal.real,
             "signal_imag": signal.imag,
-            "attenuation": signals.attenuation[substrate].numpy(),
+            "attenuation": signals.attenuation[0].numpy(),
         }
     )
     with complete_or_absent(Path(path)) as partial:
@@ -82,7 +82,7 @@ def _input_row(store: str | Path, signals: str | Path, files: Sequence[str]) -> 
         **{key: " ".join(f"{value:.6g}" for value in values) for key, values in each.items()},
         "nodes": len(mesh.points),
         "tets": len(mesh.tets),
-        "worst_quality": quality(mesh.points.numpy(), mesh.tets[:, :4].numpy()).min(),
+        "worst_quality": float(tet_quality(mesh).min()),
         "notes": len(about["notes"]) - len(mesh.labels),
         **{f"mesh_{key}": about[key] for key in COST},
         **{f"simulate_{key}": simulated[key] for key in COST},
@@ -92,9 +92,6 @@ def _input_row(store: str | Path, signals: str | Path, files: Sequence[str]) -> 
 # Columns that hold the signal, the first one that is there being taken; true: relative to S0.
 SIGNAL_COLUMNS = {"attenuation": True, "signal": False, "magnitude": False}
 DIRECTION = ["gx", "gy", "gz"]
-# Of the largest b: files carry four digits or so.
-B_TOLERANCE = 2e-3
-TIME_TOLERANCE = 2e-3  # ms
 # 1 - cosine of the angle between directions: 2.6 degrees, the roundings of both files.
 ANGLE_TOLERANCE = 1e-3
 

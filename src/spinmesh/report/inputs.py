@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy import ndarray
 
-from spinmesh.mesh import TetMesh
-from spinmesh.meshing.tets import quality
+from spinmesh.mesh import TetMesh, tet_quality
 from spinmesh.report.style import COLOURS, blank, picture, scale_bar
 from spinmesh.report.surface import Surface, paint, surface, view
 
@@ -59,8 +58,7 @@ def plot_input(mesh: TetMesh, notes: Sequence[str], path: str | Path) -> Figure:
         axes = blank(figure.subplots())
         paint(axes, shape)
         scale_bar(axes, low[0], low[1] - 0.05 * longest, longest)
-        worst = quality(mesh.points.detach().numpy(), mesh.tets[:, :4].numpy()).min()
-        details = f"{len(mesh.tets):,} tets, worst quality {worst:.2f}"
+        details = f"{len(mesh.tets):,} tets, worst quality {float(tet_quality(mesh).min()):.2f}"
         words = f"{_plain(mesh.name)}\n{details}"
         figure.suptitle(words, x=0.02, ha="left", fontsize=11, weight="bold")
         figure.legend(handles=legend, loc="outside lower left")

@@ -11,8 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from spinmesh.mesh import TetMesh, sizes
-from spinmesh.meshing.tets import quality
+from spinmesh.mesh import TetMesh, sizes, tet_quality
 from spinmesh.report.inputs import palette
 from spinmesh.report.surface import surface
 
@@ -38,7 +37,7 @@ def scene_of(mesh: TetMesh, notes: Sequence[str]) -> str:
                 "triangles": b64encode(triangles.astype("<u4").tobytes()).decode(),
             }
         )
-    worst = quality(mesh.points.detach().numpy(), mesh.tets[:, :4].numpy()).min()
+    worst = float(tet_quality(mesh).min())
     about = f"{len(mesh.points):,} nodes, {len(mesh.tets):,} tets, worst quality {worst:.2f}"
     box = ((high - low) / length).tolist()
     scene = {"name": mesh.name, "about": about, "um": length, "box": box, "parts": parts}
