@@ -19,7 +19,7 @@ HOME = {
     "spinmesh.fem": "assemble",
     "spinmesh.reduction": "krylov_span laplace_span project reduce_shapes",
     "spinmesh.bloch_torrey": "Basis Signals",
-    "spinmesh.bodies": "simulate simulate_substrates",
+    "spinmesh.bodies": "Pack reduce replay simulate simulate_substrates strongest_protocol",
     "spinmesh.settings.reconstruct": "ShapeTraining",
     "spinmesh.shapes": "ShapeModel shape_errors train_shape_model",
     "spinmesh.inversion": "Reconstruction Target reconstruct simulate_target",

@@ -117,6 +117,26 @@ class Tissue:
             {w.compartment: w.permeability_um_per_ms for w in settings.walls},
         )
 
+    @property
+    def settings(self) -> TissueSettings:
+        """What `from_settings` makes it from."""
+        columns = (self.labels, self.diffusivity.tolist(), self.t2.tolist(), self.density.tolist())
+        keys = ("diffusivity_um2_per_ms", "t2_ms", "density")
+        compartments = {
+            label: dict(zip(keys, values, strict=True))
+            for label, *values in zip(*columns, strict=True)
+        }
+        interfaces = [
+            {"between": pair, "permeability_um_per_ms": float(kappa)}
+            for pair, kappa in self.permeability.items()
+        ]
+        walls = [
+            {"compartment": label, "permeability_um_per_ms": float(kappa)}
+            for label, kappa in self.wall_permeability.items()
+        ]
+        plain = {"compartments": compartments, "interfaces": interfaces, "walls": walls}
+        return TissueSettings.checked(plain, "tissue")
+
     def filling(self, labels: tuple[int, ...]) -> Tissue:
         """The tissue for a mesh with these labels: a single material fills all of them.
 

@@ -3,6 +3,7 @@
 from spinmesh.bloch_torrey.basis import (
     USUAL_BLOCKS,
     Reduction,
+    available_memory,
     check_memory,
     reduce_from,
     reduce_mesh,

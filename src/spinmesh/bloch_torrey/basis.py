@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spinmesh.bloch_torrey.discretisation import discretisation_error
-from spinmesh.bloch_torrey.error_estimate import largest_change, representatives, residual_block
+from spinmesh.bloch_torrey.error_estimate import (
+    FIRST_RATIO,
+    estimated_error,
+    largest_change,
+    representatives,
+    residual_block,
+)
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError, ResolutionWarning
 from spinmesh.fem import assemble
@@ -39,8 +45,6 @@ MOST_MODES = 800
 FIRST_MODES = 40
 # The adaptive Krylov basis starts from the polynomials and this many images of them.
 FIRST_BLOCKS = 1
-# Error ratio of successive bases assumed before it is seen, and believed at most.
-FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
 
 # Bytes at the peak, for each tet of 4 or 10 nodes: assembly, matrices and the preconditioner.
 # Measured on balls of 4,096 to 262,144 tets: 2.4 to 2.5 kB and 13.5 to 18.5 kB (decision 0004).
@@ -62,6 +66,7 @@ class Reduction:
     span: Span
     reduced: ReducedModel
     error: float | None  # fraction of the unweighted signal; None for a basis of fixed size
+    larger: Span | None = None  # what a grown Krylov basis was compared with; begins with `span`
 
     def discretisation_error(self, tissue: Tissue, acquisition: Acquisition) -> float:
         """Estimated error that the mesh's elements cause (docs/decisions/0004)."""
@@ -144,20 +149,16 @@ def _observed(basis: Projection, acquisition: Acquisition) -> Signals:
 def _grown_krylov(
     basis: Projection, enriched: Enriched, acquisition: Acquisition, tolerance: float
 ) -> Reduction:
-    """Add residual blocks until they change no signal by more than the tolerance.
-
-    `change` is the error of the smaller basis up to that of the larger one, which the ratio of
-    successive changes tells.
-    """
+    """Add residual blocks until they change no signal by more than the tolerance."""
     signals, previous = _observed(basis, acquisition), 0.0
     while basis.size <= MOST_MODES:
         larger = enriched(basis)
         finer = _observed(larger, acquisition)
         change = largest_change(signals, finer)
-        ratio = min(change / previous, LARGEST_RATIO) if previous > 0 else FIRST_RATIO
-        error = change / (1 - ratio)
+        error = estimated_error(previous, change)
         if error <= tolerance:
-            return _reduction(basis, error)
+            span = replace(larger.span, vectors=larger.span.vectors[:, : basis.size])
+            return Reduction(span, basis.reduced, error, larger.span)
         basis, signals, previous = larger, finer, change
     raise _out_of_reach("krylov", basis.size, previous, tolerance)
 

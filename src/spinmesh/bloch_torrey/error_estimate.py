@@ -21,6 +21,8 @@ from spinmesh.units import GAMMA
 REPRESENTATIVES = 24
 # States per sequence whose residuals are taken, at least: 4 in each interval of a PGSE.
 SAMPLES = 12
+# Error ratio of successive bases assumed before it is seen, and believed at most.
+FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
 # A step of the states' time stepping turns phases by this much at most (rad): a per cent or so.
 PHASE_STEP = 3.0
 
@@ -120,3 +122,12 @@ def largest_change(first: Signals, second: Signals) -> float:
         (second.signal - first.signal).abs(), (second.unweighted - first.unweighted).abs()
     )
     return float((change / second.unweighted).max())
+
+
+def estimated_error(previous: float, change: float) -> float:
+    """Of a basis that a larger one changes by `change`, a smaller one by `previous` (0: unknown).
+
+    The change is the error up to that of the larger basis, which the ratio of the two tells.
+    """
+    ratio = min(change / previous, LARGEST_RATIO) if previous > 0 else FIRST_RATIO
+    return change / (1 - ratio)

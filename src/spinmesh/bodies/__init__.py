@@ -2,6 +2,7 @@
 
 from spinmesh.bodies.cutting import Body, Piece, piece_around
 from spinmesh.bodies.heat import spins_from_cut
+from spinmesh.bodies.packs import Pack, reduce, reduce_substrates, strongest_protocol
 from spinmesh.bodies.pieces import (
     Cut,
     Parts,
@@ -12,6 +13,7 @@ from spinmesh.bodies.pieces import (
     signal_of_pieces,
     simulate_cut,
 )
+from spinmesh.bodies.replay import replay
 from spinmesh.bodies.substrates import (
     MOST_DENSE_ON_CPU,
     Simulation,

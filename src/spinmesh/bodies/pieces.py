@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -47,6 +48,18 @@ class Cut:
     pieces: list[Piece]
     share: Float[ndarray, " piece"]  # of the whole error that each piece may make; their sum is 1
     changed: float  # bound of what the cuts change in any signal, um^3 times spin density
+
+    @cached_property
+    def water(self) -> list[float]:
+        """Spins of each core, um^3 times density."""
+        spins = self.pieces[0].body.cells.mass.sum((1, 2))
+        return [float(spins[piece.tets[piece.core]].sum()) for piece in self.pieces]
+
+    def tolerances(self, tolerance: float) -> list[float]:
+        """What the basis of each piece may err by, of its own signal; half is left to the cuts."""
+        shares = zip(self.share.tolist(), self.water, strict=True)
+        own = [tolerance / 2 * share * sum(self.water) / core for share, core in shares]
+        return [min(max(each, LEAST_TOLERANCE), LOOSEST) for each in own]
 
     @property
     def repeated(self) -> float:
@@ -120,6 +133,16 @@ class Parts:
     cut_bound: float  # of S0
     modes: tuple[int, ...]  # of each piece
 
+    @property
+    def words(self) -> str:
+        """Estimated and bounded errors, as fractions of the unweighted signal."""
+        if len(self.modes) == 1:
+            return f"{self.basis_error:.1g} (basis of {self.modes[0]})"
+        return (
+            f"{self.basis_error:.1g} (bases of {min(self.modes)} to {max(self.modes)} in "
+            f"{len(self.modes)} pieces), at most {self.cut_bound:.1g} (cuts)"
+        )
+
 
 def simulate_cut(
     cut: Cut, acquisition: Acquisition, basis: Basis, device: str = "cpu"
@@ -129,15 +152,12 @@ def simulate_cut(
     Raises ReductionError if the tolerance of `basis` cannot be reached in a piece.
     """
     body = cut.pieces[0].body
-    spins = body.cells.mass.sum((1, 2))
-    water = [float(spins[piece.tets[piece.core]].sum()) for piece in cut.pieces]
+    water = cut.water
     signal = torch.zeros(1, len(acquisition), dtype=torch.complex128)
     left = torch.zeros(1, len(acquisition), dtype=torch.float64)
     modes, missed, judged = [], 0.0, None
-    steps = list(zip(cut.pieces, cut.share.tolist(), water, strict=True))
-    for piece, share, core in progress(steps, f"{body.mesh.name} in pieces"):
-        tolerance = basis.tolerance / 2 * share * sum(water) / core
-        tolerance = min(max(tolerance, LEAST_TOLERANCE), LOOSEST)
+    steps = list(zip(cut.pieces, cut.tolerances(basis.tolerance), water, strict=True))
+    for piece, tolerance, core in progress(steps, f"{body.mesh.name} in pieces"):
         reduction = reduce_piece(piece, acquisition, basis.replace(tolerance=tolerance))
         part = Signals.of(reduction.reduced.to(device), acquisition, core=True)
         signal, left = signal + part.signal, left + part.unweighted

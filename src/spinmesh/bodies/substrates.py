@@ -73,11 +73,7 @@ class Simulation:
             error = self.reduction.error
             words = "unknown" if error is None else f"{error:.1g}"
             return f"{words} (basis of {self.reduction.span.size})"
-        parts = self.parts
-        return (
-            f"{parts.basis_error:.1g} (bases of {min(parts.modes)} to {max(parts.modes)} in "
-            f"{len(parts.modes)} pieces), at most {parts.cut_bound:.1g} (cuts)"
-        )
+        return self.parts.words
 
 
 def simulate_body(
@@ -101,7 +97,7 @@ def simulate_body(
         return Simulation(signals_of(reduction, acquisition, device), reduction, None)
     parts, reduction = simulate_cut(cut, acquisition, basis, device)
     spins = cut.pieces[0].body.cells.mass.sum().reshape(1, 1)
-    return Simulation(_sound([mesh.name], parts.signals, spins), reduction, parts)
+    return Simulation(sound([mesh.name], parts.signals, spins), reduction, parts)
 
 
 def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cpu") -> Signals:
@@ -116,10 +112,10 @@ def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cp
 def _simulated(names: list[str], reduced: ReducedModel, acquisition: Acquisition) -> Signals:
     """Signals of named shapes on the device of their operators; ReductionError as `signals_of`."""
     excited = reduced.initial.square().sum(-1).cpu().reshape(-1, 1)
-    return _sound(names, Signals.of(reduced, acquisition), excited)
+    return sound(names, Signals.of(reduced, acquisition), excited)
 
 
-def _sound(names: list[str], signals: Signals, excited: Tensor) -> Signals:
+def sound(names: list[str], signals: Signals, excited: Tensor) -> Signals:
     """The signals, if those of each name are finite and leave something to divide by."""
     remaining = signals.unweighted / excited
     for name, values, left in zip(names, signals.signal, remaining, strict=True):

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spinmesh.cli import measured
 from spinmesh.cli.mesh import mesh
+from spinmesh.cli.packs import is_pack, reduce, replayed
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
 from spinmesh.errors import ConfigError, MeshWarning, ResolutionWarning, ScaleWarning, SpinmeshError
-from spinmesh.settings import Basis, load_tissue
+from spinmesh.settings import Basis
+
+if TYPE_CHECKING:
+    from spinmesh.bloch_torrey import Signals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(mesh)
+app.command()(reduce)
 app.command()(reconstruct)
 app.command()(synthesise)
 
+MESH = "Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...; or a pack of spinmesh reduce."
 TOLERANCE = (
     "Error of a signal that the basis may cause, as a fraction of the unweighted one; 1e-5 if not "
     "given. If given, a mesh too coarse for it is warned of, and refused if far too coarse."
@@ -34,26 +40,17 @@ def main() -> None:
 @app.command()
 @measured.taking_acquisition
 def simulate(
-    mesh: Annotated[Path, typer.Argument(help="Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...")],
+    mesh: Annotated[Path, typer.Argument(help=MESH)],
     out: Annotated[Path, typer.Option(help="FILE.zarr or FILE.csv (um^3 times density).")],
     files: dict[str, Any],
-    tissue: Annotated[Path | None, typer.Option(help="tissue.yaml, per compartment.")] = None,
-    diffusivity: Annotated[
-        float | None, typer.Option(help="um^2/ms, of all compartments; 2 without --tissue.")
-    ] = None,
+    tissue: measured.TissueFile = None,
+    diffusivity: measured.Diffusivity = None,
     basis: Annotated[str, typer.Option(help="krylov or laplace.")] = "krylov",
     tolerance: Annotated[float | None, typer.Option(help=TOLERANCE)] = None,
-    scale_to_um: Annotated[
-        float | None,
-        typer.Option(help="Length unit of the mesh, um; 1 if left out and the size is plausible."),
-    ] = None,
-    label_key: Annotated[
-        str | None, typer.Option(help="Cell data that holds the compartments' labels.")
-    ] = None,
+    scale_to_um: measured.Scale = None,
+    label_key: measured.LabelKey = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto, for the signals.")] = "cpu",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a store or table of the same name.")
-    ] = False,
+    force: measured.Replace = False,
 ) -> None:
     """Simulate the signal of a mesh for an acquisition.
 
@@ -64,36 +61,41 @@ def simulate(
     if tissue is not None and diffusivity is not None:
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
     measured.refuse_existing(out, force)
-    from spinmesh.bodies import device_named, simulate_body
-    from spinmesh.io import save
-    from spinmesh.io.acquisitions import read_acquisition
-    from spinmesh.io.meshes import read_mesh
-    from spinmesh.io.tables import write_signal_table
-    from spinmesh.tissue import Tissue
-
-    device = device_named(device)
     given = {} if tolerance is None else {"tolerance": tolerance}
     spec = Basis.checked({"kind": basis} | given, "spinmesh simulate")
-    acquisition = read_acquisition(**files)
-    shape = read_mesh(mesh, scale_to_um, str(mesh), label_key)
-    filling = Tissue.uniform(2.0 if diffusivity is None else diffusivity, labels=shape.labels)
-    if tissue is not None:
-        filling = Tissue.from_settings(load_tissue(tissue)).filling(shape.labels)
+    from spinmesh.bodies import device_named, simulate_body
+    from spinmesh.io.acquisitions import read_acquisition
+
+    device, acquisition = device_named(device), read_acquisition(**files)
+    if is_pack(mesh):
+        if spec.kind != "krylov" or scale_to_um is not None or label_key is not None:
+            raise ConfigError(f"{mesh}: a pack has its basis, unit and labels; leave them away.")
+        parts = replayed(mesh, acquisition, tissue, diffusivity, tolerance, device)
+        _write(parts.signals, out)
+        typer.echo(f"{out}: {len(acquisition)} signals of {mesh}; estimated error {parts.words}")
+        return
+    shape, filling = measured.filled_mesh(mesh, tissue, diffusivity, scale_to_um, label_key)
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
     typer.echo(f"{mesh}: {size}; reducing for {len(acquisition)} measurements", err=True)
     result = simulate_body(shape, filling, acquisition, spec, device)
     mesh_error = result.reduction.discretisation_error(filling, acquisition)
     if tolerance is not None:
         result.reduction.check_resolution(mesh_error, tolerance)
-    signals = result.signals
-    if out.suffix == ".csv":
-        write_signal_table(signals, out)
-    else:
-        save(signals, out)
+    _write(result.signals, out)
     typer.echo(
         f"{out}: {len(acquisition)} signals of {mesh} ({len(shape.tets):,} tets); estimated error "
         f"{result.words} and {mesh_error:.1g} (mesh) of S0"
     )
+
+
+def _write(signals: Signals, out: Path) -> None:
+    from spinmesh.io import save
+    from spinmesh.io.tables import write_signal_table
+
+    if out.suffix == ".csv":
+        write_signal_table(signals, out)
+    else:
+        save(signals, out)
 
 
 def run() -> None:

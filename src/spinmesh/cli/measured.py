@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spinmesh.errors import ConfigError
-from spinmesh.settings import AcquisitionFiles
+from spinmesh.settings import AcquisitionFiles, load_tissue
 
 if TYPE_CHECKING:
     from spinmesh.inversion import Target
+    from spinmesh.mesh import TetMesh
+    from spinmesh.tissue import Tissue
 
 # What the endings of keys stand for, as the help says it.
 UNITS = {"_ms": "ms. ", "_s_per_mm2": "s/mm^2. "}
@@ -25,6 +27,20 @@ Roi = Annotated[Path | None, typer.Option(help="Mask whose mean signal is taken.
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Seed = Annotated[
     int, typer.Option(min=0, max=2**63 - 1, help="Every random number follows from it.")
+]
+TissueFile = Annotated[Path | None, typer.Option(help="tissue.yaml, per compartment.")]
+Diffusivity = Annotated[
+    float | None, typer.Option(help="um^2/ms, of all compartments; 2 without --tissue.")
+]
+Scale = Annotated[
+    float | None,
+    typer.Option(help="Length unit of the mesh, um; 1 if left out and the size is plausible."),
+]
+LabelKey = Annotated[
+    str | None, typer.Option(help="Cell data that holds the compartments' labels.")
+]
+Replace = Annotated[
+    bool, typer.Option("--force", help="Replace a store or table of the same name.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder with files.")]
 
@@ -67,6 +83,24 @@ def _acquisition() -> list[inspect.Parameter]:
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
         )
     return options
+
+
+def filled_mesh(
+    mesh: Path,
+    tissue: Path | None,
+    diffusivity: float | None,
+    scale_to_um: float | None,
+    label_key: str | None,
+) -> tuple[TetMesh, Tissue]:
+    """The tetrahedra of a file, and what fills them."""
+    from spinmesh.io.meshes import read_mesh
+    from spinmesh.tissue import Tissue
+
+    shape = read_mesh(mesh, scale_to_um, str(mesh), label_key)
+    filling = Tissue.uniform(2.0 if diffusivity is None else diffusivity, labels=shape.labels)
+    if tissue is not None:
+        filling = Tissue.from_settings(load_tissue(tissue)).filling(shape.labels)
+    return shape, filling
 
 
 def target_of(

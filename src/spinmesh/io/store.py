@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
+from spinmesh.bloch_torrey import available_memory
 from spinmesh.errors import StoreError
 from spinmesh.io import codec
 from spinmesh.provenance import Provenance, package_version
@@ -89,6 +90,11 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
             what = "has changed" if name in present else "is missing"
             raise StoreError(f"{path}: {name} {what} since the store was written. {remedy}")
     with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
+        if dataset.nbytes > (free := available_memory()):
+            raise StoreError(
+                f"{path}: takes {dataset.nbytes / 1e9:.2g} GB of memory; {free / 1e9:.2g} GB are "
+                "free. Go to a larger machine, or divide the store's substrates into more shards."
+            )
         value: Noun = codec.decode(noun, dataset.load())
     return value
 

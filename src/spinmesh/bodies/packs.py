@@ -1,0 +1,241 @@
+"""Reduced models kept in a store, of bodies or of their pieces (docs/methods/pieces.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh
+from spinmesh.bloch_torrey.error_estimate import (
+    estimated_error,
+    largest_change,
+    reduced_states,
+    representatives,
+)
+from spinmesh.bloch_torrey.signal import SPINS
+from spinmesh.bodies.pieces import cut_where_it_pays, longest_echo, reduce_piece
+from spinmesh.bodies.terms import Change, Terms, terms
+from spinmesh.errors import ConfigError
+from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.progress import progress
+from spinmesh.reduction import ReducedModel
+from spinmesh.sequence import PGSE, Acquisition, CosineOGSE
+from spinmesh.settings import Basis, TissueSettings
+from spinmesh.settings.physics import LEAST_TOLERANCE
+from spinmesh.stored import quantity, store
+from spinmesh.tissue import Tissue
+
+# Directions of each sequence of a strongest protocol.
+DIRECTIONS = 8
+# Pulses of a strongest protocol, as parts of its time, and whole periods of its oscillations.
+PULSES, PERIODS = (2, 4, 8, 16), (1, 3)
+# Sizes that are tried grow by this factor; the largest one kept errs by this part of the tolerance.
+STEP, SPARE = 1.2, 0.1
+KRYLOV = "pack: its basis has to be a krylov one, grown to a tolerance. Leave other options away."
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """Of pieces one after the other; of symmetric operators the lower triangles, row by row.
+
+    The functions of each piece are ordered by how much of a protocol's states they hold: `sizes`
+    are how many serve a fifth too few, the signals, and their error's estimate.
+    """
+
+    sizes: Int[Tensor, "piece 3"]
+    error: Float[Tensor, " piece"]  # of the basis they were taken from, of the piece's own S0
+    decay: Float[Tensor, "term entry"] = quantity("1/ms")  # as in `Terms`
+    mass: Float[Tensor, "material entry"] | None  # None if there is but one material
+    moments: Float[Tensor, "3 entry"] = quantity("um")
+    mean: Float[Tensor, "2 mode"] = quantity("um^(3/2)")
+
+    @classmethod
+    def of(cls, terms: Terms, sizes: tuple[int, int, int], error: float) -> Models:
+        """Of one piece."""
+        decay, mass, moments = (_lower(each) for each in terms[:3])
+        mass = mass if len(mass) else None
+        missed = torch.tensor([error], dtype=torch.float64)
+        return cls(torch.tensor([sizes]), missed, decay, mass, moments, terms.mean)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Models]) -> Models:
+        """One after the other."""
+
+        def together(name: str, axis: int) -> Any:
+            arrays = [getattr(part, name) for part in parts]
+            return None if arrays[0] is None else torch.cat(arrays, axis)
+
+        names = [item.name for item in fields(cls)]
+        return cls(*(together(name, int(name not in ("sizes", "error"))) for name in names))
+
+    def split(self) -> list[Models]:
+        """Each piece alone."""
+        modes = self.sizes[:, -1].tolist()
+        entries = [size * (size + 1) // 2 for size in modes]
+        masses = [None] * len(modes) if self.mass is None else self.mass.split(entries, 1)
+        matrices = (self.decay.split(entries, 1), masses, self.moments.split(entries, 1))
+        rows = (self.sizes.split(1), self.error.split(1), *matrices, self.mean.split(modes, 1))
+        return [Models(*row) for row in zip(*rows, strict=True)]
+
+    def terms(self, size: int) -> Terms:
+        """Of one piece, on its first `size` functions."""
+        entries = size * (size + 1) // 2
+        mass = self.decay[:0] if self.mass is None else self.mass
+        matrices = (_square(each[:, :entries], size) for each in (self.decay, mass, self.moments))
+        return Terms(*matrices, self.mean[:, :size])
+
+
+def _lower(matrices: Float[Tensor, "term mode mode"]) -> Float[Tensor, "term entry"]:
+    """Lower triangles, row by row: those of the leading functions come first."""
+    row, column = torch.tril_indices(matrices.shape[-1], matrices.shape[-1])
+    return matrices[:, row, column]
+
+
+def _square(entries: Float[Tensor, "term entry"], size: int) -> Float[Tensor, "term mode mode"]:
+    row, column = torch.tril_indices(size, size)
+    result = entries.new_zeros(len(entries), size, size)
+    result[:, row, column] = entries
+    result[:, column, row] = entries
+    return result
+
+
+@store("spinmesh/pack", version=1, stage="spinmesh reduce")
+@dataclass(frozen=True, eq=False)
+class Pack:
+    """Reduced models of bodies, of each one or one for each of its pieces.
+
+    Of a body in pieces, echoes up to `echo_time` have signals that the cuts change by `cut_bound`
+    at most; of others it is 0.
+    """
+
+    names: tuple[str, ...] = quantity(axis="substrate")
+    tissue: TissueSettings
+    tolerance: float  # of S0, of bases and cuts together
+    substrate: Int[Tensor, " piece"]  # which one each piece is of
+    models: Models
+    cut_bound: Float[Tensor, " substrate"] = quantity(SPINS)
+    echo_time: float = quantity("ms")
+
+    @classmethod
+    def joined(cls, packs: Sequence[Pack]) -> Pack:
+        """Of bodies of one tissue, made for one protocol."""
+        count = [len(pack.names) for pack in packs]
+        first = [sum(count[:number]) for number in range(len(packs))]
+        return replace(
+            packs[0],
+            names=tuple(name for pack in packs for name in pack.names),
+            substrate=torch.cat([p.substrate + n for p, n in zip(packs, first, strict=True)]),
+            models=Models.joined([pack.models for pack in packs]),
+            cut_bound=torch.cat([pack.cut_bound for pack in packs]),
+        )
+
+
+def strongest_protocol(gradient: float, time: float) -> Acquisition:
+    """Pulses of several lengths, and oscillations, of `gradient` (mT/m) within `time` (ms).
+
+    A pack that is made for it serves most protocols of this strength; what each of them errs by
+    is estimated when it is replayed.
+    """
+    pulses = [PGSE(time / part, time - time / part) for part in PULSES]
+    sequences = *pulses, *(CosineOGSE(time / 2, time / 2, periods) for periods in PERIODS)
+    generator = torch.Generator().manual_seed(0)
+    size = (len(sequences) * DIRECTIONS, 3)
+    direction = torch.randn(size, generator=generator, dtype=torch.float64)
+    timing = torch.arange(len(sequences)).repeat_interleave(DIRECTIONS)
+    unit = torch.nn.functional.normalize(direction)
+    return Acquisition(sequences, timing, gradient * unit)
+
+
+def reduce(
+    mesh: TetMesh, tissue: Tissue, acquisition: Acquisition, basis: Basis | None = None
+) -> Pack:
+    """The pack of a body, grown for an acquisition until `basis` has its tolerance.
+
+    Raises MeshError, ConfigError or ReductionError as `simulate`, before compute is spent.
+    """
+    basis, cut = basis or Basis(), None
+    if basis.kind == "laplace" or not basis.adaptive:
+        raise ConfigError(KRYLOV)
+    fine = basis.replace(tolerance=max(basis.tolerance / 2, LEAST_TOLERANCE))
+    cut = cut_where_it_pays(mesh, tissue, acquisition, basis.tolerance)
+    if cut is None:
+        whole = reduce_mesh(mesh, tissue, acquisition, fine)
+        models = [_smallest(whole, tissue, acquisition, fine.tolerance)]
+    else:
+        models, steps = [], zip(cut.pieces, cut.tolerances(fine.tolerance), strict=True)
+        for piece, tolerance in progress(list(steps), f"{mesh.name} in pieces"):
+            reduction = reduce_piece(piece, acquisition, fine.replace(tolerance=tolerance))
+            models.append(_smallest(reduction, tissue, acquisition, tolerance))
+    return Pack(
+        (mesh.name,),
+        tissue.settings,
+        basis.tolerance,
+        torch.zeros(len(models)).long(),
+        Models.joined(models),
+        torch.tensor([0.0 if cut is None else cut.changed], dtype=torch.float64),
+        longest_echo(acquisition),
+    )
+
+
+def _smallest(
+    reduction: Reduction, tissue: Tissue, acquisition: Acquisition, tolerance: float
+) -> Models:
+    """The combinations of a basis' functions that hold most of its states, as few as will do.
+
+    Of the states from the excitation and of those from what is observed, backwards: Lall, Krysl &
+    Marsden, Physica D 184 (2003), on balanced truncation by snapshots, here with one span for both.
+    """
+    if reduction.larger is None:
+        raise ConfigError(KRYLOV)
+    parts, few = terms(reduction.larger, tissue), representatives(acquisition)
+    unchanged = Change.between(tissue, tissue)
+    exact = parts.model(unchanged)
+    ends = [replace(exact, mean=mean[None]) for mean in (exact.initial, exact.mean[0])]
+    states = [reduced_states(end, few)[0] for end in ends[: len(exact.mean)]]
+    columns = [np.hstack([s.real, s.imag]) / np.linalg.norm(s) for s in states]
+    vectors = torch.from_numpy(np.linalg.svd(np.hstack(columns), full_matrices=False)[0])
+    parts, signals, tried = parts.on(vectors), observed(exact, few), list[Signals]()
+    sizes = list(_ladder(vectors.shape[1]))
+    for size in sizes:
+        tried.append(observed(parts.leading(size).model(unchanged), few))
+        if largest_change(tried[-1], signals) <= SPARE * tolerance:
+            break
+    errors = [estimated_error(*_changes(tried, number)) for number in range(len(tried) - 1)]
+    used = next((number for number, e in enumerate(errors) if e <= tolerance), len(errors))
+    last = max(len(tried) - 1, min(used + 1, len(sizes) - 1))
+    chosen = (sizes[max(used - 1, 0)], sizes[used], sizes[last])
+    return Models.of(parts.leading(chosen[-1]), chosen, reduction.error or 0.0)
+
+
+def _changes(tried: list[Signals], number: int) -> tuple[float, float]:
+    """From the signals before one's to these, and from these to the last."""
+    before, here = tried[max(number - 1, 0)], tried[number]
+    return largest_change(before, here), largest_change(here, tried[-1])
+
+
+def _ladder(size: int) -> Iterator[int]:
+    """Numbers of functions, ascending, the last being all."""
+    count = 4
+    while count < size:
+        yield count
+        count = int(np.ceil(STEP * count))
+    yield size
+
+
+def observed(model: ReducedModel, acquisition: Acquisition) -> Signals:
+    """Of the first of a model's two means, or of all."""
+    return Signals.of(model, acquisition, core=len(model.mean) > 1)
+
+
+def reduce_substrates(
+    substrates: Substrates, tissue: Tissue, acquisition: Acquisition, basis: Basis | None = None
+) -> Pack:
+    """One pack of every substrate of a table, in its order."""
+    rows = progress(range(len(substrates)), "reduce")
+    return Pack.joined([reduce(substrates.mesh(i), tissue, acquisition, basis) for i in rows])
