@@ -51,7 +51,7 @@ class Models:
     sizes: Int[Tensor, "piece 3"]
     error: Float[Tensor, " piece"]  # of the basis they were taken from, of the piece's own S0
     decay: Float[Tensor, "term entry"] = quantity("1/ms")  # as in `Terms`
-    mass: Float[Tensor, "material entry"] | None  # None if there is but one material
+    mass: Float[Tensor, "material entry"] | None = quantity()  # None: but one material
     moments: Float[Tensor, "3 entry"] = quantity("um")
     mean: Float[Tensor, "2 mode"] = quantity("um^(3/2)")
 
@@ -59,9 +59,8 @@ class Models:
     def of(cls, terms: Terms, sizes: tuple[int, int, int], error: float) -> Models:
         """Of one piece."""
         decay, mass, moments = (_lower(each) for each in terms[:3])
-        mass = mass if len(mass) else None
-        missed = torch.tensor([error], dtype=torch.float64)
-        return cls(torch.tensor([sizes]), missed, decay, mass, moments, terms.mean)
+        missed, several = torch.tensor([error], dtype=torch.float64), mass if len(mass) else None
+        return cls(torch.tensor([sizes]), missed, decay, several, moments, terms.mean)
 
     @classmethod
     def joined(cls, parts: Sequence[Models]) -> Models:
@@ -87,8 +86,9 @@ class Models:
         """Of one piece, on its first `size` functions."""
         entries = size * (size + 1) // 2
         mass = self.decay[:0] if self.mass is None else self.mass
-        matrices = (_square(each[:, :entries], size) for each in (self.decay, mass, self.moments))
-        return Terms(*matrices, self.mean[:, :size])
+        all_three = (self.decay, mass, self.moments)
+        decay, mass, moments = (_square(each[:, :entries], size) for each in all_three)
+        return Terms(decay, mass, moments, self.mean[:, :size])
 
 
 def _lower(matrices: Float[Tensor, "term mode mode"]) -> Float[Tensor, "term entry"]:
@@ -115,10 +115,10 @@ class Pack:
     """
 
     names: tuple[str, ...] = quantity(axis="substrate")
-    tissue: TissueSettings
-    tolerance: float  # of S0, of bases and cuts together
-    substrate: Int[Tensor, " piece"]  # which one each piece is of
-    models: Models
+    tissue: TissueSettings = quantity()
+    tolerance: float = quantity()  # of S0, of bases and cuts together
+    substrate: Int[Tensor, " piece"] = quantity()  # which one each piece is of
+    models: Models = quantity()
     cut_bound: Float[Tensor, " substrate"] = quantity(SPINS)
     echo_time: float = quantity("ms")
 

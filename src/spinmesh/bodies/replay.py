@@ -40,19 +40,16 @@ def replay(
     change = Change.between(before, tissue or before)
     if bool((pack.cut_bound > 0).any()):
         _check_reach(pack, change, acquisition)
+    echo = torch.tensor([sequence.echo_time for sequence in acquisition.sequences])
+    # Paths that reach a cut relax faster or slower than they did, by this much at most.
+    lasting = torch.exp(-change.faster * echo.double())[acquisition.timing]
     models, bodies = pack.models.split(), []
     for number, name in enumerate(progress(pack.names, "replay")):
         rows = (pack.substrate == number).nonzero()[:, 0].tolist()
         pieces = [models[row] for row in rows]
         signals, missed = _replayed(name, pieces, change, acquisition, device)
-        echo = [acquisition.sequences[i].echo_time for i in acquisition.timing.tolist()]
-        changed = float(pack.cut_bound[number]) * torch.exp(
-            -change.faster * torch.tensor(echo).double()
-        )
-        error, bound = (
-            missed / float(signals.unweighted.min()),
-            float((changed / signals.unweighted).max()),
-        )
+        error = missed / float(signals.unweighted.min())
+        bound = float((pack.cut_bound[number] * lasting / signals.unweighted).max())
         if not error + bound <= most:
             raise ReductionError(
                 f"{name}: this protocol leaves an estimated error of {error:.2g} of S0, and one of "
@@ -60,11 +57,12 @@ def replay(
                 "protocol (spinmesh reduce), or raise the tolerance."
             )
         bodies.append(Parts(signals, error, bound, tuple(pack.models.sizes[rows, 1].tolist())))
+    sums = [body.signals for body in bodies]
     return Parts(
         Signals(
             acquisition,
-            torch.cat([body.signals.signal for body in bodies]),
-            torch.cat([body.signals.unweighted for body in bodies]),
+            torch.cat([each.signal for each in sums]),
+            torch.cat([each.unweighted for each in sums]),
         ),
         max(body.basis_error for body in bodies),
         max(body.cut_bound for body in bodies),

@@ -15,6 +15,7 @@ from spinmesh.tissue import Tissue
 
 # Numbers of two tissues that are closer than this are one.
 EQUAL = 1e-9
+Pair = tuple[int, int | None]
 REDUCE = "Reduce the mesh again with this tissue (spinmesh reduce)."
 
 
@@ -39,12 +40,13 @@ class Terms(NamedTuple):
 
     def leading(self, size: int) -> Terms:
         """On the first functions."""
-        return Terms(*(each[:, :size, :size] for each in self[:3]), self.mean[:, :size])
+        decay, mass, moments = (each[:, :size, :size] for each in self[:3])
+        return Terms(decay, mass, moments, self.mean[:, :size])
 
     def on(self, vectors: Float[Tensor, "mode fewer"]) -> Terms:
         """On orthonormal combinations of the functions."""
-        matrices = (vectors.T @ each @ vectors for each in self[:3])
-        return Terms(*matrices, self.mean @ vectors)
+        decay, mass, moments = (vectors.T @ each @ vectors for each in self[:3])
+        return Terms(decay, mass, moments, self.mean @ vectors)
 
 
 def terms(span: Span, tissue: Tissue) -> Terms:
@@ -118,8 +120,9 @@ class Change(NamedTuple):
 
 
 def _of_fluxes(before: Tissue, after: Tissue) -> list[float]:
-    pairs = {*before.permeability, *after.permeability}
-    pairs |= {(label, None) for label in (*before.wall_permeability, *after.wall_permeability)}
+    walls = {*before.wall_permeability, *after.wall_permeability}
+    pairs: set[Pair] = {*before.permeability, *after.permeability}
+    pairs |= {(label, None) for label in walls}
     factors: dict[tuple[bool, float], float] = {}
     for pair in pairs:
         (wall, old), (_, new) = _flux(before, *pair), _flux(after, *pair)
@@ -150,14 +153,16 @@ def _materials(tissue: Tissue) -> Int[Tensor, " compartment"]:
 
 def _flux(tissue: Tissue, label: int, other: int | None = None) -> tuple[bool, float]:
     """Whether a wall, and its permeability (um/ms)."""
-    kappa = tissue.wall_permeability.get(label, 0.0) if other is None else None
-    return other is None, float(tissue.between(label, other) if kappa is None else kappa)
+    if other is None:
+        return True, float(tissue.wall_permeability.get(label, 0.0))
+    return False, float(tissue.between(label, other))
 
 
 def _fluxes(tissue: Tissue) -> list[tuple[bool, float]]:
     """The kinds of membranes and walls that let water through."""
-    pairs = [*tissue.permeability, *((label, None) for label in tissue.wall_permeability)]
-    return sorted({kind for kind in (_flux(tissue, *pair) for pair in pairs) if kind[1] > 0})
+    kinds = {_flux(tissue, *pair) for pair in tissue.permeability}
+    kinds |= {_flux(tissue, label) for label in tissue.wall_permeability}
+    return sorted(kind for kind in kinds if kind[1] > 0)
 
 
 def _of_kind(
