@@ -25,6 +25,7 @@ MARK = "<!-- Below: written by `make schema` from src/spinmesh/settings/. -->\n"
 UNITS = {
     "_um2_per_ms": "um^2/ms",
     "_um_per_ms": "um/ms",
+    "_mt_per_m": "mT/m",
     "_s_per_mm2": "s/mm^2",
     "_um": "um",
     "_mm": "mm",

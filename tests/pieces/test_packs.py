@@ -21,7 +21,7 @@ from spinmesh.bodies import (
 from spinmesh.errors import ConfigError, ReductionError, StoreError
 from spinmesh.io import load, save
 from spinmesh.mesh import SweptDisk, TetMesh, sample_substrates, swept_disk
-from spinmesh.sequence import PGSE, Acquisition, CosineOGSE, Sequence
+from spinmesh.sequence import PGSE, Acquisition, Sequence, TrapezoidalOGSE
 from spinmesh.tissue import Tissue
 
 TOLERANCE = 1e-3
@@ -55,7 +55,7 @@ def of(sequence: Sequence, gradient: float) -> Acquisition:
 
 OTHERS = {
     "pulses": of(PGSE(5.0, 12.0), 100.0),
-    "oscillating": of(CosineOGSE(8.0, 10.0, 2), 150.0),
+    "oscillating": of(TrapezoidalOGSE(8.0, 10.0, 2), 150.0),
     "free": of(WAVEFORM, 40.0),
 }
 SHORT = OTHERS["pulses"]

@@ -204,3 +204,18 @@ def test_comments_and_docstrings_rerun_nothing(run: Run) -> None:
     finally:
         for path, text in texts.items():
             path.write_text(text)
+
+
+def test_with_packs_another_acquisition_is_replayed_and_no_mesh_is_touched(run: Run) -> None:
+    values = {
+        "run": "packs",
+        "mesh.families": {"straight": 2},
+        "simulate.basis": {"tolerance": 1e-2},
+        "simulate.shards": 1,
+        "simulate.packs": {"strongest_gradient_mt_per_m": 150.0, "longest_time_ms": 60.0},
+    }
+    shard = "results/packs/simulate/replayed/0-of-1.zarr"
+    done = run.workspace.snakemake(shard, config=run.workspace.with_values(values))
+    assert done.returncode == 0, done.stdout
+    changed = run.workspace.with_values(values | {"acquisition.delta_ms": 7.0})
+    assert run.workspace.plan(changed, shard) == {"replay_shard"}

@@ -49,6 +49,8 @@ def made_by(taken, *earlier):
 SAMPLED = part("mesh", "template", "families", "ranges", "split", seed=CONFIG.seed)
 TARGETED = part("mesh", "template", "target")
 FILLED = part("tissue") | part("acquisition")
+REDUCED = part("tissue") | part("simulate", "basis", "shards", "packs")
+REPLAYED = part("acquisition") | part("simulate", "device")
 SIMULATED = FILLED | part("simulate", "basis", "shards", "device")
 TARGET_SIMULATED = FILLED | part("simulate", "target_basis", "snr", seed=CONFIG.seed)
 LEARNED = {

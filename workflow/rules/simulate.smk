@@ -4,6 +4,9 @@ TARGET = f"{RESULTS}/simulate/target.zarr"
 FIGURE_SIGNALS = f"{RESULTS}/figures/signals.png"
 SIMULATE_STORES = [SIGNALS, TARGET]
 SHARDS = CONFIG.simulate.shards
+SIMULATED_SHARD = f"{RESULTS}/simulate/shards/{{shard}}-of-{SHARDS}.zarr"
+REPLAYED_SHARD = f"{RESULTS}/simulate/replayed/{{shard}}-of-{SHARDS}.zarr"
+SIGNAL_SHARD = REPLAYED_SHARD if CONFIG.simulate.packs else SIMULATED_SHARD
 ACQUISITION_FILES = list(CONFIG.acquisition.files().values())
 
 
@@ -12,16 +15,40 @@ rule simulate_shard:
         substrates=SUBSTRATES,
         acquisition=ACQUISITION_FILES,
     output:
-        signals=directory(f"{RESULTS}/simulate/shards/{{shard}}-of-{SHARDS}.zarr"),
+        signals=directory(SIMULATED_SHARD),
     params:
         **made_by(SIMULATED, SAMPLED),
     script:
         "../scripts/simulate_shard.py"
 
 
+# With `simulate.packs`: reduced models that no acquisition changes, and the signals from them.
+rule reduce_shard:
+    input:
+        substrates=SUBSTRATES,
+    output:
+        pack=directory(f"{RESULTS}/simulate/packs/{{shard}}-of-{SHARDS}.zarr"),
+    params:
+        **made_by(REDUCED, SAMPLED),
+    script:
+        "../scripts/reduce_shard.py"
+
+
+rule replay_shard:
+    input:
+        pack=rules.reduce_shard.output.pack,
+        acquisition=ACQUISITION_FILES,
+    output:
+        signals=directory(REPLAYED_SHARD),
+    params:
+        **made_by(REPLAYED, SAMPLED, REDUCED),
+    script:
+        "../scripts/replay_shard.py"
+
+
 rule gather_signals:
     input:
-        shards=expand(rules.simulate_shard.output.signals, shard=range(SHARDS)),
+        shards=expand(SIGNAL_SHARD, shard=range(SHARDS)),
     output:
         signals=directory(SIGNALS),
     params:

@@ -25,7 +25,7 @@ from spinmesh.errors import ConfigError
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.progress import progress
 from spinmesh.reduction import ReducedModel
-from spinmesh.sequence import PGSE, Acquisition, CosineOGSE
+from spinmesh.sequence import PGSE, Acquisition, TrapezoidalOGSE
 from spinmesh.settings import Basis, TissueSettings
 from spinmesh.settings.physics import LEAST_TOLERANCE
 from spinmesh.stored import quantity, store
@@ -143,7 +143,7 @@ def strongest_protocol(gradient: float, time: float) -> Acquisition:
     is estimated when it is replayed.
     """
     pulses = [PGSE(time / part, time - time / part) for part in PULSES]
-    sequences = *pulses, *(CosineOGSE(time / 2, time / 2, periods) for periods in PERIODS)
+    sequences = *pulses, *(TrapezoidalOGSE(time / 2, time / 2, count) for count in PERIODS)
     generator = torch.Generator().manual_seed(0)
     size = (len(sequences) * DIRECTIONS, 3)
     direction = torch.randn(size, generator=generator, dtype=torch.float64)

@@ -132,6 +132,15 @@ class Basis(Setting):
         return (self.blocks if self.kind == "krylov" else self.modes) is None
 
 
+class Packs(Setting):
+    """Strength that reduced models are kept for; stronger protocols may be refused."""
+
+    strongest_gradient_mt_per_m: PositiveFloat
+    """Of any measurement."""
+    longest_time_ms: PositiveFloat
+    """Of any echo."""
+
+
 class Simulate(Setting):
     """Stage 2: signals."""
 
@@ -145,3 +154,12 @@ class Simulate(Setting):
     """Into how many jobs the substrates are divided."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: cuda where there is one."""
+    packs: Packs | None = None
+    """Keep the substrates' reduced models, so that another acquisition is replayed from them; null:
+    the substrates are simulated anew."""
+
+    @model_validator(mode="after")
+    def _packs_of_grown_bases(self) -> Simulate:
+        if self.packs is not None and not (self.basis.kind == "krylov" and self.basis.adaptive):
+            raise ValueError("`packs` need a krylov `basis` without `blocks`, grown to a tolerance")
+        return self
