@@ -3,7 +3,6 @@
 from spinmesh.bloch_torrey.basis import (
     USUAL_BLOCKS,
     Reduction,
-    available_memory,
     check_memory,
     reduce_from,
     reduce_mesh,

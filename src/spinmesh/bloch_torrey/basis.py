@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from spinmesh.bloch_torrey.discretisation import discretisation_error
 from spinmesh.bloch_torrey.error_estimate import (
@@ -19,6 +17,7 @@ from spinmesh.bloch_torrey.error_estimate import (
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError, ResolutionWarning
 from spinmesh.fem import assemble
+from spinmesh.memory import available_memory
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction import (
     Projection,
@@ -53,8 +52,6 @@ PER_TET = {4: 2_600, 10: 15_000}
 PER_FACTOR = 110
 # dof x mode arrays of 8 bytes that live at once.
 ARRAYS = 4
-# What a container may take, and has taken.
-LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 
 Enriched = Callable[[Projection], Projection]
 
@@ -204,21 +201,6 @@ def needed_memory(mesh: TetMesh, kind: str = "krylov") -> int:
     factors = PER_FACTOR * dofs ** (4 / 3) if kind == "laplace" else 0.0
     arrays = ARRAYS * 8 * dofs * USUAL_MODES
     return int(PER_TET[mesh.tets.shape[1]] * len(mesh.tets) + arrays + factors)
-
-
-def available_memory() -> int:
-    """Bytes a process may still take: what the machine has free, or the container if that is less.
-
-    Files held in memory for speed count as free, as the kernel gives them back.
-    """
-    meminfo = Path("/proc/meminfo")
-    lines = meminfo.read_text().splitlines() if meminfo.is_file() else []
-    free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    free = free or [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    limit = Path(LIMIT).read_text().strip() if Path(LIMIT).is_file() else "max"
-    if limit != "max":
-        free.append(int(limit) - int(Path(USED).read_text()))
-    return max(min(free), 0)
 
 
 def check_memory(mesh: TetMesh, kind: str = "krylov") -> None:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
-from spinmesh.bloch_torrey import available_memory
 from spinmesh.errors import StoreError
 from spinmesh.io import codec
+from spinmesh.memory import available_memory
 from spinmesh.provenance import Provenance, package_version
 from spinmesh.reading import reading
 from spinmesh.stored import schema_of
