@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from acquisition_files import write_camino_scheme
+from click.testing import Result
 from typer.testing import CliRunner
 
 import spinmesh
 from spinmesh import cli
+from spinmesh.errors import ConfigError
 from spinmesh.io.schemes import write_waveforms
 
 BVALS = "0 1000 2000 4000\n"
@@ -49,6 +51,40 @@ def test_store_holds_the_signal_of_the_verbs(folder: Path) -> None:
     signals = spinmesh.load(spinmesh.Signals, "ball.zarr")
     # The same code on the same input: equal to the last bit.
     assert torch.equal(signals.signal, expected())
+
+
+def reduction(*words: str) -> Result:
+    """`spinmesh reduce` on the ball."""
+    return CliRunner().invoke(cli.app, ["reduce", "ball.vtu", "--out", "pack.zarr", *words])
+
+
+def test_a_pack_gives_the_signals_of_the_mesh_also_of_other_water(folder: Path) -> None:
+    strength = ["--strongest-gradient", "130", "--longest-time", "50", "--tolerance", "1e-3"]
+    done = reduction(*strength)
+    assert done.exit_code == 0 and "at 0.001 of S0" in done.output, done.output
+    replayed = [word.replace("ball.vtu", "pack.zarr") for word in command("ball.zarr")]
+    done = CliRunner().invoke(cli.app, replayed)
+    assert done.exit_code == 0 and "estimated error" in done.output, done.output
+    signal = spinmesh.load(spinmesh.Signals, "ball.zarr").signal
+    scale = float((direct := expected()).abs().max())
+    torch.testing.assert_close(signal, direct, rtol=0, atol=1e-3 * scale)
+    slower = [*replayed, "--diffusivity", "1.5", "--force"]
+    assert CliRunner().invoke(cli.app, slower).exit_code == 0
+    change = spinmesh.load(spinmesh.Signals, "ball.zarr").signal - signal
+    assert float(change.abs().max()) > 0.02 * scale
+    done = CliRunner().invoke(cli.app, [*replayed, "--scale-to-um", "2", "--force"])
+    assert isinstance(done.exception, ConfigError) and "has its basis" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["--strongest-gradient", "130"], ["--scheme", "a.scheme", "--longest-time", "50"]],
+    ids=["nothing", "half", "both"],
+)
+def test_a_pack_is_made_for_a_protocol_or_a_strength(folder: Path, words: list[str]) -> None:
+    done = reduction(*words)
+    assert isinstance(done.exception, ConfigError) and "either a protocol" in str(done.exception)
+    assert not (folder / "pack.zarr").exists()
 
 
 def test_table_holds_them_in_the_order_and_units_of_the_files(folder: Path) -> None:
