@@ -27,16 +27,16 @@ FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
 PHASE_STEP = 3.0
 
 
-def representatives(acquisition: Acquisition) -> Acquisition:
+def representatives(acquisition: Acquisition, most: int = REPRESENTATIVES) -> Acquisition:
     """Few measurements that stand for all: strongest first, then those farthest from the chosen.
 
     Within a sequence the signal depends smoothly on the gradient, and g and -g give conjugate
     signals, so the distance of two gradients is that of the nearer sign.
     """
-    if len(acquisition) <= REPRESENTATIVES:
+    if len(acquisition) <= most:
         return acquisition
     used = torch.unique(acquisition.timing).tolist()
-    each = max(2, REPRESENTATIVES // len(used))
+    each = max(2, most // len(used))
     rows = [(acquisition.timing == number).nonzero()[:, 0] for number in used]
     return acquisition.select(
         torch.cat([these[_farthest(acquisition.vectors(these).flatten(1), each)] for these in rows])
