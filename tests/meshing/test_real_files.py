@@ -103,8 +103,10 @@ def test_an_axon_of_caterpillar_is_the_union_of_its_spheres() -> None:
 
 @pytest.mark.slow
 def test_an_axon_of_electron_microscopy_has_its_mitochondria_as_a_compartment() -> None:
+    """The 5 um of it that hold them; its voxels are cubes of 0.1 um."""
     labels, affine = read_labels(DATA / "em_axons/nyu_genu_axon_001_labels.nii.gz")
+    labels = labels[:, :, :50]
     made = mesh_labels(labels, affine, "axon")
     points, tets = made.mesh.points.numpy(), made.mesh.tets.numpy()
     assert made.mesh.labels == (1, 2) and quality(points, tets).min() >= 0.1
-    assert volumes(points, tets).sum() == pytest.approx(9.972, rel=0.03)
+    assert volumes(points, tets).sum() == pytest.approx(1e-3 * (labels > 0).sum(), rel=0.03)
