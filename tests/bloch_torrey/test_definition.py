@@ -59,7 +59,14 @@ def test_the_engine_gives_the_product_of_matrix_exponentials(name, tissue):
     assert float((exact[0] - exact[1]).abs().min()) > 1e-2 * float(exact[:, 2].abs().max())
 
 
-@pytest.mark.parametrize("name", ["PGSE, ramps and dead time", "cosine OGSE", "sine OGSE"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PGSE, ramps and dead time",
+        "cosine OGSE",
+        pytest.param("sine OGSE", marks=pytest.mark.slow),
+    ],
+)
 def test_steps_of_a_smooth_profile_stand_for_the_profile_itself(name):
     """The profile's own values in the middle of many short steps, extrapolated from two lengths."""
     model, measured = reduced("everything"), acquisition(name)

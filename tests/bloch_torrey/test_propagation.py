@@ -122,7 +122,14 @@ def small(seed, compartments):
     return (L, J, mean), model
 
 
-@pytest.mark.parametrize("kind", ["PGSE", "unequal pulses", "unequal with rest", "even"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("PGSE", "unequal pulses")),
+        "unequal with rest",
+        "even",
+    ],
+)
 def test_derivatives_are_those_of_the_discrete_map(kind):
     """In the operators and in the gradient itself, both modes, the total and each compartment.
 

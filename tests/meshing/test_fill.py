@@ -87,6 +87,7 @@ def test_no_tet_is_flat(filling: Filling) -> None:
     assert quality(filling.mesh.points.numpy(), filling.mesh.tets.numpy()).min() >= 0.1
 
 
+@pytest.mark.slow
 def test_single_precision_does_not_make_tets_four_times_as_many() -> None:
     """A beaded tube in rings: four corners lie on a circle but for rounding (see `seal`)."""
     size = SweptDisk(rings=3, layers=27, radius_um=1.0, length_um=4.0, order=1)
