@@ -14,8 +14,8 @@ import yaml
 
 from spinmesh.bodies import device_named
 from spinmesh.errors import ConfigError, SequenceError
-from spinmesh.inputs import build, check_inputs
-from spinmesh.inputs.building import BUNDLES, VOLUMES
+from spinmesh.inputs.building import BUNDLES, VOLUMES, build
+from spinmesh.inputs.checking import check_inputs
 from spinmesh.settings import (
     load_config,
     schema_text,

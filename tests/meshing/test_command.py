@@ -97,6 +97,10 @@ def test_check_finds_inputs_that_cross(folder: Path) -> None:
         (["cell.ply", "--out", "a.zarr", "--compartments", "one"], "--compartments one"),
         (["cell.ply", "--out", "a.zarr", "--compartments", "1,2"], "2 numbers for 1"),
         (["cell.ply", "core.ply", "--out", "a.zarr", "--compartments", "1,1"], "no membrane"),
+        (
+            ["cell.ply", "--out", "a.zarr", "--size", "2e-3"],
+            r"cell.ply: about .* Raise --size \(at",
+        ),
     ],
 )
 def test_wrong_options_are_refused_before_the_mesher_runs(

@@ -82,6 +82,9 @@ def test_walls_of_a_substrate_are_solids_named_by_their_pool(tmp_path: Path) -> 
         read_substrate(substrate(tmp_path, walls=[plane]))
     with pytest.raises(StoreError, match="Is it a substrate of dmipy-sim"):
         read_substrate(substrate(tmp_path, pools=None))
+    ball = {"kind": "sphere", "center": [0, 0, 0], "radius": -1e-6}
+    with pytest.raises(MeshError, match="no radius > 0"):
+        read_substrate(substrate(tmp_path, walls=[plane | {"surface": ball}]))
     lists = {"kind": "swept_polyline", "file": "a.txt", "format": "strands", "scale": 1e-6}
     (tmp_path / "a.txt").write_text(STRANDS)
     wall = {"name": "bundle", "surface": lists, "inside_pool": 1}

@@ -6,18 +6,23 @@ import csv
 import os
 import re
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
 from spinmesh import read_mesh
+from spinmesh.errors import ConfigError
+from spinmesh.inputs.checking import check_inputs
 from spinmesh.mesh import sizes
-from tests.workflow.conftest import Run, Workspace
-
-pytestmark = pytest.mark.slow
+from spinmesh.settings import validate_config
+from tests.workflow.conftest import ROOT, TINY, Run, Workspace
 
 SPHERE = "config/demo/sphere.vtu"
 AXON = {"path": ["config/demo/myelin.ply", "config/demo/axon.ply"], "name": "axon", "size_um": 2.0}
-OF_ALL = {"show_inputs": 1, "tabulate_inputs": 1, "summarise": 1}
+OF_ALL = ("show_inputs", "tabulate_inputs", "summarise")
 
 
 @pytest.fixture(scope="module")
@@ -27,46 +32,27 @@ def workspace(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return Workspace(shutil.copytree(run.workspace.root, root))
 
 
-def planned(workspace: Workspace, config: str) -> tuple[dict[str, int], set[str]]:
-    """How often each rule would run, and for which inputs."""
-    text = workspace.snakemake("--dry-run", config=config).stdout
-    table = re.search(r"^Job stats:\n(.*?)^total", text, re.M | re.S)
-    assert table is not None, text
-    rows = (line.split() for line in table[1].splitlines()[2:])
-    counts = {rule: int(count) for rule, count in rows}
-    return (
-        {rule: counts[rule] for rule in counts if rule not in ("all", "everything")},
-        set(re.findall(r"wildcards: input=(\S+)", text)),
-    )
-
-
-@pytest.mark.parametrize(
-    ("axon", "rules"),
-    [
-        ({"size_um": 3.0}, {"mesh_input", "draw_input", "simulate_input"}),
-        ({"tissue": {"compartments": {1: {"t2_ms": 30.0}}}}, {"simulate_input"}),
-    ],
-)
-def test_an_edit_of_one_entry_reruns_its_jobs_alone(
-    workspace: Workspace, axon: dict[str, object], rules: set[str]
-) -> None:
-    config = workspace.with_values({"mesh.inputs": [SPHERE, AXON | axon]})
-    counts, inputs = planned(workspace, config)
-    page = OF_ALL if "draw_input" in rules else OF_ALL.keys() - {"show_inputs"}
-    assert counts == dict.fromkeys(rules | set(page), 1) and inputs == {"axon"}
-
-
-def test_a_changed_file_reruns_its_jobs_alone(workspace: Workspace) -> None:
-    file = workspace.root / SPHERE
+@pytest.mark.slow
+def test_an_edit_of_an_entry_or_a_file_reruns_its_jobs_alone(workspace: Workspace) -> None:
+    """Of the sphere its tissue, which its mesh does not depend on; of the axon one of its files."""
+    file = workspace.root / AXON["path"][0]
     time = file.stat().st_mtime
     file.write_bytes(file.read_bytes() + b"\n")
-    counts, inputs = planned(workspace, "config/test/tiny.yaml")
-    assert counts == OF_ALL | {"mesh_input": 1, "draw_input": 1, "simulate_input": 1}
-    assert inputs == {"sphere"}
+    sphere = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 30.0}}}}
+    config = workspace.with_values({"mesh.inputs": [sphere, AXON]})
+    text = workspace.snakemake("--dry-run", config=config).stdout
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n(?: .*\n)*? +wildcards: input=(\S+)", text, re.M)
+    of_axon = {(rule, "axon") for rule in ("mesh_input", "draw_input", "simulate_input")}
+    assert set(jobs) == of_axon | {("simulate_input", "sphere")}, text
+    table = re.search(r"^Job stats:\n(.*?)^total", text, re.M | re.S)
+    assert table is not None, text
+    rules = {line.split()[0] for line in table[1].splitlines()[2:]} - {"all", "everything"}
+    assert rules == {*OF_ALL, "mesh_input", "draw_input", "simulate_input"}
     file.write_bytes(file.read_bytes()[:-1])
     os.utime(file, (time, time))
 
 
+@pytest.mark.slow
 def test_table_has_a_row_for_each_input(run: Run) -> None:
     """With the sizes of the stores, and what the jobs took."""
     with (run.workspace.results / "inputs.csv").open() as table:
@@ -83,15 +69,58 @@ def test_table_has_a_row_for_each_input(run: Run) -> None:
         assert float(row["mesh_cpu_seconds"]) > 0.5 and float(row["simulate_peak_gib"]) > 0.05
 
 
-def test_an_input_that_cannot_be_meshed_stops_no_other(workspace: Workspace) -> None:
-    """Its mesher is ended after a hundredth of a second, which only the job can tell."""
-    one = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 50.0}}}}
-    config = workspace.with_values({"mesh.inputs": [one, AXON | {"time_limit_s": 0.01}]})
-    meshed, simulated = (workspace.results / name / "inputs" for name in ("mesh", "simulate"))
-    before = (simulated / "sphere.zarr/zarr.json").stat().st_mtime_ns
-    stores = [f"results/tiny/simulate/inputs/{name}.zarr" for name in ("axon", "sphere")]
-    done = workspace.snakemake("--keep-going", *stores, config=config)
-    assert done.returncode != 0
-    assert "took more than 0.01 s and was ended" in done.stdout
-    assert not (meshed / "axon.zarr").exists()
-    assert (simulated / "sphere.zarr/zarr.json").stat().st_mtime_ns > before
+@pytest.mark.slow
+def test_an_input_that_fails_stops_no_other_and_has_a_row_with_the_reason(
+    workspace: Workspace,
+) -> None:
+    """Its mesher is ended; the sphere is simulated anew, and both are in the table."""
+    sphere = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 50.0}}}}
+    config = workspace.with_values({"mesh.inputs": [sphere, AXON | {"time_limit_s": 0.001}]})
+    done = workspace.snakemake("--keep-going", "inputs", config=config)
+    results = workspace.root / "results/tiny"
+    assert done.returncode != 0 and not (results / "mesh/inputs/axon.zarr").exists()
+    assert "1 of 2 inputs are not complete; results/tiny/inputs.csv" in done.stdout, done.stdout
+    with (results / "inputs.csv").open() as table:
+        rows = {row["name"]: row for row in csv.DictReader(table)}
+    assert rows["axon"]["failed"].startswith("MeshError: ") and not rows["axon"]["tets"]
+    assert "took more than 0.001 s" in rows["axon"]["failed"]
+    assert not rows["sphere"]["failed"] and float(rows["sphere"]["simulate_cpu_seconds"]) > 0
+    page = (results / "inputs.html").read_text()
+    assert '"name": "sphere"' in page and '"name": "axon"' not in page
+    # What the next run must make anew is older than all that it is made of.
+    assert (results / "inputs.csv").stat().st_mtime == 0
+
+
+@pytest.mark.parametrize(
+    ("entry", "labels"),
+    [
+        (AXON | {"name": None}, (1, 2)),
+        (AXON | {"box": True}, (1, 2, 3)),
+        (AXON | {"box": True, "compartments": [4, 4, 0]}, (4,)),
+        ({"path": ["cell.swc"], "tight_um": 0.5}, (1, 2)),
+        ({"path": ["cell.swc", "config/demo/axon.ply"]}, (1, 2)),
+        ({"path": ["labels.tif"], "scale_to_um": 1.0, "box": True}, (3, 7, 8)),
+        ({"path": ["config/demo/sphere.vtu"]}, (1,)),
+        ({"bundle": {"axons": 3, "g_ratio": None}, "name": "pack"}, (1, 2)),
+    ],
+)
+def test_a_tissue_of_other_compartments_is_refused_before_any_job(
+    entry: dict[str, Any], labels: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever kind of input it is; the tissue of the very compartments is taken."""
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    (tmp_path / "cell.swc").write_text("1 1 0 0 0 2 -1\n")
+    pages = [Image.new("L", (4, 4), label) for label in (0, 3, 7)]
+    pages[0].save(tmp_path / "labels.tif", save_all=True, append_images=pages[1:])
+    monkeypatch.chdir(tmp_path)
+    filled = [labels, (*labels, 9)]
+    for compartments in filled:
+        tissue = {"compartments": {label: {"t2_ms": 50.0} for label in compartments}}
+        values = yaml.safe_load(Path(TINY).read_text())
+        values["mesh"]["inputs"] = [entry | {"tissue": tissue}]
+        config = validate_config(values)
+        if compartments == labels:
+            check_inputs(config)
+        else:
+            with pytest.raises(ConfigError, match=re.escape(f"those of the mesh {labels}")):
+                check_inputs(config)

@@ -74,3 +74,18 @@ rule show_inputs:
         page=report(INPUT_PAGE, category="inputs", caption="../report/inputs.rst"),
     script:
         "../scripts/show_inputs.py"
+
+
+onerror:
+    # The table and the page wait for all inputs; of those that are there both are made all the same.
+    from spinmesh.inputs.gathering import show_what_is_there
+
+    print(
+        show_what_is_there(
+            {name: entry.path for name, entry in INPUTS.items()},
+            {"mesh": INPUT_MESH, "signals": INPUT_SIGNALS, "scene": INPUT_SCENE},
+            LOGS,
+            INPUT_TABLE,
+            INPUT_PAGE,
+        )
+    )

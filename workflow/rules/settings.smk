@@ -16,7 +16,7 @@ validate(config, "../schemas/config.schema.json", set_default=False)
 
 onstart:
     # Not at a dry run: reading meshes takes seconds. An error here stops the run before any job.
-    from spinmesh.inputs import check_inputs
+    from spinmesh.inputs.checking import check_inputs
 
     try:
         check_inputs(CONFIG)

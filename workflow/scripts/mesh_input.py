@@ -1,6 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.inputs import build
+from spinmesh.inputs.building import build
 from spinmesh.io import save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance, cost

@@ -121,7 +121,7 @@ def _numbers(text: str | None) -> list[int] | None:
 
 def _usable(inputs: Sequence[Path], scale_to_um: float | None) -> bool:
     """Whether all inputs can be used; prints a report on each, and on all surfaces together."""
-    from spinmesh.inputs import check
+    from spinmesh.inputs.checking import check
 
     usable = True
     for name, report in check(inputs, scale_to_um):
@@ -133,7 +133,7 @@ def _usable(inputs: Sequence[Path], scale_to_um: float | None) -> bool:
 
 
 def _build(inputs: Sequence[Path], options: MeshOptions, out: Path, picture: Path | None) -> None:
-    from spinmesh.inputs import build
+    from spinmesh.inputs.building import build
 
     filling = build(inputs, options).named(out.stem)
     _write(filling, out)

@@ -1,4 +1,4 @@
-"""What users bring, read before anything is computed, and their tissue as tetrahedra."""
+"""What users bring: read, checked and questioned before anything is computed, and meshed.
 
-from spinmesh.inputs.building import build, check
-from spinmesh.inputs.checking import check_inputs
+Import from its modules, for meshing needs little of what checking a run does.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -17,16 +17,15 @@ from spinmesh.io.store import is_foreign_zarr
 from spinmesh.io.volumes import read_labels
 from spinmesh.mesh.bundle import bundle_of
 from spinmesh.mesh.curved import curved
-from spinmesh.meshing.check import Report, check_surface, check_tets
-from spinmesh.meshing.faults import faults_of
-from spinmesh.meshing.files import SURFACES, factor_of, question_unit, read_surface, unit_of
+from spinmesh.meshing.check import check_tets
+from spinmesh.meshing.files import SURFACES, factor_of, question_unit, read_surface
 from spinmesh.meshing.fill import Filling, fill, labels_of
 from spinmesh.meshing.labels import mesh_labels
 from spinmesh.meshing.process import Limits
 from spinmesh.meshing.surface import Surface, united
 from spinmesh.meshing.water import in_box, in_wrap
 from spinmesh.settings import MeshInput, MeshOptions, PackedBundle, load_bundle
-from spinmesh.skeletons.files import SKELETONS, Skeleton, described, read_skeletons
+from spinmesh.skeletons.files import SKELETONS, Skeleton, read_skeletons
 from spinmesh.skeletons.grown import grown
 from spinmesh.skeletons.substrate import read_substrate
 from spinmesh.skeletons.walls import cut_to_cell
@@ -48,7 +47,7 @@ def build(inputs: Sequence[str | Path], options: MeshOptions) -> Filling:
         filling = pack(options.bundle, options.row)
     else:
         paths = [Path(path) for path in inputs]
-        kind = _common_kind(paths, options)
+        kind = common_kind(paths, options)
         make = {"labels": _labelled, "tetrahedra": _tetrahedra, "bundle": _packed}
         filling = make.get(kind, _filled)(paths, options)
     if options.curved:
@@ -99,7 +98,7 @@ def _packed(inputs: Sequence[Path], options: MeshOptions) -> Filling:
     return pack(load_bundle(inputs[0]))
 
 
-def _common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
+def common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
     """The kind that decides how inputs are meshed; ConfigError for options that it cannot have."""
     kinds = {kind_of(path) for path in paths}
     if "labels" in kinds:
@@ -136,12 +135,12 @@ def _common_kind(paths: Sequence[Path], options: MeshOptions) -> str:
 
 
 def _labelled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
-    labels, affine = _read_labels(inputs[0], options.scale_to_um)
+    labels, affine = labelled_voxels(inputs[0], options.scale_to_um)
     water = options.box, options.tight_um
     return mesh_labels(labels, affine, str(inputs[0]), *water, options.size_um, Limits.of(options))
 
 
-def _read_labels(path: Path, scale_to_um: float | None) -> tuple[ndarray, ndarray]:
+def labelled_voxels(path: Path, scale_to_um: float | None) -> tuple[ndarray, ndarray]:
     """Labels, and the affine to um; a size that no cell has in um is refused."""
     factor_of(path, scale_to_um)
     labels, affine = read_labels(path, scale_to_um)
@@ -156,8 +155,8 @@ def _tetrahedra(inputs: Sequence[Path], options: MeshOptions) -> Filling:
 
 
 def _filled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
-    solids = [_solids(path, options) for path in inputs]
-    cell = _cell(inputs, solids, options)
+    solids = [solids_of(path, options) for path in inputs]
+    cell = cell_of(inputs, solids, options)
     surfaces, fillings, notes = list[Surface](), list[Filling](), list[str]()
     for solid, more in (each for some in solids for each in some):
         notes += more
@@ -180,7 +179,7 @@ def _filled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
     return replace(filling, notes=(*notes, *filling.notes), solids=known)
 
 
-def _solids(path: Path, options: MeshOptions) -> list[tuple[Skeleton | Surface, Sequence[str]]]:
+def solids_of(path: Path, options: MeshOptions) -> list[tuple[Skeleton | Surface, Sequence[str]]]:
     """What a file holds, each with what was mended."""
     kind = kind_of(path)
     if kind == "surface":
@@ -191,7 +190,7 @@ def _solids(path: Path, options: MeshOptions) -> list[tuple[Skeleton | Surface, 
     return [(skeleton, ()) for skeleton in read_skeletons(path, options.scale_to_um)]
 
 
-def _cell(
+def cell_of(
     inputs: Sequence[Path],
     solids: Sequence[Sequence[tuple[Skeleton | Surface, Sequence[str]]]],
     options: MeshOptions,
@@ -223,97 +222,13 @@ def _labels(surface: Surface, compartments: Sequence[int] | None) -> list[int]:
     usual = labels_of(surface)
     if compartments is None:
         return usual
-    _question_count(compartments, max(usual))
+    question_count(compartments, max(usual))
     return [compartments[number - 1] for number in usual]
 
 
-def _question_count(compartments: Sequence[int], count: int) -> None:
+def question_count(compartments: Sequence[int], count: int) -> None:
     if len(compartments) != count:
         raise ConfigError(
             f"compartments has {len(compartments)} numbers for {count} compartments. Give one "
             "for each, in the order in which they are printed without it."
         )
-
-
-def check(inputs: Sequence[Path], scale_to_um: float | None = None) -> Iterator[tuple[str, Report]]:
-    """A report on each input by its name, and one on all surfaces together if they are faulty."""
-    usable, surfaces = True, []
-    for path in inputs:
-        kind = kind_of(path)
-        if kind == "surface":
-            surface, report = _checked_surface(path, scale_to_um)
-            surfaces.append(surface)
-        elif kind == "labels":
-            report = _checked_labels(path, scale_to_um)
-        elif kind in ("skeleton", "substrate"):
-            options = MeshOptions(scale_to_um=scale_to_um)
-            solids = [solid for solid, _ in _solids(path, options)]
-            reports = [
-                Report(tuple(described(each)), True)
-                if isinstance(each, Skeleton)
-                else check_surface(each)
-                for each in solids
-            ]
-            lines = tuple(line for each in reports for line in each.lines)
-            report = Report(lines, all(each.usable for each in reports))
-        elif kind == "bundle":
-            report = check_tets(pack(load_bundle(path)).mesh)
-        else:
-            report = check_tets(read_mesh(path, scale_to_um))
-        usable = usable and report.usable
-        yield str(path), report
-    if usable and len(surfaces) > 1 and (faults := faults_of(united(surfaces))):
-        yield "together", Report(tuple(f"FAULT: {fault}" for fault in faults), False)
-
-
-def _checked_surface(path: Path, scale_to_um: float | None) -> tuple[Surface, Report]:
-    surface, mended = read_surface(path, scale_to_um or 1.0)
-    report = check_surface(surface, mended)
-    if scale_to_um is None and unit_of(surface.length) != "um":
-        fault = "FAULT: of no cell's size in um; give --scale-to-um"
-        report = Report((*report.lines, fault), False)
-    return surface, report
-
-
-def _checked_labels(path: Path, scale_to_um: float | None) -> Report:
-    """Voxels and volume of each label of a label volume, and the size of its voxels."""
-    labels, affine = _read_labels(path, scale_to_um)
-    sides = np.linalg.norm(affine[:3, :3], axis=0)
-    size = " x ".join(f"{side:.4g}" for side in sides)
-    counts = zip(*np.unique(labels, return_counts=True), strict=True)
-    lines = (
-        f"  label {label}: {count:,} voxels, {count * sides.prod():.5g} um^3"
-        for label, count in counts
-    )
-    return Report((f"{' x '.join(map(str, labels.shape))} voxels of {size} um", *lines), True)
-
-
-def labels_before(entry: MeshInput) -> tuple[int, ...]:
-    """Read the files of an entry, which questions their unit; the labels of the mesh to come."""
-    if entry.bundle is not None:
-        return entry.bundle.labels
-    paths = [Path(path) for path in entry.path]
-    kind = _common_kind(paths, entry)
-    if kind == "tetrahedra":
-        return _tetrahedra(paths, entry).mesh.labels
-    if kind == "bundle":
-        return load_bundle(paths[0]).labels
-    if kind == "labels":
-        labels, _ = _read_labels(paths[0], entry.scale_to_um)
-        inside = np.unique(labels[labels > 0]).tolist()
-        return (*inside, *([inside[-1] + 1] if entry.water and inside else ()))
-    solids = [_solids(path, entry) for path in paths]
-    _cell(paths, solids, entry)
-    return _labels_to_come([solid for some in solids for solid, _ in some], entry)
-
-
-def _labels_to_come(solids: Sequence[Skeleton | Surface], options: MeshOptions) -> tuple[int, ...]:
-    """The labels that solids and water will have; a skeleton is one compartment."""
-    surfaces = [solid for solid in solids if isinstance(solid, Surface)]
-    count = len({solid.name for solid in solids if isinstance(solid, Skeleton)}) + options.water
-    if surfaces:
-        count += max(labels_of(united(surfaces)))
-    if options.compartments is None:
-        return tuple(range(1, count + 1))
-    _question_count(options.compartments, count)
-    return tuple(sorted(set(options.compartments) - {0}))

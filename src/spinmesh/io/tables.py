@@ -62,31 +62,38 @@ def write_input_table(
     signals: Sequence[str | Path],
     files: Sequence[Sequence[str]],
     path: str | Path,
+    failed: Mapping[str, str] | None = None,
 ) -> None:
     """A row for each store of a mesh, with the store of its signals and its files: `inputs.csv`.
 
     Columns with one number for each compartment have them in the order of `compartments`, with
-    blanks between. CPU seconds and peak memory are those of the two jobs.
+    blanks between. CPU seconds and peak memory are those of the two jobs. With `failed`, the reason
+    by the input's name, stores may be absent, whose cells stay empty.
     """
-    write_rows([_input_row(*row) for row in zip(meshes, signals, files, strict=True)], path)
+    rows = [_input_row(*row) for row in zip(meshes, signals, files, strict=True)]
+    if failed is not None:
+        rows = [row | {"failed": failed[row["name"]]} for row in rows]
+    write_rows(rows, path)
 
 
 def _input_row(store: str | Path, signals: str | Path, files: Sequence[str]) -> dict[str, Any]:
-    mesh, about, simulated = load(TetMesh, store), attributes_of(store), attributes_of(signals)
-    volume, area = sizes(mesh).T
-    each = {"volume_um3": volume, "area_um2": area, "fraction": volume / volume.sum()}
-    return {
-        "name": mesh.name,
-        "files": " ".join(files),
-        "compartments": " ".join(map(str, mesh.labels)),
-        **{key: " ".join(f"{value:.6g}" for value in values) for key, values in each.items()},
-        "nodes": len(mesh.points),
-        "tets": len(mesh.tets),
-        "worst_quality": float(tet_quality(mesh).min()),
-        "notes": len(about["notes"]) - len(mesh.labels),
-        **{f"mesh_{key}": about[key] for key in COST},
-        **{f"simulate_{key}": simulated[key] for key in COST},
-    }
+    row: dict[str, Any] = {"name": Path(store).stem, "files": " ".join(files)}
+    if Path(store).exists():
+        mesh, about = load(TetMesh, store), attributes_of(store)
+        volume, area = sizes(mesh).T
+        each = {"volume_um3": volume, "area_um2": area, "fraction": volume / volume.sum()}
+        row |= {
+            "compartments": " ".join(map(str, mesh.labels)),
+            **{key: " ".join(f"{value:.6g}" for value in values) for key, values in each.items()},
+            "nodes": len(mesh.points),
+            "tets": len(mesh.tets),
+            "worst_quality": float(tet_quality(mesh).min()),
+            "notes": len(about["notes"]) - len(mesh.labels),
+            **{f"mesh_{key}": about[key] for key in COST},
+        }
+    if Path(signals).exists():
+        row |= {f"simulate_{key}": attributes_of(signals)[key] for key in COST}
+    return row
 
 
 # Columns that hold the signal, the first one that is there being taken; true: relative to S0.

@@ -8,20 +8,21 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import nibabel as nib
 import numpy as np
 import torch
-import zarr
 from jaxtyping import Float, Int
 from numpy import ndarray
-from PIL import Image, ImageSequence
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError, StoreError
 from spinmesh.grid import Grid
 from spinmesh.reading import reading
+
+if TYPE_CHECKING:
+    import zarr
 
 # What it finds wrong with a header and mends is of no use to a user.
 nib.imageglobals.logger.setLevel("CRITICAL")
@@ -187,6 +188,8 @@ def _sized(path: Path, sides: Sequence[float], units: Sequence[str]) -> ndarray:
 
 def _zarr_labels(path: Path) -> tuple[ndarray, ndarray | None]:
     """The array of a Zarr store: of OME-NGFF the finest, of its labels where an image has some."""
+    import zarr
+
     with reading(path, "Zarr label volume"):
         node: Any = zarr.open(path, mode="r")
         about: dict[str, Any] = dict(node.attrs)
@@ -260,6 +263,8 @@ def _in_order(
 
 def _tiff_labels(path: Path) -> tuple[ndarray, ndarray | None]:
     """Pages are z, rows y, columns x; sizes are those of ImageJ or of OME."""
+    from PIL import Image, ImageSequence
+
     with reading(path, "TIFF stack"), Image.open(path) as image:
         tags, pages = image.tag_v2, getattr(image, "n_frames", 1)  # type: ignore[attr-defined]
         _question_size(path, (*image.size, pages))

@@ -12,22 +12,9 @@ from spinmesh.settings.mesh import MeshInput, safe_name
 
 # Endings of the files that a folder stands for: all that `spinmesh mesh` reads. Longer ones first.
 ENDINGS = (
-    *(".nii.gz", ".nii", ".ply", ".stl", ".obj", ".off", ".vtp", ".wrl", ".swc", ".csv", ".txt"),
-    *(
-        ".tif",
-        ".tiff",
-        ".json",
-        ".yaml",
-        ".yml",
-        ".zarr",
-        ".msh",
-        ".vtu",
-        ".vtk",
-        ".mesh",
-        ".inp",
-        ".med",
-        ".xdmf",
-    ),
+    *(".nii.gz", ".nii", ".tif", ".tiff", ".ply", ".stl", ".obj", ".off", ".vtp", ".wrl", ".swc"),
+    *(".csv", ".txt", ".sub.json", ".yaml", ".yml", ".zarr", ".msh", ".vtu", ".vtk", ".mesh"),
+    *(".inp", ".med", ".xdmf"),
 )
 
 

@@ -81,12 +81,12 @@ def read_skeletons(path: str | Path, scale_to_um: float | None = None) -> list[S
             made = [_swc(path, text.splitlines())]
         else:
             made = _list(path, rows)
-    scaled = [_scaled(each, factor, path) for each in made]
+    skeletons = [scaled(each, factor, path) for each in made]
     if scale_to_um is None:
-        question_unit(path, float(np.ptp(scaled[0].cones.box, axis=0).max()))
+        question_unit(path, float(np.ptp(skeletons[0].cones.box, axis=0).max()))
         if path.suffix.lower() == ".swc":
-            _question_outliers(path, scaled[0].cones)
-    return scaled
+            _question_outliers(path, skeletons[0].cones)
+    return skeletons
 
 
 def _question_outliers(path: Path, cones: RoundCones) -> None:
@@ -116,7 +116,8 @@ def described(skeleton: Skeleton) -> list[str]:
     ]
 
 
-def _scaled(skeleton: Skeleton, factor: float, path: Path) -> Skeleton:
+def scaled(skeleton: Skeleton, factor: float, path: Path) -> Skeleton:
+    """The same with lengths times a factor; MeshError for radii not above 0 or lost places."""
     cones = skeleton.cones
     radii = np.concatenate([cones.start_radius, cones.end_radius])
     wrong = ~(radii > 0) | ~np.isfinite(radii)
@@ -128,12 +129,12 @@ def _scaled(skeleton: Skeleton, factor: float, path: Path) -> Skeleton:
             f"{path}: {int((wrong | lost).sum())} ends of segments have no radius > 0 or no place "
             f"(first at {place}). Give every node a radius."
         )
-    scaled = RoundCones(
+    larger = RoundCones(
         cones.start * factor, cones.end * factor, cones.start_radius * factor,
         cones.end_radius * factor,
     )  # fmt: skip
     cell = None if skeleton.cell is None else skeleton.cell * factor
-    return replace(skeleton, cones=scaled, cell=cell)
+    return replace(skeleton, cones=larger, cell=cell)
 
 
 def _chains(places: ndarray, radii: ndarray, chain: Sequence[object]) -> RoundCones:

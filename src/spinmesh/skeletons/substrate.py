@@ -16,7 +16,7 @@ from spinmesh.meshing.files import factor_of, question_unit, read_surface
 from spinmesh.meshing.surface import Surface
 from spinmesh.reading import reading
 from spinmesh.skeletons.cones import RoundCones
-from spinmesh.skeletons.files import ENDLESS, Skeleton, read_skeletons
+from spinmesh.skeletons.files import ENDLESS, Skeleton, read_skeletons, scaled
 
 METRE = 1e6  # um
 # Files of walls that are surfaces; lists are skeletons.
@@ -56,23 +56,23 @@ def _solids(
     surface, scale = wall["surface"], METRE * factor
     kind, form = surface["kind"], surface.get("format")
     if kind in SHAPES and "file" not in surface:
-        cones = SHAPES[kind](surface, cell)
-        cones = RoundCones(*(getattr(cones, key) * scale for key in ENDS))
         endless = kind == "cylinder" and "length" not in surface
         notes = (f"{path}: {ENDLESS}",) if kind == "cylinder" else ()
-        return [(Skeleton(cones, name, notes, cell * scale, endless), ())]
+        solid = Skeleton(SHAPES[kind](surface, cell), name, notes, cell, endless)
+        return [(scaled(solid, scale, path), ())]
     file = path.parent / surface.get("file", "")
     scale *= surface.get("scale", 1.0)
     if form in SURFACES:
         there, faults = read_surface(file, scale)
         named = replace(there, names=(name,) * len(there.names))
         return [(named, [f"{file}: {fault}" for fault in faults])]
-    if form in LISTS:
+    if form in LISTS and "cell_type" not in surface:
         parts = read_skeletons(file, scale)
         inner = surface.get("column") == "inner_radius"
         return [(replace(parts[-1 if inner else 0], name=name, cell=cell * METRE * factor), ())]
+    form = f"one cell type of a {form}" if "cell_type" in surface else form
     raise MeshError(
-        f"{path}: wall {wall['name']} is a {kind}{f' of a {form} file' * bool(form)}; taken are "
+        f"{path}: wall {wall['name']} is a {kind}{f' of {form} file' * bool(form)}; taken are "
         f"{', '.join(SHAPES)}, and files of {', '.join((*SURFACES, *LISTS))}. Give a label volume "
         "by itself."
     )
@@ -86,7 +86,8 @@ def _instances(surface: Mapping[str, Any]) -> tuple[ndarray, ndarray]:
     many = surface.get("instances", surface)
     centres = many.get("centers", [surface.get("center", (0, 0, 0))])
     radii = many.get("radii", [surface.get("radius")])
-    return np.array(centres, dtype=np.float64).reshape(-1, 3), np.array(radii, dtype=np.float64)
+    places = np.array(centres, dtype=np.float64).reshape(-1, 3)
+    return places, np.broadcast_to(np.array(radii, dtype=np.float64), len(places))
 
 
 def _spheres(surface: Mapping[str, Any], _: ndarray) -> RoundCones:

@@ -21,7 +21,7 @@ from spinmesh.skeletons.cutting import ROUNDS, SNAP, WORST, Crossings, templates
 
 Labelled = tuple[ndarray, ndarray, ndarray]
 # Of the cell's longest side: a corner nearer to a wall lies on it.
-ON_WALL, ROUNDING = 1e-9, 1e-9
+ON_WALL = 1e-9
 # Of the median edge, that mmg may move a membrane by where it meets a wall.
 LOOSE = 0.04
 
@@ -36,41 +36,17 @@ def cut_to_cell(
     Membranes stay where they are but beside walls, where corners may slide within them; walls are
     flat to the last bit. Raises MeshError where nothing is left.
     """
-    name = filling.mesh.name
-    shape: Labelled = (
-        filling.mesh.points.numpy(),
-        filling.mesh.tets.numpy(),
-        filling.mesh.compartment.numpy(),
-    )
-    for axis in range(3):
-        for side in (0, 1):
-            shape = _halved(*shape, cell, axis, side)
-            if not len(shape[1]):
-                low, high = (", ".join(f"{x:.5g}" for x in corner) for corner in cell)
-                raise MeshError(
-                    f"{name}: nothing of it lies in the cell from {low} to {high} um. Give a cell "
-                    "that it reaches into."
-                )
-    points, tets, label = shape
-    faces, kind = _membranes(points, tets, label, cell)
-    beside = np.isin(faces, faces[_on_walls(points[faces], cell).any(0)]).any(1)
-    size = _edges(filling.mesh.points.numpy(), filling.mesh.tets.numpy())
-    job: dict[str, ndarray | float] = {
-        "points": points,
-        "tets": tets,
-        "domain": label,
-        "triangles": faces,
-        "kind": kind + 1,
-        "fixed": np.logical_not(beside),
-        "size": size[cKDTree(filling.mesh.points.numpy()).query(points)[1]],
-        "hausdorff": LOOSE * float(np.median(size)),
-    }
-    done = run_apart("spinmesh.meshing.worker:trim", job, limits, f"cutting {name}")
-    points, tets, label = done["points"], done["tets"], done["domain"]
-    # mmg rounds.
-    for axis, bound in np.ndindex(3, 2):
-        near = np.abs(points[:, axis] - cell[bound, axis]) < ROUNDING * (cell[1] - cell[0]).max()
-        points[near, axis] = cell[bound, axis]
+    name, whole = filling.mesh.name, filling.mesh
+    shape: Labelled = whole.points.numpy(), whole.tets.numpy(), whole.compartment.numpy()
+    for axis, side in np.ndindex(3, 2):
+        shape = _halved(*shape, cell, axis, side)
+        if not len(shape[1]):
+            low, high = (", ".join(f"{x:.5g}" for x in corner) for corner in cell)
+            raise MeshError(
+                f"{name}: nothing of it lies in the cell from {low} to {high} um. Give a cell "
+                "that it reaches into."
+            )
+    points, tets, label = _trimmed(*shape, whole, cell, limits)
     cells = torch.from_numpy(tets), torch.from_numpy(label)
     mesh = TetMesh(torch.from_numpy(points), *cells, name)
     checked = check_quality(oriented(mesh), "Move the cell a little, or give a smaller --size.")
@@ -81,14 +57,38 @@ def cut_to_cell(
     return replace(filling, mesh=checked, names=names, notes=(*filling.notes, words, worst))
 
 
+def _trimmed(
+    points: ndarray, tets: ndarray, label: ndarray, whole: TetMesh, cell: ndarray, limits: Limits
+) -> Labelled:
+    """Tets as even as the whole mesh's, by mmg; walls stay flat, membranes as they are inside."""
+    faces, kind = _membranes(points, tets, label, cell)
+    beside = np.isin(faces, faces[_on_walls(points[faces], cell).any(0)]).any(1)
+    size = _edges(whole.points.numpy(), whole.tets.numpy())
+    job: dict[str, ndarray | float] = {
+        "points": points,
+        "tets": tets,
+        "domain": label,
+        "triangles": faces,
+        "kind": kind + 1,
+        "fixed": np.logical_not(beside),
+        "size": size[cKDTree(whole.points.numpy()).query(points)[1]],
+        "hausdorff": LOOSE * float(np.median(size)),
+    }
+    done = run_apart("spinmesh.meshing.worker:trim", job, limits, f"cutting {whole.name}")
+    # mmg rounds.
+    for axis, side in np.ndindex(3, 2):
+        far = np.abs(done["points"][:, axis] - cell[side, axis])
+        done["points"][far < ON_WALL * (cell[1] - cell[0]).max(), axis] = cell[side, axis]
+    return done["points"], done["tets"], done["domain"]
+
+
 def _edges(points: ndarray, tets: ndarray) -> Float[ndarray, " point"]:
     """Mean length of the edges at each corner, um."""
     length, count = np.zeros(len(points)), np.zeros(len(points))
     for pair in EDGES:
         ends = tets[:, pair]
-        np.add.at(
-            length, ends, np.linalg.norm(points[ends[:, 0]] - points[ends[:, 1]], axis=1)[:, None]
-        )
+        edge = np.linalg.norm(points[ends[:, 0]] - points[ends[:, 1]], axis=1)
+        np.add.at(length, ends, edge[:, None])
         np.add.at(count, ends, 1)
     return np.asarray(length / np.maximum(count, 1))
 

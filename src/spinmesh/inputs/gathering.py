@@ -1,0 +1,60 @@
+"""What a run that failed has of its inputs, and why the rest is not there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from spinmesh.io.tables import write_input_table
+from spinmesh.io.text import text_of
+from spinmesh.report.page import page_of
+from spinmesh.writing import write_text
+
+JOBS = {"mesh": "mesh_input", "scene": "draw_input", "signals": "simulate_input"}
+
+
+def show_what_is_there(
+    files: Mapping[str, Sequence[str]],
+    patterns: Mapping[str, str],
+    logs: str,
+    table: str,
+    page: str,
+) -> str:
+    """Write the table and the page of the inputs that a run with failures has, and say so.
+
+    `files` are those of each input by its name. `patterns` are the places of `mesh`, `signals` and
+    `scene`, with `{input}` for the name, and `logs` is the folder of the jobs' logs. Both are dated
+    before all that they show, so that the next run makes them anew. Nothing is written, and the
+    answer is empty, where nothing failed.
+    """
+    failed = {name: _reason(name, patterns, logs) for name in files}
+    if not any(failed.values()):
+        return ""
+    places = {
+        part: [pattern.format(input=name) for name in files] for part, pattern in patterns.items()
+    }
+    write_input_table(places["mesh"], places["signals"], list(files.values()), table, failed)
+    scenes = [scene for scene in places["scene"] if Path(scene).exists()]
+    write_text(page_of(list(map(text_of, scenes))), page)
+    for path in (table, page):
+        os.utime(path, (0, 0))
+    reasons = [f"  {name}: {reason}" for name, reason in failed.items() if reason]
+    head = (
+        f"{len(reasons)} of {len(files)} inputs are not complete; {table} and {page} show the rest"
+    )
+    return "\n".join([head, *reasons])
+
+
+def _reason(name: str, patterns: Mapping[str, str], logs: str) -> str:
+    """Why a part of an input is absent, by the log of the first job that failed; else empty."""
+    for part, job in JOBS.items():
+        if not Path(patterns[part].format(input=name)).exists():
+            log = Path(logs) / f"{job}-{name}.log"
+            lines = text_of(log).splitlines() if log.exists() else []
+            errors = [
+                line for line in lines if re.match(r"\w+(\.\w+)*(Error|Exit|Exception)\b", line)
+            ]
+            return [f"{job} was not run", *errors][-1]
+    return ""
