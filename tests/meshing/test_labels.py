@@ -225,12 +225,22 @@ def test_labels_of_zarr_and_tiff_have_axes_and_sizes_of_their_own(written, tmp_p
     assert "4 x 3 x 2 voxels of 0.2 x 0.4 x 0.8 um" in checked.output
 
 
+def test_a_mask_that_is_shown_black_on_white_is_read_as_it_is_stored(tmp_path: Path) -> None:
+    mask = Image.fromarray(np.array([[0, 255, 7]], dtype=np.uint8))
+    mask.save(tmp_path / "mask.tif", tiffinfo={262: 0})
+    assert bytes([255, 0, 248]) in (tmp_path / "mask.tif").read_bytes()
+    labels, _ = read_labels(tmp_path / "mask.tif", 1.0)
+    np.testing.assert_array_equal(labels.ravel(), [255, 0, 248])
+
+
 def test_labels_of_no_size_or_several_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.tif: does not say how large its voxels are"):
         read_labels(tiff(tmp_path, "unit=pixel\nspacing=1\n"))
     np.testing.assert_array_equal(read_labels(tmp_path / "a.tif", 0.3)[1], np.diag([0.3] * 3 + [1]))
     with pytest.raises(ConfigError, match="channels or times"):
         read_labels(tiff(tmp_path, "ImageJ=1.54\nchannels=2\n"))
+    with pytest.raises(ConfigError, match="2 pages of the stack's are there"):
+        read_labels(tiff(tmp_path, "ImageJ=1.54\nimages=200\n"))
     path = ome_zarr(tmp_path)
     zarr.open_group(path / "labels").create_group("nuclei")
     with pytest.raises(
@@ -239,6 +249,10 @@ def test_labels_of_no_size_or_several_are_asked_for(tmp_path: Path) -> None:
         read_labels(path)
     assert read_labels(path / "labels/cells")[0].shape == (4, 3, 2)
     plain = zarr.open_array(plain_zarr(tmp_path))
+    del plain.attrs["unit"]
+    with pytest.raises(ConfigError, match=r"the unit of its voxels of 0.1 \?, 0.2 \?, 0.4 \?"):
+        read_labels(tmp_path / "a.zarr")
+    np.testing.assert_allclose(read_labels(tmp_path / "a.zarr", 2.0)[1][0, 0], 0.2)
     plain.attrs["unit"] = "furlong"
     with pytest.raises(ConfigError, match="furlong; give three sides"):
         read_labels(tmp_path / "a.zarr")

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -20,9 +20,6 @@ from torch import Tensor
 from spinmesh.errors import ConfigError, SequenceError, StoreError
 from spinmesh.grid import Grid
 from spinmesh.reading import reading
-
-if TYPE_CHECKING:
-    import zarr
 
 # What it finds wrong with a header and mends is of no use to a user.
 nib.imageglobals.logger.setLevel("CRITICAL")
@@ -47,7 +44,7 @@ UM = {
 VOXEL_SIZES = ("voxel_size_um", "element_size_um", "voxel_size", "resolution", "spacing")
 LABELS = "labels"  # of an OME-NGFF image
 # Tags of a TIFF page.
-DESCRIPTION, X_RESOLUTION, Y_RESOLUTION = 270, 282, 283
+PHOTOMETRIC, DESCRIPTION, X_RESOLUTION, Y_RESOLUTION = 262, 270, 282, 283
 
 
 def grid_of(path: str | Path) -> Grid:
@@ -136,7 +133,7 @@ def read_labels(
     read = _zarr_labels if path.is_dir() else _nifti_labels
     if path.suffix.lower() in (".tif", ".tiff"):
         read = _tiff_labels
-    values, affine = read(path)
+    values, affine, doubt = read(path)
     if len(values.shape) != 3 or values.dtype.kind not in "biuf":
         raise ConfigError(f"{path}: shape {values.shape}; a label volume has 3 axes and numbers.")
     with np.errstate(invalid="ignore"):
@@ -147,17 +144,19 @@ def read_labels(
             f"{path}: voxel {first} is {values[first]}; labels are whole numbers from 0, below "
             f"{MOST_LABELS:,}. Is it an image and not a segmentation?"
         )
-    if affine is None and scale_to_um is None:
+    if doubt and scale_to_um is None:
         raise ConfigError(
-            f"{path}: does not say how large its voxels are. Give --scale-to-um the side of a "
-            f"voxel, or write it into the file (Zarr: {VOXEL_SIZES[0]}; ImageJ: Properties)."
+            f"{path}: {doubt}. Give --scale-to-um, or write it into the file (Zarr: "
+            f"{VOXEL_SIZES[0]}; ImageJ: Properties)."
         )
-    affine = np.eye(4) if affine is None else affine
     affine[:3] *= scale_to_um or 1.0
     return values.astype(np.int64), affine
 
 
-def _nifti_labels(path: Path) -> tuple[ndarray, ndarray | None]:
+Volume = tuple[ndarray, ndarray, str]
+
+
+def _nifti_labels(path: Path) -> Volume:
     image = _image(path)
     shape = image.shape[:3] if image.shape[3:] in ((), (1,)) else image.shape
     with reading(path, "NIfTI image"):
@@ -166,7 +165,7 @@ def _nifti_labels(path: Path) -> tuple[ndarray, ndarray | None]:
         unit = str(cast(nib.nifti1.Nifti1Header, image.header).get_xyzt_units()[0])
     affine = affine_of(path)
     affine[:3] *= UM.get(unit, UM["mm"])
-    return values, affine
+    return values, affine, ""
 
 
 def _question_size(path: Path, shape: Sequence[int]) -> None:
@@ -174,19 +173,25 @@ def _question_size(path: Path, shape: Sequence[int]) -> None:
         raise ConfigError(f"{path}: shape {shape}; {MOST_VOXELS:,} voxels are read. Crop it.")
 
 
-def _sized(path: Path, sides: Sequence[float], units: Sequence[str]) -> ndarray:
-    """The affine of voxels of these sides along x, y and z; ConfigError for unknown units."""
-    lost = [unit for unit in units if unit.lower() not in UM]
+def _sized(
+    path: Path, sides: Sequence[float] | None, units: Sequence[str | None]
+) -> tuple[ndarray, str]:
+    """The affine of voxels of these sides along x, y, z, and what is not known of it, if anything.
+
+    What is not known is taken for 1, or um. Raises ConfigError for unknown units.
+    """
+    if sides is None:
+        return np.eye(4), "does not say how large its voxels are: give the side of one in um"
+    said = ", ".join(f"{side} {unit or '?'}" for side, unit in zip(sides, units, strict=False))
+    lost = [unit for unit in units if unit is not None and unit.lower() not in UM]
     if lost or len(sides) != 3 or not all(0 < float(side) < np.inf for side in sides):
-        raise ConfigError(
-            f"{path}: voxels of {', '.join(map(str, sides))} {', '.join(units)}; give three sides "
-            "> 0 in um, nm or mm."
-        )
-    um = [float(side) * UM[unit.lower()] for side, unit in zip(sides, units, strict=True)]
-    return np.diag([*um, 1.0])
+        raise ConfigError(f"{path}: voxels of {said}; give three sides > 0 in um, nm or mm.")
+    um = [side * UM[(unit or "um").lower()] for side, unit in zip(sides, units, strict=True)]
+    doubt = f"does not name the unit of its voxels of {said}: 1 is um, 1e-3 nm"
+    return np.diag([*um, 1.0]), doubt if None in units else ""
 
 
-def _zarr_labels(path: Path) -> tuple[ndarray, ndarray | None]:
+def _zarr_labels(path: Path) -> Volume:
     """The array of a Zarr store: of OME-NGFF the finest, of its labels where an image has some."""
     import zarr
 
@@ -206,9 +211,10 @@ def _zarr_labels(path: Path) -> tuple[ndarray, ndarray | None]:
         about |= dict(node.attrs)
         axes: Any = node.metadata.to_dict().get("dimension_names")
         axes = axes or about.get("_ARRAY_DIMENSIONS") or ["x", "y", "z"]
-        sides = _listed(next((about[key] for key in VOXEL_SIZES if key in about), None), 3)
-        unit = _listed(about.get("voxel_unit", about.get("units", about.get("unit", "um"))), 3)
-        return _in_order(path, node, axes, sides, unit)
+        size = next((key for key in VOXEL_SIZES if key in about), "")
+        unit = about.get("voxel_unit", about.get("units", about.get("unit")))
+        unit = "um" if size.endswith("_um") else unit
+        return _in_order(path, node, axes, _three(about.get(size)), _three(unit) or [None] * 3)
 
 
 def _only(path: Path, what: str, names: Sequence[str]) -> str:
@@ -218,16 +224,14 @@ def _only(path: Path, what: str, names: Sequence[str]) -> str:
     return names[0]
 
 
-def _listed(value: Any, count: int) -> Any:
-    return value if isinstance(value, list | tuple) else None if value is None else [value] * count
+def _three(value: Any) -> Any:
+    return value if value is None or isinstance(value, list | tuple) else [value] * 3
 
 
-def _multiscale(
-    path: Path, group: zarr.Group, about: Mapping[str, Any]
-) -> tuple[ndarray, ndarray | None]:
+def _multiscale(path: Path, group: Any, about: Mapping[str, Any]) -> Volume:
     """The first data set of an OME-NGFF image, with its scale."""
     finest = about["datasets"][0]
-    array = cast(zarr.Array, group[finest["path"]])
+    array = group[finest["path"]]
     axes = [each if isinstance(each, dict) else {"name": each} for each in about.get("axes", "")]
     axes = axes or [{"name": name} for name in "tczyx"[-array.ndim :]]
     steps = [
@@ -237,12 +241,12 @@ def _multiscale(
     scales = [each["scale"] for each in steps if each["type"] == "scale"]
     sides = np.prod(scales, axis=0).tolist() if scales else None
     names = [axis["name"] for axis in axes]
-    return _in_order(path, array, names, sides, [axis.get("unit", "um") for axis in axes])
+    return _in_order(path, array, names, sides, [axis.get("unit") for axis in axes])
 
 
 def _in_order(
-    path: Path, array: zarr.Array, axes: Sequence[str], sides: Any, units: Sequence[str]
-) -> tuple[ndarray, ndarray | None]:
+    path: Path, array: Any, axes: Sequence[str], sides: Any, units: Sequence[str | None]
+) -> Volume:
     """Values with the axes x, y, z, and their affine; other axes have one place each."""
     _question_size(path, array.shape)
     space = [list(axes).index(name) for name in "xyz" if name in axes]
@@ -254,14 +258,13 @@ def _in_order(
     values = (
         np.asarray(array[...]).transpose(*space, *others).reshape(*(array.shape[i] for i in space))
     )
-    if sides is None:
-        return values, None
-    if len(sides) == 3 != array.ndim:
-        return values, _sized(path, list(map(float, sides)), units)
-    return values, _sized(path, [float(sides[i]) for i in space], [units[i] for i in space])
+    if sides is not None and len(sides) == array.ndim:
+        sides, units = [sides[axis] for axis in space], [units[axis] for axis in space]
+    sides = None if sides is None else [float(side) for side in sides]
+    return values, *_sized(path, sides, units)
 
 
-def _tiff_labels(path: Path) -> tuple[ndarray, ndarray | None]:
+def _tiff_labels(path: Path) -> Volume:
     """Pages are z, rows y, columns x; sizes are those of ImageJ or of OME."""
     from PIL import Image, ImageSequence
 
@@ -274,7 +277,13 @@ def _tiff_labels(path: Path) -> tuple[ndarray, ndarray | None]:
         many = re.findall(r'\b(?:channels|frames)=(\d+)|\bSize[CT]="(\d+)"', words)
         if any(int(a or b) > 1 for a, b in many):
             raise ConfigError(f"{path}: has channels or times; labels have 3 axes. Save one alone.")
+        if any(int(count) != pages for count in re.findall(r"^images=(\d+)", words, re.M)):
+            raise ConfigError(
+                f"{path}: {pages} pages of the stack's are there. Save it as BigTIFF."
+            )
         values = np.stack([np.asarray(page) for page in ImageSequence.Iterator(image)])
+        if tags.get(PHOTOMETRIC) == 0 and image.mode in ("1", "L"):
+            values = ~values  # Pillow turns round what is shown with 0 as white.
         values = values.transpose(2, 1, 0, *range(3, values.ndim))
         ome = [
             re.findall(rf'\bPhysicalSize{axis}(Unit)?="([^"]*)"', words) for axis in ("X", "Y", "Z")
@@ -282,12 +291,12 @@ def _tiff_labels(path: Path) -> tuple[ndarray, ndarray | None]:
         if all(ome):
             axes = [{bool(unit): value for unit, value in pairs} for pairs in ome]
             units = [axis.get(True, "um") for axis in axes]
-            return values, _sized(path, [float(axis[False]) for axis in axes], units)
+            return values, *_sized(path, [float(axis[False]) for axis in axes], units)
         unit, depth = (re.search(rf"^{key}=(\S+)", words, re.M) for key in ("unit", "spacing"))
         if unit is None or depth is None or unit[1].lower() not in UM:
-            return values, None
+            return values, *_sized(path, None, ())
         plane = [1 / float(tags[tag]) for tag in (X_RESOLUTION, Y_RESOLUTION)]
-        return values, _sized(path, [*plane, float(depth[1])], [unit[1]] * 3)
+        return values, *_sized(path, [*plane, float(depth[1])], [unit[1]] * 3)
 
 
 def _image(path: str | Path) -> nib.spatialimages.SpatialImage:
