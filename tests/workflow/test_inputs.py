@@ -73,7 +73,7 @@ def test_table_has_a_row_for_each_input(run: Run) -> None:
 def test_an_input_that_fails_stops_no_other_and_has_a_row_with_the_reason(
     workspace: Workspace,
 ) -> None:
-    """Its mesher is ended; the sphere is simulated anew, and both are in the table."""
+    """Its mesher is ended; the sphere is simulated anew; what an earlier run left is not shown."""
     sphere = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 50.0}}}}
     config = workspace.with_values({"mesh.inputs": [sphere, AXON | {"time_limit_s": 0.001}]})
     done = workspace.snakemake("--keep-going", "inputs", config=config)
@@ -83,6 +83,8 @@ def test_an_input_that_fails_stops_no_other_and_has_a_row_with_the_reason(
     with (results / "inputs.csv").open() as table:
         rows = {row["name"]: row for row in csv.DictReader(table)}
     assert rows["axon"]["failed"].startswith("MeshError: ") and not rows["axon"]["tets"]
+    assert (results / "simulate/inputs/axon.zarr").exists()
+    assert not rows["axon"]["simulate_cpu_seconds"]
     assert "took more than 0.001 s" in rows["axon"]["failed"]
     assert not rows["sphere"]["failed"] and float(rows["sphere"]["simulate_cpu_seconds"]) > 0
     page = (results / "inputs.html").read_text()

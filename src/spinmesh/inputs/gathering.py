@@ -36,7 +36,9 @@ def show_what_is_there(
         part: [pattern.format(input=name) for name in files] for part, pattern in patterns.items()
     }
     write_input_table(places["mesh"], places["signals"], list(files.values()), table, failed)
-    scenes = [scene for scene in places["scene"] if Path(scene).exists()]
+    # Where the mesh is not, the scene is that of an earlier one.
+    pairs = zip(places["mesh"], places["scene"], strict=True)
+    scenes = [scene for mesh, scene in pairs if Path(mesh).exists() and Path(scene).exists()]
     write_text(page_of(list(map(text_of, scenes))), page)
     for path in (table, page):
         os.utime(path, (0, 0))
@@ -56,5 +58,5 @@ def _reason(name: str, patterns: Mapping[str, str], logs: str) -> str:
             errors = [
                 line for line in lines if re.match(r"\w+(\.\w+)*(Error|Exit|Exception)\b", line)
             ]
-            return [f"{job} was not run", *errors][-1]
+            return re.sub(r"^(\w+\.)+", "", [f"{job} was not run", *errors][-1])
     return ""

@@ -91,8 +91,9 @@ def _input_row(store: str | Path, signals: str | Path, files: Sequence[str]) -> 
             "notes": len(about["notes"]) - len(mesh.labels),
             **{f"mesh_{key}": about[key] for key in COST},
         }
-    if Path(signals).exists():
-        row |= {f"simulate_{key}": attributes_of(signals)[key] for key in COST}
+        # Without the mesh they are those of an earlier one.
+        if Path(signals).exists():
+            row |= {f"simulate_{key}": attributes_of(signals)[key] for key in COST}
     return row
 
 
