@@ -25,15 +25,19 @@ LINE_WITHOUT_TOTAL = "{desc}: {n}, {elapsed}{postfix}"
 
 
 def progress(
-    iterable: Iterable[Item], label: str, note: Callable[[], str] | None = None
+    iterable: Iterable[Item],
+    label: str,
+    note: Callable[[], str] | None = None,
+    total: int | None = None,
 ) -> Iterator[Item]:
     """Yield from `iterable` while reporting how far it is and how long it will take.
 
-    `note()` is asked for a few words, such as the loss, at each step. A terminal gets a bar;
+    `note()` is asked for a few words, such as the loss, at each step; `total` is how many items
+    come, where the iterable cannot tell. A terminal gets a bar;
     otherwise the logger "spinmesh" gets a line at most every 5 s. The environment variable
     SPINMESH_PROGRESS=lines asks for lines on a terminal too, as where several jobs share it.
     """
-    total = length_hint(iterable) or None
+    total = total or length_hint(iterable) or None
     options: dict[str, Any] = {"dynamic_ncols": True}
     if not sys.stderr.isatty() or os.environ.get("SPINMESH_PROGRESS") == "lines":
         if not LOGGER.hasHandlers():

@@ -77,7 +77,7 @@ def test_other_protocols_are_replayed_within_their_estimated_error(
 def test_pieces_are_replayed_within_their_estimated_error(mesh: TetMesh, tissue: Tissue) -> None:
     pack = reduce(mesh, tissue, pulses(), LOOSE)
     replayed = replay(pack, pulses(b=0.7))
-    assert len(pack.models.sizes) > 2 and "pieces" in replayed.words
+    assert len(pack.models.sizes) > 1 and "pieces" in replayed.words
     error = largest_error(replayed, mesh, tissue)
     assert error <= replayed.basis_error + replayed.cut_bound <= TOLERANCE
     if tissue is EXCHANGING:

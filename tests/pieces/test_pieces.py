@@ -51,7 +51,7 @@ def pulses(directions=((0, 0, 1), (0.6, 0, 0.8), (1, 0, 0)), b=1.0) -> Acquisiti
 
 EXCHANGING = cells((2.0, 1.0), t2=(30.0, 80.0), density=(1.0, 0.7), kappa=0.05, wall=0.01)
 BODIES = {
-    "straight": (tube(), Tissue.uniform(2.0)),
+    "straight": (tube(80.0), Tissue.uniform(2.0)),
     "curved": (tube(order=2), Tissue.uniform(2.0, 40.0)),
     "exchanging": (double_tube(), EXCHANGING),
 }
@@ -63,7 +63,7 @@ def test_pieces_give_the_signal_of_the_whole_within_the_tolerance(name: str) -> 
     mesh, tissue = BODIES[name]
     result = simulate_body(mesh, tissue, pulses(), Basis(tolerance=1e-3))
     whole = signals_of(reduce_mesh(mesh, tissue, pulses(), Basis(tolerance=1e-5)), pulses())
-    assert result.parts is not None and len(result.parts.modes) > 2 and "pieces" in result.words
+    assert result.parts is not None and len(result.parts.modes) > 1 and "pieces" in result.words
     change = (result.signals.signal - whole.signal).abs() / whole.unweighted
     assert float(change.max()) <= 1e-3
     torch.testing.assert_close(result.signals.unweighted, whole.unweighted, rtol=1e-3, atol=0)

@@ -19,6 +19,8 @@ from spinmesh.units import GAMMA
 
 # Measurements that residuals and the error estimate look at, at most (at least 2 per sequence).
 REPRESENTATIVES = 24
+# Measurements whose states a block takes residuals of: at random others for each block.
+MEASUREMENTS = 8
 # States per sequence whose residuals are taken, at least: 4 in each interval of a PGSE.
 SAMPLES = 12
 # Error ratio of successive bases assumed before it is seen, and believed at most.
@@ -55,14 +57,18 @@ def _farthest(points: Float[Tensor, "point component"], count: int) -> Int[Tenso
 
 
 def reduced_states(
-    reduced: ReducedModel, acquisition: Acquisition
+    reduced: ReducedModel, acquisition: Acquisition, core: bool = False
 ) -> tuple[Complex[ndarray, "mode state"], Float[ndarray, "3 state"]]:
     """States of all measurements along their sequences, and the gradient (mT/m) on at the time.
 
     And those of the adjoint where it differs: the operator is complex symmetric, so the adjoint
     solution runs through the reversed profile; where that is the profile up to its sign it gives
-    nothing new.
+    nothing new. With `core` it starts from what is observed, all but the last of the means, as long
+    as the excited state, so that both weigh the same.
     """
+    excited = reduced.initial[None]
+    observed = reduced.mean[:-1].sum(0, keepdim=True) if core else excited
+    observed = observed * (excited.norm() / observed.norm())
     states = []
     for number, sequence in enumerate(acquisition.sequences):
         rows = (acquisition.timing == number).nonzero()[:, 0]
@@ -70,48 +76,57 @@ def reduced_states(
             durations, levels = sequence.steps()
             gradients = acquisition.vectors(rows) @ torch.from_numpy(levels).T
             steps = [*zip(durations.tolist(), gradients.unbind(-1), strict=True)]
-            states += _along(reduced, steps)
-            if not mirrored(durations, levels):
-                states += _along(reduced, steps[::-1])
+            if mirrored(durations, levels):
+                both = torch.cat([excited, observed]) if core else excited
+                states += _along(reduced, both, steps)
+            else:
+                states += _along(reduced, excited, steps)
+                states += _along(reduced, observed, steps[::-1])
     values, fields = (torch.cat(parts).T.numpy() for parts in zip(*states, strict=True))
     return values, fields
 
 
 def _along(
-    reduced: ReducedModel, steps: list[tuple[float, Float[Tensor, "m 3"]]]
-) -> list[tuple[Complex[Tensor, "m mode"], Float[Tensor, "m 3"]]]:
+    reduced: ReducedModel,
+    starts: Float[Tensor, "start mode"],
+    steps: list[tuple[float, Float[Tensor, "m 3"]]],
+) -> list[tuple[Complex[Tensor, "state mode"], Float[Tensor, "state 3"]]]:
     """Some states of each interval by L-stable steps of order 3: they need not be exact."""
     step = restricted_pade(3)
     samples = int(np.ceil(SAMPLES / len(steps)))
     size = len(reduced.laplacian)
     unit = torch.eye(size, dtype=torch.complex128)
-    state = reduced.initial.to(torch.complex128).expand(len(steps[0][1]), -1)[..., None]
+    state = starts.T.to(torch.complex128).expand(len(steps[0][1]), -1, -1)
     result = []
     for length, gradient in steps:
-        phase = GAMMA * torch.einsum("md,djk->mjk", gradient, reduced.moments)
+        # Without gradient one operator serves all.
+        on = gradient if gradient.any() else gradient[:1]
+        phase = GAMMA * torch.einsum("md,djk->mjk", on, reduced.moments)
         # The Frobenius norm over sqrt(k) is a typical size; single phases may turn faster.
         rate = float(phase.flatten(1).norm(dim=1).max()) / size**0.5
         each = max(1, int(np.ceil(length * rate / (PHASE_STEP * samples))))
         operator = torch.complex(reduced.laplacian.expand_as(phase), phase)
         inverse = torch.linalg.inv(unit + step.pole * length / (each * samples) * operator)
-        for _ in range(samples):
-            result.append((state[..., 0], gradient))
-            for _ in range(each):
+        for number in range(samples + 1):
+            result.append((state.mT.flatten(0, 1), gradient.repeat_interleave(len(starts), 0)))
+            for _ in range(each if number < samples else 0):
                 state = step.of(partial(torch.matmul, inverse), state)
-        result.append((state[..., 0], gradient))
     return result
 
 
 def residual_block(
     projection: Projection, acquisition: Acquisition, columns: int
 ) -> Float[ndarray, "dof column"]:
-    """`columns` random combinations of the residuals of all states.
+    """`columns` random combinations of the residuals of some measurements' states.
 
     Random combinations find the dominant directions of many vectors without ever forming them
     (Halko, Martinsson & Tropp 2011), and no symmetry can hide a direction from them.
     """
-    states, gradient = reduced_states(projection.reduced, acquisition)
     random = np.random.default_rng(projection.size)
+    some = torch.from_numpy(random.permutation(len(acquisition))[:MEASUREMENTS])
+    states, gradient = reduced_states(
+        projection.reduced, acquisition.select(some), projection.core is not None
+    )
     mixture = random.standard_normal((2 * states.shape[1], columns))
     return projection.residual(states, gradient, mixture)
 

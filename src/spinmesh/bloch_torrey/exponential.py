@@ -299,7 +299,10 @@ class Pulse:
 
 
 def real_product(matrix: Tensor, state: Tensor) -> Tensor:
-    """A x for real A (shape, direction, mode, mode) and complex x (..., mode, measurement)."""
-    shape = state.shape
-    flat = torch.view_as_real(state).reshape(*shape[:-1], 2 * shape[-1])
-    return torch.view_as_complex((matrix @ flat).reshape(*shape, 2))
+    """A x for real A (shape, direction, mode, mode), complex x (row, ..., mode, measurement).
+
+    Rows become columns, so that A is read once for all of them.
+    """
+    columns = torch.view_as_real(state).movedim(0, -3)
+    product = (matrix @ columns.flatten(-3)).reshape(*columns.shape[:-1], 2)
+    return torch.view_as_complex(product.movedim(-3, 0))

@@ -175,9 +175,11 @@ class _Halves:
 
     def states(self) -> tuple[Tensor, Tensor]:
         """Bra and ket on either side of the middle rest."""
+        if self.program.mirror is not None:
+            # Real states through the mirror image of the ket's stages; their sum is the ket.
+            rows = _through(self.ket, self._started(self.read_out))
+            return self._mirror(rows), rows.sum(0, keepdim=True)
         ket = _through(self.ket, self._started(self.initial))
-        if self.mirrored:
-            return self._mirror(ket), ket
         return _through(self.bra, self._started(self.read_out)), ket
 
     def sweeps(self) -> Iterator[Sweep]:

@@ -7,6 +7,7 @@ mesh and through permeable membranes, so that water on the other side of a seale
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +33,8 @@ from spinmesh.mesh import TetMesh, check_quality
 from spinmesh.reduction import Projection, integrals
 from spinmesh.tissue import Tissue
 
+# The cost of a piece grows as its tets to this power (measured on a neuron: 1.7 to 2.3).
+COST = 2.0
 # Length (um) of the way through a permeable membrane; a graph knows no edge of length zero.
 THROUGH = 1e-9
 
@@ -168,3 +171,33 @@ def piece_around(body: Body, tets: Int[ndarray, " tet"], halo: float) -> Piece:
     touched = np.unique(body.tets_of[near].indices)
     inside = touched[np.isin(body.corner_dofs[touched], near).all(1)]
     return Piece(body, inside, np.isin(inside, tets))
+
+
+def joined(
+    body: Body, cores: Sequence[Int[ndarray, " _"]], halo: float
+) -> list[Int[ndarray, " _"]]:
+    """Neighbouring cores joined where one piece costs less than two.
+
+    Around a soma the halo of each dendrite holds the whole soma: its core takes them over.
+    """
+    pieces = {i: piece_around(body, tets, halo).tets for i, tets in enumerate(cores)}
+    core_of = np.full(len(body.mesh.tets), -1)
+    for i, tets in enumerate(cores):
+        core_of[tets] = i
+    for i in sorted(pieces, key=lambda i: -len(pieces[i])):
+        while i in pieces:
+            gains = {
+                j: _cost(pieces[i]) + _cost(pieces[j]) - _cost(np.union1d(pieces[i], pieces[j]))
+                for j in np.unique(core_of[pieces[i]]).tolist()
+                if j != i
+            }
+            best = max(gains, key=lambda j: gains[j], default=i)
+            if best == i or gains[best] <= 0:
+                break
+            pieces[i] = np.union1d(pieces[i], pieces.pop(best))
+            core_of[core_of == best] = i
+    return [np.flatnonzero(core_of == i) for i in pieces]
+
+
+def _cost(tets: Int[ndarray, " _"]) -> float:
+    return float(len(tets) ** COST)

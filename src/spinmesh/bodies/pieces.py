@@ -20,10 +20,11 @@ from spinmesh.bloch_torrey import (
     reduce_from,
     simulate_compartments,
 )
-from spinmesh.bodies.cutting import Body, Piece, piece_around
+from spinmesh.bodies.cutting import Body, Piece, joined, piece_around
 from spinmesh.bodies.heat import spins_from_cut
 from spinmesh.errors import ReductionError
 from spinmesh.mesh import TetMesh
+from spinmesh.processes import side_by_side
 from spinmesh.progress import progress
 from spinmesh.reduction import Span, project, slowest_rate
 from spinmesh.sequence import Acquisition
@@ -33,8 +34,9 @@ from spinmesh.tissue import Tissue
 
 # Seeds of cores are this many times the usual halo apart.
 CORE = 1.5
-# The halo of a piece starts at this part of the usual one, and grows by this factor.
-FIRST, LARGER = 0.4, 1.2
+# The halo of a piece starts at this part of the usual one, and grows by this factor; most end near
+# LIKELY of it.
+FIRST, LARGER, LIKELY = 0.4, 1.2, 0.7
 # A body of fewer halos is one piece; so is one whose pieces have together this many times its tets.
 SHORTEST, MOST_REPEATED = 4.0, 8.0
 # A core of little water may err by this much of its own signal.
@@ -101,7 +103,7 @@ def cut_body(
     water, half equally: in a core of little water a large error of its own signal is small.
     """
     usual, time = reach(body.tissue, acquisition, tolerance), longest_echo(acquisition)
-    cores = body.cores(core or CORE * usual)
+    cores = body.cores(core) if core else joined(body, body.cores(CORE * usual), LIKELY * usual)
     left = _left(body, time)
     water = np.array([float(left[tets].sum()) for tets in cores])
     share = (water / water.sum() + 1 / len(cores)) / 2
@@ -149,27 +151,34 @@ def simulate_cut(
 ) -> tuple[Parts, Reduction]:
     """Signals of all pieces' cores, summed; and the reduction of the core with the most water.
 
-    Raises ReductionError if the tolerance of `basis` cannot be reached in a piece.
+    On a CPU pieces are worked on side by side, one on each of torch's threads. Raises
+    ReductionError if the tolerance of `basis` cannot be reached in a piece.
     """
-    body = cut.pieces[0].body
-    water = cut.water
-    signal = torch.zeros(1, len(acquisition), dtype=torch.complex128)
-    left = torch.zeros(1, len(acquisition), dtype=torch.float64)
-    modes, missed, judged = [], 0.0, None
-    steps = list(zip(cut.pieces, cut.tolerances(basis.tolerance), water, strict=True))
-    for piece, tolerance, core in progress(steps, f"{body.mesh.name} in pieces"):
-        reduction = reduce_piece(piece, acquisition, basis.replace(tolerance=tolerance))
+    body, tolerances = cut.pieces[0].body, cut.tolerances(basis.tolerance)
+    # The largest first, so that none is left to wait for at the end.
+    order = sorted(range(len(cut.pieces)), key=lambda number: -len(cut.pieces[number].tets))
+    most_water = max(order, key=lambda number: cut.water[number])
+
+    def work(place: int) -> tuple[Signals, float, int, Reduction | None]:
+        number = order[place]
+        fine = basis.replace(tolerance=tolerances[number])
+        reduction = reduce_piece(cut.pieces[number], acquisition, fine)
         part = Signals.of(reduction.reduced.to(device), acquisition, core=True)
-        signal, left = signal + part.signal, left + part.unweighted
-        missed += (reduction.error or 0.0) * float(part.unweighted.max())
-        modes.append(reduction.span.size)
-        if core == max(water):
-            judged = _of_whole_piece(reduction, body.tissue)
-    if judged is None:
-        raise ReductionError(f"{body.mesh.name}: no piece. Give a mesh with tets.")
-    least = float(left.min())
-    sums = Signals(acquisition, signal, left)
-    return Parts(sums, missed / least, cut.changed / least, tuple(modes)), judged
+        missed = (reduction.error or 0.0) * float(part.unweighted.max())
+        judged = _of_whole_piece(reduction, body.tissue) if number == most_water else None
+        return part, missed, reduction.span.size, judged
+
+    results = side_by_side(work, len(order)) if device == "cpu" else map(work, range(len(order)))
+    parts = list(progress(results, f"{body.mesh.name} in pieces", total=len(order)))
+    signals, missed, modes, reductions = zip(*parts, strict=True)
+    sums = Signals(
+        acquisition,
+        torch.stack([part.signal for part in signals]).sum(0),
+        torch.stack([part.unweighted for part in signals]).sum(0),
+    )
+    least = float(sums.unweighted.min())
+    judged = next(reduction for reduction in reductions if reduction is not None)
+    return Parts(sums, sum(missed) / least, cut.changed / least, modes), judged
 
 
 def _of_whole_piece(reduction: Reduction, tissue: Tissue) -> Reduction:
