@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_all_start_methods, get_context
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -27,7 +27,7 @@ def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
         yield from map(work, range(count))
         return
     with ProcessPoolExecutor(processes, get_context("fork"), _start, (work,)) as pool:
-        yield from pool.map(_number, range(count))
+        yield from cast(Iterator[Result], pool.map(_number, range(count)))
 
 
 def _start(work: Callable[[int], object]) -> None:

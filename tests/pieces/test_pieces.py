@@ -178,3 +178,19 @@ def test_a_body_as_thick_as_long_stays_whole() -> None:
     """Its pieces would have most of its tets each."""
     thick = swept_disk(SweptDisk(rings=2, layers=6, radius_um=40.0, length_um=80.0, order=1))
     assert cut_where_it_pays(thick, Tissue.uniform(2.0), pulses(), 1e-4) is None
+
+
+@pytest.mark.slow
+def test_pieces_side_by_side_give_the_sum_of_those_one_after_the_other() -> None:
+    mesh, tissue = BODIES["straight"]
+    signals = []
+    for threads in (1, 2):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            signals.append(simulate_body(mesh, tissue, pulses(), Basis(tolerance=1e-3)).signals)
+        finally:
+            torch.set_num_threads(before)
+    first, second = signals
+    # Bases and signals are those of the same matrices, up to the rounding of their products.
+    torch.testing.assert_close(second.signal, first.signal, rtol=1e-9, atol=0)

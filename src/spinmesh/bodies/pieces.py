@@ -22,7 +22,6 @@ from spinmesh.bloch_torrey import (
 )
 from spinmesh.bodies.cutting import Body, Piece, joined, piece_around
 from spinmesh.bodies.heat import spins_from_cut
-from spinmesh.errors import ReductionError
 from spinmesh.mesh import TetMesh
 from spinmesh.processes import side_by_side
 from spinmesh.progress import progress
