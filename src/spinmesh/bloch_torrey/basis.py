@@ -195,8 +195,8 @@ def _out_of_reach(kind: str, size: int, error: float, tolerance: float) -> Reduc
 def needed_memory(mesh: TetMesh, kind: str = "krylov") -> int:
     """Bytes at the peak of reducing a mesh, to a factor of two.
 
-    Laplace eigenfunctions factorise the matrix whatever its size; Krylov does not beyond 5,000
-    unknowns. Signals take no more, however many: measurements are worked on in chunks.
+    Laplace eigenfunctions factorise the matrix whatever its size; Krylov only where factors are
+    small. Signals take no more, however many: measurements are worked on in chunks.
     """
     dofs = len(mesh.points)
     factors = PER_FACTOR * dofs ** (4 / 3) if kind == "laplace" else 0.0
