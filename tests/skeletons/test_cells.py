@@ -39,7 +39,7 @@ def substrate(folder: Path, **changes: object) -> Path:
         along | {"instances": {"centers": [[-1.2e-6, 0, 0]], "radii": [radius]}}
         for radius in (0.7e-6, 1e-6)
     )
-    ball = {"kind": "sphere", "center": [0, 2.1e-6, 0], "radius": 0.5e-6}
+    ball = {"kind": "sphere", "center": [0, 2.4e-6, 0], "radius": 0.5e-6}
     walls = [wall("axolemma", 1, inner), wall("sheath", 2, outer), wall("cell", 1, ball)]
     about = {
         "substrate_spec_version": "0.1",
@@ -54,19 +54,22 @@ def substrate(folder: Path, **changes: object) -> Path:
 
 @pytest.mark.slow
 def test_endless_cylinders_and_their_water_fill_a_cell_to_the_last_bit(tmp_path: Path) -> None:
-    """Faces outside lie in its walls; cylinders of 6 um have their volume to 2 % (facets)."""
-    out = tmp_path / "cut.zarr"
-    run(str(substrate(tmp_path)), "--box", "--cut", "cell", "--out", str(out))
-    mesh = spinmesh.load(spinmesh.TetMesh, out)
+    """Faces outside lie in its walls; cylinders of 3.2 um have their volume to 2 % (facets)."""
+    cell = np.array([[-2.8, -1.6, -1.6], [0.4, 1.6, 1.6]])
+    low, high = (1e-6 * cell).tolist()
+    path = substrate(tmp_path, domain={"box_min": low, "box_max": high})
+    run(str(path), "--box", "--cut", "cell", "--out", str(tmp_path / "cut.zarr"))
+    mesh = spinmesh.load(spinmesh.TetMesh, tmp_path / "cut.zarr")
     points, tets = mesh.points.numpy(), mesh.tets.numpy()
     volume = volumes(points, tets)
-    assert mesh.labels == (1, 2, 3) and volume.sum() == pytest.approx(6**3, rel=1e-12)
-    intra = 6 * np.pi * 0.7**2 + 4 / 3 * np.pi * 0.5**3
-    for label, exact in ((1, intra), (2, 6 * np.pi * (1 - 0.7**2))):
-        assert volume[mesh.compartment == label].sum() == pytest.approx(exact, rel=0.02)
+    assert mesh.labels == (1, 2, 3) and volume.sum() == pytest.approx(3.2**3, rel=1e-12)
+    for label, area in ((1, np.pi * 0.7**2), (2, np.pi * (1 - 0.7**2))):
+        assert volume[mesh.compartment == label].sum() == pytest.approx(3.2 * area, rel=0.02)
     faces = all_faces(tets)
     outer = points[faces[pair_faces(faces)[2]]]
-    assert (np.abs(outer) == 3).all(1).any(1).all()
+    # Metres to um round; all of a wall lies at one value.
+    walls = np.abs(outer - cell[:, None, None]) < 1e-12
+    assert walls.all(2).any((0, 2)).all()
     assert quality(points, tets).min() > 0.1
 
 
