@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,10 @@ from spinmesh.bloch_torrey.error_estimate import (
 )
 from spinmesh.bloch_torrey.signal import SPINS
 from spinmesh.bodies.pieces import cut_where_it_pays, longest_echo, reduce_piece
-from spinmesh.bodies.terms import Change, Terms, terms
 from spinmesh.errors import ConfigError
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.progress import progress
-from spinmesh.reduction import ReducedModel
+from spinmesh.reduction import ReducedModel, Span, project
 from spinmesh.sequence import PGSE, Acquisition, TrapezoidalOGSE
 from spinmesh.settings import Basis, TissueSettings
 from spinmesh.settings.physics import LEAST_TOLERANCE
@@ -45,64 +43,50 @@ class Models:
     """Of pieces one after the other; of symmetric operators the lower triangles, row by row.
 
     The functions of each piece are ordered by how much of a protocol's states they hold: `sizes`
-    are how many serve a fifth too few, the signals, and their error's estimate.
+    are how many serve a fifth too few, the signals, and their error's estimate. `mean` integrates
+    over what is observed, and over the rest.
     """
 
     sizes: Int[Tensor, "piece 3"]
     error: Float[Tensor, " piece"]  # of the basis they were taken from, of the piece's own S0
-    decay: Float[Tensor, "term entry"] = quantity("1/ms")  # as in `Terms`
-    mass: Float[Tensor, "material entry"] | None = quantity()  # None: but one material
+    laplacian: Float[Tensor, " entry"] = quantity("1/ms")
     moments: Float[Tensor, "3 entry"] = quantity("um")
     mean: Float[Tensor, "2 mode"] = quantity("um^(3/2)")
 
     @classmethod
-    def of(cls, terms: Terms, sizes: tuple[int, int, int], error: float) -> Models:
+    def of(cls, model: ReducedModel, sizes: tuple[int, int, int], error: float) -> Models:
         """Of one piece."""
-        decay, mass, moments = (_lower(each) for each in terms[:3])
-        missed, several = torch.tensor([error], dtype=torch.float64), mass if len(mass) else None
-        return cls(torch.tensor([sizes]), missed, decay, several, moments, terms.mean)
+        mean = torch.cat([model.mean, torch.zeros_like(model.mean)])[:2]
+        row, column = torch.tril_indices(sizes[-1], sizes[-1])
+        matrices = model.laplacian[row, column], model.moments[:, row, column]
+        missed = torch.tensor([error], dtype=torch.float64)
+        return cls(torch.tensor([sizes]), missed, *matrices, mean[:, : sizes[-1]])
 
     @classmethod
     def joined(cls, parts: Sequence[Models]) -> Models:
         """One after the other."""
-
-        def together(name: str, axis: int) -> Any:
-            arrays = [getattr(part, name) for part in parts]
-            return None if arrays[0] is None else torch.cat(arrays, axis)
-
-        names = [item.name for item in fields(cls)]
-        return cls(*(together(name, int(name not in ("sizes", "error"))) for name in names))
+        rows = ([getattr(part, item.name) for part in parts] for item in fields(cls))
+        sizes, error, laplacian, *others = rows
+        along_first = (torch.cat(row) for row in (sizes, error, laplacian))
+        return cls(*along_first, *(torch.cat(row, 1) for row in others))
 
     def split(self) -> list[Models]:
         """Each piece alone."""
         modes = self.sizes[:, -1].tolist()
         entries = [size * (size + 1) // 2 for size in modes]
-        masses = [None] * len(modes) if self.mass is None else self.mass.split(entries, 1)
-        matrices = (self.decay.split(entries, 1), masses, self.moments.split(entries, 1))
-        rows = (self.sizes.split(1), self.error.split(1), *matrices, self.mean.split(modes, 1))
+        matrices = self.laplacian.split(entries), self.moments.split(entries, 1)
+        rows = self.sizes.split(1), self.error.split(1), *matrices, self.mean.split(modes, 1)
         return [Models(*row) for row in zip(*rows, strict=True)]
 
-    def terms(self, size: int) -> Terms:
-        """Of one piece, on its first `size` functions."""
-        entries = size * (size + 1) // 2
-        mass = self.decay[:0] if self.mass is None else self.mass
-        all_three = (self.decay, mass, self.moments)
-        decay, mass, moments = (_square(each[:, :entries], size) for each in all_three)
-        return Terms(decay, mass, moments, self.mean[:, :size])
-
-
-def _lower(matrices: Float[Tensor, "term mode mode"]) -> Float[Tensor, "term entry"]:
-    """Lower triangles, row by row: those of the leading functions come first."""
-    row, column = torch.tril_indices(matrices.shape[-1], matrices.shape[-1])
-    return matrices[:, row, column]
-
-
-def _square(entries: Float[Tensor, "term entry"], size: int) -> Float[Tensor, "term mode mode"]:
-    row, column = torch.tril_indices(size, size)
-    result = entries.new_zeros(len(entries), size, size)
-    result[:, row, column] = entries
-    result[:, column, row] = entries
-    return result
+    def model(self, size: int) -> ReducedModel:
+        """Of one piece, on its first `size` functions; with one mean if all is observed."""
+        row, column = torch.tril_indices(size, size)
+        both = torch.cat([self.laplacian[None], self.moments])[:, : len(row)]
+        matrices = both.new_zeros(4, size, size)
+        matrices[:, row, column] = both
+        matrices[:, column, row] = both
+        mean = self.mean[: 1 + bool(self.mean[1].any()), :size]
+        return ReducedModel(matrices[0], matrices[1:], mean)
 
 
 @store("spinmesh/pack", version=1, stage="spinmesh reduce")
@@ -193,24 +177,42 @@ def _smallest(
     """
     if reduction.larger is None:
         raise ConfigError(KRYLOV)
-    parts, few = terms(reduction.larger, tissue), representatives(acquisition)
-    unchanged = Change.between(tissue, tissue)
-    exact = parts.model(unchanged)
+    few = representatives(acquisition)
+    with torch.no_grad():
+        exact = _observing(reduction.larger, tissue)
     ends = [replace(exact, mean=mean[None]) for mean in (exact.initial, exact.mean[0])]
     states = [reduced_states(end, few)[0] for end in ends[: len(exact.mean)]]
     columns = [np.hstack([s.real, s.imag]) / np.linalg.norm(s) for s in states]
-    vectors = torch.from_numpy(np.linalg.svd(np.hstack(columns), full_matrices=False)[0])
-    parts, signals, tried = parts.on(vectors), observed(exact, few), list[Signals]()
-    sizes = list(_ladder(vectors.shape[1]))
+    turn = torch.from_numpy(np.linalg.svd(np.hstack(columns), full_matrices=False)[0])
+    turned = ReducedModel(
+        turn.T @ exact.laplacian @ turn, turn.T @ exact.moments @ turn, exact.mean @ turn
+    )
+    signals, tried, sizes = observed(exact, few), list[Signals](), list(_ladder(turn.shape[1]))
     for size in sizes:
-        tried.append(observed(parts.leading(size).model(unchanged), few))
+        tried.append(observed(_leading(turned, size), few))
         if largest_change(tried[-1], signals) <= SPARE * tolerance:
             break
     errors = [estimated_error(*_changes(tried, number)) for number in range(len(tried) - 1)]
     used = next((number for number, e in enumerate(errors) if e <= tolerance), len(errors))
     last = max(len(tried) - 1, min(used + 1, len(sizes) - 1))
     chosen = (sizes[max(used - 1, 0)], sizes[used], sizes[last])
-    return Models.of(parts.leading(chosen[-1]), chosen, reduction.error or 0.0)
+    return Models.of(turned, chosen, reduction.error or 0.0)
+
+
+def _observing(span: Span, tissue: Tissue) -> ReducedModel:
+    """With a mean of what is observed, and one of the rest if there is any."""
+    model = project(span, span.mesh.points, tissue)
+    core = model.mean if span.core is None else model.mean[:-1]
+    rest = model.mean[len(core) :]
+    return replace(model, mean=torch.cat([core.sum(0, keepdim=True), rest]))
+
+
+def _leading(model: ReducedModel, size: int) -> ReducedModel:
+    """On the first functions."""
+    first = slice(size)
+    return ReducedModel(
+        model.laplacian[first, first], model.moments[:, first, first], model.mean[:, first]
+    )
 
 
 def _changes(tried: list[Signals], number: int) -> tuple[float, float]:

@@ -10,6 +10,6 @@ from spinmesh.reduction.bases import (
 from spinmesh.reduction.batch import MOST_DENSE, reduce_shapes
 from spinmesh.reduction.projection import Projection
 from spinmesh.reduction.pushforward import push_forward
-from spinmesh.reduction.reduced import ReducedModel, centred_cells, project, whitened
+from spinmesh.reduction.reduced import ReducedModel, project, whitened
 from spinmesh.reduction.shift_invert import shift_inverse
 from spinmesh.reduction.span import Span, factorise, integrals, orthonormal, slowest_rate
