@@ -21,6 +21,7 @@ from spinmesh.bloch_torrey.signal import SPINS
 from spinmesh.bodies.pieces import cut_where_it_pays, longest_echo, reduce_piece
 from spinmesh.errors import ConfigError
 from spinmesh.mesh import Substrates, TetMesh
+from spinmesh.processes import side_by_side
 from spinmesh.progress import progress
 from spinmesh.reduction import ReducedModel, Span, project
 from spinmesh.sequence import PGSE, Acquisition, TrapezoidalOGSE
@@ -152,10 +153,15 @@ def reduce(
         whole = reduce_mesh(mesh, tissue, acquisition, fine)
         models = [_smallest(whole, tissue, acquisition, fine.tolerance)]
     else:
-        models, steps = [], zip(cut.pieces, cut.tolerances(fine.tolerance), strict=True)
-        for piece, tolerance in progress(list(steps), f"{mesh.name} in pieces"):
-            reduction = reduce_piece(piece, acquisition, fine.replace(tolerance=tolerance))
-            models.append(_smallest(reduction, tissue, acquisition, tolerance))
+        pieces, tolerances = cut.pieces, cut.tolerances(fine.tolerance)
+
+        def work(number: int) -> Models:
+            best = fine.replace(tolerance=tolerances[number])
+            reduction = reduce_piece(pieces[number], acquisition, best)
+            return _smallest(reduction, tissue, acquisition, best.tolerance)
+
+        steps = side_by_side(work, len(pieces))
+        models = list(progress(steps, f"{mesh.name} in pieces", total=len(pieces)))
     return Pack(
         (mesh.name,),
         tissue.settings,
@@ -180,10 +186,9 @@ def _smallest(
     few = representatives(acquisition)
     with torch.no_grad():
         exact = _observing(reduction.larger, tissue)
-    ends = [replace(exact, mean=mean[None]) for mean in (exact.initial, exact.mean[0])]
-    states = [reduced_states(end, few)[0] for end in ends[: len(exact.mean)]]
-    columns = [np.hstack([s.real, s.imag]) / np.linalg.norm(s) for s in states]
-    turn = torch.from_numpy(np.linalg.svd(np.hstack(columns), full_matrices=False)[0])
+    states = reduced_states(exact, few, core=len(exact.mean) > 1)[0]
+    columns = np.hstack([states.real, states.imag])
+    turn = torch.from_numpy(np.linalg.svd(columns, full_matrices=False)[0])
     turned = ReducedModel(
         turn.T @ exact.laplacian @ turn, turn.T @ exact.moments @ turn, exact.mean @ turn
     )
