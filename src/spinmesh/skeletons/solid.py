@@ -70,6 +70,8 @@ def without_worst(
     on_surface[faces] = True
     for step in STEPS:
         bad = tets[quality(points, tets) < ENOUGH]
+        if not len(bad):
+            break
         near = tets[np.isin(tets, bad).any(1)]
         for corner in np.unique(bad):
             star = near[(near == corner).any(1)]
