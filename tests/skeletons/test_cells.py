@@ -118,7 +118,7 @@ def test_endless_cylinders_leave_a_cell_on_both_sides(tmp_path: Path) -> None:
         ("1,2,3", "cut_um"),
         ("1,1,1,0,2,2", "give the lowest corner first"),
         ("here", "six numbers"),
-        ("50,50,50,60,60,60", "nothing of it lies in the cell"),
+        ("50,50,50,60,60,60", r"nothing lies in the cell from \[50. 50. 50.\] to"),
     ],
 )
 def test_a_cell_that_is_none_is_refused(tmp_path: Path, cut: str, reason: str) -> None:

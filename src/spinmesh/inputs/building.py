@@ -195,18 +195,30 @@ def cell_of(
     solids: Sequence[Sequence[tuple[Skeleton | Surface, Sequence[str]]]],
     options: MeshOptions,
 ) -> Float[ndarray, "2 3"] | None:
-    """The cell to be cut to; ConfigError where it is the files' and they do not name one."""
+    """The cell to be cut to; ConfigError where no file names one, or all lies outside of it."""
+    if options.cut_um is None:
+        return None
+    every = [solid for some in solids for solid, _ in some]
+    named = [solid.cell for solid in every if isinstance(solid, Skeleton)]
+    cells = [cell for cell in named if cell is not None]
     if options.cut_um != "cell":
-        return None if options.cut_um is None else np.array(options.cut_um).reshape(2, 3)
-    every = [getattr(solid, "cell", None) for some in solids for solid, _ in some]
-    cells = [cell for cell in every if cell is not None]
+        cells = [np.array(options.cut_um).reshape(2, 3)]
     if not cells or any((cell != cells[0]).any() for cell in cells):
         raise ConfigError(
             f"{', '.join(map(str, inputs))}: cut to the cell of the file, but "
             f"{'they differ' if cells else 'no file names one'}. Give its corners in um, as "
             "--cut X,Y,Z,X,Y,Z."
         )
-    return cells[0]
+    cell = cells[0]
+    boxes = [
+        each.through(cell).cones.box if isinstance(each, Skeleton) else each.box for each in every
+    ]
+    if all(((box[1] <= cell[0]) | (box[0] >= cell[1])).any() for box in boxes):
+        raise ConfigError(
+            f"{', '.join(map(str, inputs))}: nothing lies in the cell from {cell[0]} to {cell[1]} "
+            f"um; the first is from {boxes[0][0]} to {boxes[0][1]} um. Give a cell within it."
+        )
+    return cell
 
 
 def _with_water(surface: Surface, options: MeshOptions, cell: ndarray | None) -> Surface:
