@@ -20,7 +20,7 @@ from spinmesh.bloch_torrey.exponential import (
     Rest,
     steps_and_polynomial,
 )
-from spinmesh.bloch_torrey.program import Chunk, Program, Stage, chunks_of
+from spinmesh.bloch_torrey.program import CHUNK, Chunk, Program, Stage, chunks_of
 from spinmesh.errors import SpinmeshError
 
 # Complex numbers of the states of shapes worked on together there (256 kB).
@@ -42,7 +42,7 @@ def signal(
     without gradient in the middle. Differentiable once in L, J, mean and vectors, in forward and
     reverse mode; under a `vmap` over directions one adjoint sweep serves every derivative.
     """
-    few = max(1, CACHED // (len(rest) * laplacian.shape[-1]))
+    few = max(1, CACHED // (min(len(rest), CHUNK) * laplacian.shape[-1]))
     if laplacian.device.type == "cpu" and len(laplacian) > few:
         # So few at a time that the states of a chunk stay in the cache.
         shapes = zip(laplacian.split(few), moments.split(few), mean.split(few), strict=True)

@@ -53,6 +53,11 @@ class Signals:
     def __len__(self) -> int:
         return len(self.signal)
 
+    def rows(self) -> list[Signals]:
+        """Those of each substrate alone."""
+        pairs = zip(self.signal.split(1), self.unweighted.split(1), strict=True)
+        return [Signals(self.acquisition, *pair) for pair in pairs]
+
 
 def simulate_reduced(
     reduced: ReducedModel, acquisition: Acquisition

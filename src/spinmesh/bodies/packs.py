@@ -237,7 +237,7 @@ def _ladder(size: int) -> Iterator[int]:
 
 def observed(model: ReducedModel, acquisition: Acquisition) -> Signals:
     """Of the first of a model's two means, or of all."""
-    return Signals.of(model, acquisition, core=len(model.mean) > 1)
+    return Signals.of(model, acquisition, core=model.mean.shape[-2] > 1)
 
 
 def reduce_substrates(

@@ -21,6 +21,8 @@ from spinmesh.tissue import Tissue
 # Measurements that the estimate looks at, at most (at least 2 per sequence): three times as many
 # take longer than the signals of a few hundred.
 FEW = 8
+# Functions of pieces that are worked on together differ by this factor at most.
+LIKE = 1.5
 # Numbers of two tissues, and times (ms), that are closer than this are one.
 EQUAL = 1e-9
 
@@ -84,23 +86,69 @@ def _replayed(
     """Signals of one body, and the estimated error of its bases (um^3 times density)."""
     few, missed = representatives(acquisition, FEW), 0.0
     signal = torch.zeros(1, len(acquisition), dtype=torch.complex128)
-    left, excited = torch.zeros_like(signal.real), torch.zeros(1, 1, dtype=torch.float64)
-    for piece in pieces:
-        used = _changed(piece.model(int(piece.sizes[0, 1])), *change).to(device)
-        part = observed(used, acquisition)
-        nested = (piece.model(size) for size in piece.sizes[0].unique().tolist())
-        tried = [observed(_changed(model, *change).to(device), few) for model in nested]
-        changes = [largest_change(*pair) for pair in pairwise(tried)]
-        error = float(piece.error) + estimated_error(*[0.0, *changes][-2:])
-        signal, left = signal + part.signal, left + part.unweighted
-        missed += error * float(part.unweighted.max())
-        excited += float(used.mean[0] @ used.initial)
-    return sound([name], Signals(acquisition, signal, left), excited), missed
+    left = torch.zeros_like(signal.real)
+    for group in _of_like_size(pieces):
+        each, *tried = (
+            _of_all(group, place, change, asked, device)
+            for place, asked in ((1, acquisition), (0, few), (1, few), (2, few))
+        )
+        signal += each.signal.sum(0)
+        left += each.unweighted.sum(0)
+        rows = zip(group, each.rows(), *(few_of.rows() for few_of in tried), strict=True)
+        for piece, part, *three in rows:
+            previous, last = (largest_change(*pair) for pair in pairwise(three))
+            if int(piece.sizes[0, 1]) == int(piece.sizes[0, 2]):
+                previous, last = 0.0, previous
+            error = float(piece.error) + estimated_error(previous, last)
+            missed += error * float(part.unweighted.max())
+    excited = sum(float(piece.mean[0] @ piece.mean.sum(0)) for piece in pieces)
+    all_water = torch.tensor([[excited]], dtype=torch.float64)
+    return sound([name], Signals(acquisition, signal, left), all_water), missed
+
+
+def _of_like_size(pieces: list[Models]) -> list[list[Models]]:
+    """Pieces that are worth working on together."""
+    groups = list[list[Models]]()
+    for piece in sorted(pieces, key=lambda piece: int(piece.sizes[0, 1])):
+        if groups and int(piece.sizes[0, 1]) <= LIKE * int(groups[-1][0].sizes[0, 1]):
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+    return groups
+
+
+def _of_all(
+    pieces: list[Models],
+    place: int,
+    change: tuple[float, float],
+    acquisition: Acquisition,
+    device: str,
+) -> Signals:
+    """A row for each piece, on the number of functions at a place of its sizes."""
+    models = [piece.model(int(piece.sizes[0, place])) for piece in pieces]
+    return observed(_changed(_stacked(models), *change).to(device), acquisition)
+
+
+def _stacked(models: list[ReducedModel]) -> ReducedModel:
+    """All pieces at once, with functions added that nothing excites."""
+    most = max(len(model.laplacian) for model in models)
+    several = any(len(model.mean) > 1 for model in models)
+    stack = ReducedModel(
+        torch.eye(most, dtype=torch.float64).repeat(len(models), 1, 1),
+        torch.zeros(len(models), 3, most, most, dtype=torch.float64),
+        torch.zeros(len(models), 1 + several, most, dtype=torch.float64),
+    )
+    for number, model in enumerate(models):
+        size = len(model.laplacian)
+        stack.laplacian[number, :size, :size] = model.laplacian
+        stack.moments[number, :, :size, :size] = model.moments
+        stack.mean[number, : len(model.mean), :size] = model.mean
+    return stack
 
 
 def _changed(model: ReducedModel, stretch: float, shift: float) -> ReducedModel:
     """L in another tissue."""
-    unit = torch.eye(len(model.laplacian), dtype=model.laplacian.dtype)
+    unit = torch.eye(model.laplacian.shape[-1], dtype=model.laplacian.dtype)
     return replace(model, laplacian=stretch * model.laplacian + shift * unit)
 
 
