@@ -232,8 +232,17 @@ def test_any_scheme_file_gives_the_signals_of_the_fsl_files(folder: Path, kind: 
 
 def test_progress_and_estimated_errors_are_said(folder: Path) -> None:
     done = CliRunner().invoke(cli.app, command("ball.csv"))
-    assert "ball.vtu: 129 points, 64 tets; reducing for 4 measurements" in done.stderr
+    assert "ball.vtu: 129 points, 64 tets; simulating 4 measurements" in done.stderr
     assert "(basis of" in done.stdout and "(mesh) of S0" in done.stdout
+
+
+def test_the_whole_system_through_time_gives_the_same(folder: Path) -> None:
+    done = CliRunner().invoke(cli.app, command("ball.zarr", method="stepping"))
+    assert "(time stepping) and unknown (mesh) of S0" in done.stdout
+    found = spinmesh.load(spinmesh.Signals, "ball.zarr").signal
+    # The bases' 1e-5 of S0, and as much.
+    assert torch.allclose(found, expected(), rtol=0, atol=2e-5 * float(expected()[0, 0].abs()))
+    assert CliRunner().invoke(cli.app, command("b.zarr", method="euler")).exit_code == 2
 
 
 def test_a_tolerance_the_mesh_cannot_give_is_warned_of_or_refused(folder: Path) -> None:

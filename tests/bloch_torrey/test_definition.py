@@ -15,7 +15,6 @@ from spinmesh.bloch_torrey import (
     unweighted,
 )
 from spinmesh.bloch_torrey.exponential import TOLERANCE
-from spinmesh.bloch_torrey.time_stepping import intervals
 from spinmesh.errors import SequenceError
 from spinmesh.reduction import krylov_span, project
 from spinmesh.sequence import PGSE, Acquisition
@@ -73,8 +72,9 @@ def test_steps_of_a_smooth_profile_stand_for_the_profile_itself(name):
 
     def middles(parts):
         def steps(sequence):
-            lengths, levels = zip(*intervals(sequence, parts), strict=True)
-            return np.array(lengths), np.stack(levels)
+            times = np.array(sequence.breakpoints())
+            ends = np.unique(np.linspace(times[:-1], times[1:], parts + 1))
+            return np.diff(ends), sequence.profile((ends[1:] + ends[:-1]) / 2)
 
         return matrix_formalism(model, measured, steps)
 

@@ -14,5 +14,5 @@ from spinmesh.bloch_torrey.signal import (
     simulate_reduced,
     unweighted,
 )
-from spinmesh.bloch_torrey.time_stepping import step_signal
+from spinmesh.bloch_torrey.time_stepping import Stepped, step_signal
 from spinmesh.settings import Basis

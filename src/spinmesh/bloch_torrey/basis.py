@@ -49,8 +49,10 @@ FIRST_BLOCKS = 1
 # Bytes at the peak, for each tet of 4 or 10 nodes: assembly, matrices and the preconditioner.
 # Measured on balls of 4,096 to 262,144 tets: 2.4 to 2.5 kB and 13.5 to 18.5 kB (decision 0004).
 PER_TET = {4: 2_600, 10: 15_000}
-# Bytes of sparse factors per unknown^(4/3), where eigenfunctions need them.
+# Bytes of sparse factors per unknown^(4/3) of a body as thick as long, and how many such a real one
+# counts for: eigenfunctions need one, time stepping a complex and a real one.
 PER_FACTOR = 110
+FACTORS = {"krylov": 0, "laplace": 1, "stepping": 3}
 # dof x mode arrays of 8 bytes that live at once.
 ARRAYS = 4
 
@@ -199,7 +201,7 @@ def needed_memory(mesh: TetMesh, kind: str = "krylov") -> int:
     small. Signals take no more, however many: measurements are worked on in chunks.
     """
     dofs = len(mesh.points)
-    factors = PER_FACTOR * dofs ** (4 / 3) if kind == "laplace" else 0.0
+    factors = FACTORS[kind] * PER_FACTOR * dofs ** (4 / 3)
     arrays = ARRAYS * 8 * dofs * USUAL_MODES
     return int(PER_TET[mesh.tets.shape[1]] * len(mesh.tets) + arrays + factors)
 

@@ -10,9 +10,9 @@ from jaxtyping import Complex, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
+from spinmesh.bloch_torrey.exponential import steps_and_polynomial
 from spinmesh.bloch_torrey.program import mirrored
 from spinmesh.bloch_torrey.signal import Signals
-from spinmesh.bloch_torrey.time_stepping import restricted_pade
 from spinmesh.reduction import Projection, ReducedModel
 from spinmesh.sequence import Acquisition
 from spinmesh.units import GAMMA
@@ -25,8 +25,8 @@ MEASUREMENTS = 8
 SAMPLES = 12
 # Error ratio of successive bases assumed before it is seen, and believed at most.
 FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
-# A step of the states' time stepping turns phases by this much at most (rad): a per cent or so.
-PHASE_STEP = 3.0
+# Error of one step of the states: they need not be exact.
+ROUGH = 0.1
 
 
 def representatives(acquisition: Acquisition, most: int = REPRESENTATIVES) -> Acquisition:
@@ -91,8 +91,7 @@ def _along(
     starts: Float[Tensor, "start mode"],
     steps: list[tuple[float, Float[Tensor, "m 3"]]],
 ) -> list[tuple[Complex[Tensor, "state mode"], Float[Tensor, "state 3"]]]:
-    """Some states of each interval by L-stable steps of order 3: they need not be exact."""
-    step = restricted_pade(3)
+    """Some states of each interval."""
     samples = int(np.ceil(SAMPLES / len(steps)))
     size = len(reduced.laplacian)
     unit = torch.eye(size, dtype=torch.complex128)
@@ -104,13 +103,14 @@ def _along(
         phase = GAMMA * torch.einsum("md,djk->mjk", on, reduced.moments)
         # The Frobenius norm over sqrt(k) is a typical size; single phases may turn faster.
         rate = float(phase.flatten(1).norm(dim=1).max()) / size**0.5
-        each = max(1, int(np.ceil(length * rate / (PHASE_STEP * samples))))
+        each, polynomial = steps_and_polynomial(length * rate / samples, ROUGH)
         operator = torch.complex(reduced.laplacian.expand_as(phase), phase)
-        inverse = torch.linalg.inv(unit + step.pole * length / (each * samples) * operator)
+        scale = length / (each * samples * polynomial.pole)
+        inverse = torch.linalg.inv(unit + scale * operator)
         for number in range(samples + 1):
             result.append((state.mT.flatten(0, 1), gradient.repeat_interleave(len(starts), 0)))
             for _ in range(each if number < samples else 0):
-                state = step.of(partial(torch.matmul, inverse), state)
+                state = polynomial.of(partial(torch.matmul, inverse), state)
     return result
 
 

@@ -12,8 +12,10 @@ along one direction. All operators are in the eigenbasis of L, where resting is 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +25,15 @@ from torch import Tensor
 from spinmesh.errors import ReductionError
 from spinmesh.units import GAMMA
 
+Array = TypeVar("Array", np.ndarray, Tensor)
+
 # Relative error of one propagation; far below any mesh error, above the rounding of ~50 products.
 TOLERANCE = 1e-10
 # Beyond this half-height the coefficients grow and cancel; the interval is cut into steps instead.
 LARGEST_HALF_HEIGHT = 20.0
 MOST_TERMS = 80
+# Terms that are too few for a digit; the search for a fit starts there.
+TERMS_PER_DIGIT = 1.6
 GRID = np.array([0, 0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 17, LARGEST_HALF_HEIGHT])
 
 
@@ -39,11 +45,21 @@ class CayleyPolynomial:
     coefficients: tuple[float, ...]
     error: float
 
+    def of(self, inverse: Callable[[Array], Array], state: Array) -> Array:
+        """Applied to a state, `inverse` being x -> (1 + z/pole)^-1 x."""
+        result = self.coefficients[0] * state
+        for coefficient in self.coefficients[1:]:
+            state = 2 * inverse(state) - state
+            result = result + coefficient * state
+        return result
 
-def steps_and_polynomial(half_height: float) -> tuple[int, CayleyPolynomial]:
+
+def steps_and_polynomial(
+    half_height: float, tolerance: float = TOLERANCE
+) -> tuple[int, CayleyPolynomial]:
     """Number of equal steps and the polynomial of each, for a strip of the given half-height."""
     steps = max(1, int(np.ceil(half_height / LARGEST_HALF_HEIGHT)))
-    return steps, cayley_polynomial(half_height_on_grid(half_height / steps))
+    return steps, cayley_polynomial(half_height_on_grid(half_height / steps), tolerance)
 
 
 def half_height_on_grid(half_height: float) -> float:
@@ -54,19 +70,20 @@ def half_height_on_grid(half_height: float) -> float:
 
 
 @lru_cache
-def cayley_polynomial(half_height: float) -> CayleyPolynomial:
-    """Shortest least-squares fit, real coefficients, that meets TOLERANCE on the boundary.
+def cayley_polynomial(half_height: float, tolerance: float = TOLERANCE) -> CayleyPolynomial:
+    """Shortest least-squares fit, real coefficients, that meets the tolerance on the boundary.
 
     Raises ReductionError if MOST_TERMS are too few.
     """
     z = _strip_boundary(half_height)
-    for degree in range(16 + int(half_height), MOST_TERMS, 4):
+    first = round(-TERMS_PER_DIGIT * math.log10(tolerance)) + int(half_height)
+    for degree in range(first, MOST_TERMS, 4):
         for ratio in (0.5, 0.7, 1.0):
             fit = _fit(z, degree, ratio * degree)
-            if fit.error < TOLERANCE:
+            if fit.error < tolerance:
                 return fit
     raise ReductionError(
-        f"no rational exponential of {MOST_TERMS} terms reaches {TOLERANCE} for half-height "
+        f"no rational exponential of {MOST_TERMS} terms reaches {tolerance} for half-height "
         f"{half_height}. Shorten the pulses' steps (LARGEST_HALF_HEIGHT)."
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey.exponential import Frame, half_height_on_grid, steps_and_polynomial
 from spinmesh.sequence import Acquisition, Sequence
+from spinmesh.sequence.waveform import PAIRS
 from spinmesh.units import GAMMA
 
 # Durations (ms) and levels are rounded to 1e-12 by Sequence.steps.
@@ -73,9 +74,9 @@ class Run:
     vectors: Float[Tensor, "measurement 3 axis"]  # mT/m
 
 
-def runs(acquisition: Acquisition) -> list[Run]:
-    """The acquisition's programs with their measurements."""
-    halves = [_halves(sequence) for sequence in acquisition.sequences]
+def runs(acquisition: Acquisition, pairs: int = PAIRS) -> list[Run]:
+    """The acquisition's programs with their measurements, from `pairs` as `Sequence.steps`."""
+    halves = [_halves(sequence, pairs) for sequence in acquisition.sequences]
     result = []
     for program in dict.fromkeys(program for program, _ in halves):
         numbers = [number for number, half in enumerate(halves) if half[0] == program]
@@ -88,9 +89,9 @@ def runs(acquisition: Acquisition) -> list[Run]:
     return result
 
 
-def _halves(sequence: Sequence) -> tuple[Program, float]:
+def _halves(sequence: Sequence, pairs: int) -> tuple[Program, float]:
     """The sequence's program and its middle rest (ms)."""
-    durations, levels = sequence.steps()
+    durations, levels = sequence.steps(pairs)
     stages = [
         Stage(duration, tuple(level))
         for duration, level in zip(durations.tolist(), levels.tolist(), strict=True)

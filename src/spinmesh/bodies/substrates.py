@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh
+from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh, step_signal
 from spinmesh.bodies.pieces import Parts, cut_where_it_pays, simulate_cut
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
@@ -15,7 +16,7 @@ from spinmesh.mesh import Substrates, TetMesh, check_quality
 from spinmesh.progress import progress
 from spinmesh.reduction import MOST_DENSE, ReducedModel, reduce_shapes
 from spinmesh.sequence import Acquisition
-from spinmesh.settings import Basis
+from spinmesh.settings import Basis, Method
 from spinmesh.tissue import Tissue
 
 # Unweighted signal at the echo over that at the start: below this it is rounding.
@@ -45,17 +46,19 @@ def simulate(
     device: str = "cpu",
     *,
     tolerance: float | None = None,
+    method: str = "reduced",
 ) -> Signals:
     """Signals (um^3 times spin density) of one mesh filled with a tissue.
 
-    `tolerance` replaces that of `basis`. The basis is built on the CPU (a sparse factorisation),
-    the signals on `device`. Raises MeshError, ConfigError or ReductionError before any compute is
-    spent on a bad input; a signal that is not finite is an error too.
+    `tolerance` replaces that of `basis`; `method` is that of `simulate_body`. The basis is built
+    on the CPU (a sparse factorisation), the signals on `device`. Raises MeshError, ConfigError or
+    ReductionError before any compute is spent on a bad input; a signal that is not finite is an
+    error too.
     """
     device = device_named(device)
     if tolerance is not None:
         basis = (basis or Basis()).replace(tolerance=tolerance)
-    return simulate_body(mesh, tissue, acquisition, basis, device).signals
+    return simulate_body(mesh, tissue, acquisition, basis, device, method).signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +66,15 @@ class Simulation:
     """Signals of a body, and what tells how good they are."""
 
     signals: Signals
-    reduction: Reduction  # of the whole body, or of the piece with the most water
+    reduction: Reduction | None  # of the body, or of its piece with the most water; None: stepped
     parts: Parts | None  # None: the body was simulated as one
+    bound: float = 0.0  # of time stepping's error, as a fraction of the unweighted signal
 
     @property
     def words(self) -> str:
         """Estimated and bounded errors, as fractions of the unweighted signal."""
+        if self.reduction is None:
+            return f"at most {self.bound:.1g} (time stepping)"
         if self.parts is None:
             error = self.reduction.error
             words = "unknown" if error is None else f"{error:.1g}"
@@ -82,13 +88,21 @@ def simulate_body(
     acquisition: Acquisition,
     basis: Basis | None = None,
     device: str = "cpu",
+    method: str = "reduced",
 ) -> Simulation:
     """As `simulate`, with what the errors are.
 
-    A body much longer than what water covers within the echo is cut into pieces, if the basis is a
-    Krylov one that grows to its tolerance: see docs/methods/pieces.md.
+    `method` "stepping" takes the whole system through time, on the CPU: of `basis`, its tolerance
+    is all that counts. With "reduced", a body much longer than what water covers within the echo is
+    cut into pieces, if the basis is a Krylov one that grows to its tolerance: see
+    docs/methods/pieces.md.
     """
     basis = basis or Basis()
+    if method not in get_args(Method):
+        raise ConfigError(f"method: {method!r} is unknown. Give reduced or stepping.")
+    if method == "stepping":
+        stepped = step_signal(mesh, tissue, acquisition, basis.tolerance)
+        return Simulation(stepped.signals, None, None, stepped.error)
     cut = None
     if basis.kind == "krylov" and basis.adaptive:
         cut = cut_where_it_pays(mesh, tissue, acquisition, basis.tolerance)

@@ -14,7 +14,7 @@ from spinmesh.cli.packs import is_pack, reduce, replayed
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
 from spinmesh.errors import ConfigError, MeshWarning, ResolutionWarning, ScaleWarning, SpinmeshError
-from spinmesh.settings import Basis
+from spinmesh.settings import Basis, Method
 
 if TYPE_CHECKING:
     from spinmesh.bloch_torrey import Signals
@@ -29,6 +29,10 @@ MESH = "Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...; or a pack of spinmesh
 TOLERANCE = (
     "Error of a signal that the basis may cause, as a fraction of the unweighted one; 1e-5 if not "
     "given. If given, a mesh too coarse for it is warned of, and refused if far too coarse."
+)
+METHOD = (
+    "reduced, or stepping: the whole system through time, to the tolerance; slower, with no basis "
+    "that could miss something."
 )
 
 
@@ -46,6 +50,7 @@ def simulate(
     tissue: measured.TissueFile = None,
     diffusivity: measured.Diffusivity = None,
     basis: Annotated[str, typer.Option(help="krylov or laplace.")] = "krylov",
+    method: Annotated[Method, typer.Option(help=METHOD)] = "reduced",
     tolerance: Annotated[float | None, typer.Option(help=TOLERANCE)] = None,
     scale_to_um: measured.Scale = None,
     label_key: measured.LabelKey = None,
@@ -68,23 +73,28 @@ def simulate(
 
     device, acquisition = device_named(device), read_acquisition(**files)
     if is_pack(mesh):
-        if spec.kind != "krylov" or scale_to_um is not None or label_key is not None:
-            raise ConfigError(f"{mesh}: a pack has its basis, unit and labels; leave them away.")
+        if method != "reduced" or spec.kind != "krylov" or scale_to_um or label_key is not None:
+            raise ConfigError(
+                f"{mesh}: a pack has its method, basis, unit and labels; leave them away."
+            )
         parts = replayed(mesh, acquisition, tissue, diffusivity, tolerance, device)
         _write(parts.signals, out)
         typer.echo(f"{out}: {len(acquisition)} signals of {mesh}; estimated error {parts.words}")
         return
     shape, filling = measured.filled_mesh(mesh, tissue, diffusivity, scale_to_um, label_key)
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
-    typer.echo(f"{mesh}: {size}; reducing for {len(acquisition)} measurements", err=True)
-    result = simulate_body(shape, filling, acquisition, spec, device)
-    mesh_error = result.reduction.discretisation_error(filling, acquisition)
-    if tolerance is not None:
-        result.reduction.check_resolution(mesh_error, tolerance)
+    typer.echo(f"{mesh}: {size}; simulating {len(acquisition)} measurements", err=True)
+    result = simulate_body(shape, filling, acquisition, spec, device, method)
+    words = "unknown"
+    if result.reduction is not None:
+        mesh_error = result.reduction.discretisation_error(filling, acquisition)
+        words = f"{mesh_error:.1g}"
+        if tolerance is not None:
+            result.reduction.check_resolution(mesh_error, tolerance)
     _write(result.signals, out)
     typer.echo(
         f"{out}: {len(acquisition)} signals of {mesh} ({len(shape.tets):,} tets); estimated error "
-        f"{result.words} and {mesh_error:.1g} (mesh) of S0"
+        f"{result.words} and {words} (mesh) of S0"
     )
 
 

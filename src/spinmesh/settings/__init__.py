@@ -15,6 +15,6 @@ from spinmesh.settings.loading import (
 )
 from spinmesh.settings.mesh import Mesh, MeshInput, MeshOptions, SweptDisk
 from spinmesh.settings.phantom import PhantomSettings
-from spinmesh.settings.physics import AcquisitionFiles, Basis, Simulate, TissueSettings
+from spinmesh.settings.physics import AcquisitionFiles, Basis, Method, Simulate, TissueSettings
 from spinmesh.settings.reconstruct import Free, Reconstruct, ShapeTraining
 from spinmesh.settings.synthesise import BundleSettings, ImageSettings, Synthesise

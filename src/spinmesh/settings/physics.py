@@ -16,6 +16,8 @@ from pydantic import (
 
 from spinmesh.settings.setting import Setting
 
+# How a signal is computed: in a reduced basis, or by the whole system through time.
+Method = Literal["reduced", "stepping"]
 Row = tuple[float, float, float]
 # The error of the propagation itself, of S0.
 LEAST_TOLERANCE = 1e-9
