@@ -55,7 +55,7 @@ def of(sequence: Sequence, gradient: float) -> Acquisition:
 
 OTHERS = {
     "pulses": of(PGSE(5.0, 12.0), 100.0),
-    "oscillating": of(TrapezoidalOGSE(8.0, 10.0, 2), 150.0),
+    "oscillating": of(TrapezoidalOGSE(8.0, 10.0, 2), 130.0),
     "free": of(WAVEFORM, 40.0),
 }
 SHORT = OTHERS["pulses"]
