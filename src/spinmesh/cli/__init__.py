@@ -75,7 +75,7 @@ def simulate(
     if is_pack(mesh):
         if method != "reduced" or spec.kind != "krylov" or scale_to_um or label_key is not None:
             raise ConfigError(
-                f"{mesh}: a pack has its method, basis, unit and labels; leave them away."
+                f"{mesh}: a pack has its basis, method, unit and labels; leave them away."
             )
         parts = replayed(mesh, acquisition, tissue, diffusivity, tolerance, device)
         _write(parts.signals, out)
