@@ -73,7 +73,7 @@ def test_a_pack_gives_the_signals_of_the_mesh_also_of_other_water(folder: Path) 
     change = spinmesh.load(spinmesh.Signals, "ball.zarr").signal - signal
     assert float(change.abs().max()) > 0.02 * scale
     done = CliRunner().invoke(cli.app, [*replayed, "--scale-to-um", "2", "--force"])
-    assert isinstance(done.exception, ConfigError) and "has its basis" in str(done.exception)
+    assert isinstance(done.exception, ConfigError) and "a pack has its" in str(done.exception)
 
 
 @pytest.mark.parametrize(
