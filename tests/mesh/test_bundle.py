@@ -41,7 +41,8 @@ FINE = Basis(tolerance=1e-7)
 
 def volumes(mesh: TetMesh) -> torch.Tensor:
     """Of each compartment (um^3)."""
-    matrices = assemble(mesh, Tissue.uniform(2.0, labels=mesh.labels))
+    walled = replace(mesh, periods=None)
+    matrices = assemble(walled, Tissue.uniform(2.0, labels=mesh.labels))
     return matrices.space.inside @ torch.from_numpy(matrices.mass.sum(1).A1.copy())
 
 
@@ -57,7 +58,7 @@ def test_compartments_fill_the_cell_and_have_the_areas_of_their_membranes_from_b
     mesh = bundle.mesh()
     assert mesh.labels == (AXON, WATER, MYELIN)
     assert float(volumes(mesh).sum()) == pytest.approx(np.prod(bundle.periods), rel=1e-12)
-    space = function_space(mesh)
+    space = function_space(replace(mesh, periods=None))
     inner, outer = (mesh.points[space.dof_point[space.interface_dofs[:, i]]] for i in (0, 1))
     sides = [face_mass(points).sum((1, 2)) for points in (inner, outer)]
     torch.testing.assert_close(*sides, rtol=1e-12, atol=0)
@@ -176,7 +177,7 @@ def test_sealed_membranes_leave_each_compartment_its_signal_and_open_ones_none()
     scale = float(sealed.abs().max())
     # Each to 1e-7 of the whole.
     torch.testing.assert_close(sealed, sum(alone), rtol=0, atol=3e-7 * scale)
-    merged = TetMesh(mesh.points, mesh.tets, torch.ones_like(mesh.compartment), "merged")
+    merged = replace(mesh, compartment=torch.ones_like(mesh.compartment))
     single = simulate(merged, Tissue.uniform(2.0), PULSES, FINE).signal[0]
     much = [simulate(mesh, exchanging(k), PULSES, FINE).signal[0] - single for k in (2e3, 4e3)]
     largest = [float(difference.abs().max()) / scale for difference in much]

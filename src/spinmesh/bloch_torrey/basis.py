@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar, runtime_checkable
 
 from spinmesh.bloch_torrey.discretisation import discretisation_error
 from spinmesh.bloch_torrey.error_estimate import (
@@ -133,7 +134,11 @@ def reduce_from(
 
     if basis.kind == "krylov":
         start = krylov_projection(empty, solve, basis.degree, FIRST_BLOCKS)
-        return _grown_krylov(start, enriched, few, basis.tolerance)
+        smaller, larger, error = grown(
+            start, enriched, lambda b: _observed(b, few), basis.tolerance
+        )
+        span = replace(larger.span, vectors=larger.span.vectors[:, : smaller.size])
+        return Reduction(span, smaller.reduced, error, larger.span)
     return _grown_laplace(laplace, enriched, few, basis.tolerance)
 
 
@@ -146,19 +151,35 @@ def _observed(basis: Projection, acquisition: Acquisition) -> Signals:
     return Signals.of(basis.reduced, acquisition, core=basis.core is not None)
 
 
-def _grown_krylov(
-    basis: Projection, enriched: Enriched, acquisition: Acquisition, tolerance: float
-) -> Reduction:
-    """Add residual blocks until they change no signal by more than the tolerance."""
-    signals, previous = _observed(basis, acquisition), 0.0
+@runtime_checkable
+class Growing(Protocol):
+    """A basis that knows its size."""
+
+    @property
+    def size(self) -> int: ...
+
+
+Grown = TypeVar("Grown", bound=Growing)
+
+
+def grown(
+    basis: Grown,
+    enriched: Callable[[Grown], Grown],
+    observed: Callable[[Grown], Signals],
+    tolerance: float,
+) -> tuple[Grown, Grown, float]:
+    """Add residual blocks until they change no signal by more than the tolerance.
+
+    Returns the basis, the larger one that says so, and the estimated error.
+    """
+    signals, previous = observed(basis), 0.0
     while basis.size <= MOST_MODES:
         larger = enriched(basis)
-        finer = _observed(larger, acquisition)
+        finer = observed(larger)
         change = largest_change(signals, finer)
         error = estimated_error(previous, change)
         if error <= tolerance:
-            span = replace(larger.span, vectors=larger.span.vectors[:, : basis.size])
-            return Reduction(span, basis.reduced, error, larger.span)
+            return basis, larger, error
         basis, signals, previous = larger, finer, change
     raise _out_of_reach("krylov", basis.size, previous, tolerance)
 

@@ -8,7 +8,7 @@ mesh and through permeable membranes, so that water on the other side of a seale
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -52,7 +52,7 @@ class Body:
     @classmethod
     def of(cls, mesh: TetMesh, tissue: Tissue) -> Body:
         """Raises MeshError or ConfigError as `assemble`."""
-        straight = TetMesh(mesh.points, mesh.tets[:, :4], mesh.compartment, mesh.name)
+        straight = replace(mesh, tets=mesh.tets[:, :4])
         linear = assemble(straight, tissue)
         space = linear.space if mesh.order == 1 else function_space(check_quality(mesh))
         with torch.no_grad():

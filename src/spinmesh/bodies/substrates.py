@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh, step_signal
+from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh, simulate_periodic, step_signal
 from spinmesh.bodies.pieces import Parts, cut_where_it_pays, simulate_cut
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
@@ -66,20 +66,9 @@ class Simulation:
     """Signals of a body, and what tells how good they are."""
 
     signals: Signals
-    reduction: Reduction | None  # of the body, or of its piece with the most water; None: stepped
-    parts: Parts | None  # None: the body was simulated as one
-    bound: float = 0.0  # of time stepping's error, as a fraction of the unweighted signal
-
-    @property
-    def words(self) -> str:
-        """Estimated and bounded errors, as fractions of the unweighted signal."""
-        if self.reduction is None:
-            return f"at most {self.bound:.1g} (time stepping)"
-        if self.parts is None:
-            error = self.reduction.error
-            words = "unknown" if error is None else f"{error:.1g}"
-            return f"{words} (basis of {self.reduction.span.size})"
-        return self.parts.words
+    words: str  # estimated and bounded errors, as fractions of the unweighted signal
+    reduction: Reduction | None = None  # of the body, or of its piece with the most water
+    parts: Parts | None = None  # if it was cut
 
 
 def simulate_body(
@@ -95,23 +84,30 @@ def simulate_body(
     `method` "stepping" takes the whole system through time, on the CPU: of `basis`, its tolerance
     is all that counts. With "reduced", a body much longer than what water covers within the echo is
     cut into pieces, if the basis is a Krylov one that grows to its tolerance: see
-    docs/methods/pieces.md.
+    docs/methods/pieces.md. Of a mesh with periods the signals are those of one cell of endless
+    tissue (docs/methods/periodic.md).
     """
     basis = basis or Basis()
     if method not in get_args(Method):
         raise ConfigError(f"method: {method!r} is unknown. Give reduced or stepping.")
     if method == "stepping":
         stepped = step_signal(mesh, tissue, acquisition, basis.tolerance)
-        return Simulation(stepped.signals, None, None, stepped.error)
-    cut = None
-    if basis.kind == "krylov" and basis.adaptive:
-        cut = cut_where_it_pays(mesh, tissue, acquisition, basis.tolerance)
+        return Simulation(stepped.signals, f"at most {stepped.error:.1g} (time stepping)")
+    grows = basis.kind == "krylov" and basis.adaptive
+    if grows and mesh.periods is not None:
+        cell = simulate_periodic(mesh, tissue, acquisition, basis.tolerance)
+        words = f"{cell.error:.1g} (basis of {cell.modes} in a periodic cell)"
+        return Simulation(sound([mesh.name], cell.signals, torch.tensor([[cell.spins]])), words)
+    cut = cut_where_it_pays(mesh, tissue, acquisition, basis.tolerance) if grows else None
     if cut is None:
         reduction = reduce_mesh(mesh, tissue, acquisition, basis)
-        return Simulation(signals_of(reduction, acquisition, device), reduction, None)
+        error = "unknown" if reduction.error is None else f"{reduction.error:.1g}"
+        words = f"{error} (basis of {reduction.span.size})"
+        return Simulation(signals_of(reduction, acquisition, device), words, reduction)
     parts, reduction = simulate_cut(cut, acquisition, basis, device)
     spins = cut.pieces[0].body.cells.mass.sum().reshape(1, 1)
-    return Simulation(sound([mesh.name], parts.signals, spins), reduction, parts)
+    signals = sound([mesh.name], parts.signals, spins)
+    return Simulation(signals, parts.words, reduction, parts)
 
 
 def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cpu") -> Signals:

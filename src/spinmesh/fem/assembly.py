@@ -68,15 +68,24 @@ def cell_matrices(mesh: TetMesh, space: Space, tissue: Tissue) -> CellMatrices:
         return mean * tissue.between(a, b)
 
     membrane = _scaled_faces(
-        mesh.points[space.dof_point[space.interface_dofs[:, 0]]], space.interface_labels, weight
+        _corners(mesh, space, space.interface_dofs[:, 0]), space.interface_labels, weight
     )
     wall = _scaled_faces(
-        mesh.points[space.dof_point[space.wall_dofs]],
+        _corners(mesh, space, space.wall_dofs),
         space.wall_label[:, None],
         lambda c: density_of[c] * tissue.wall_permeability.get(c, 0.0),
     )
     moments = density[..., None] * moments
     return CellMatrices(mass, density * stiffness, relaxation, moments, membrane, wall)
+
+
+def _corners(mesh: TetMesh, space: Space, dofs: Tensor) -> Tensor:
+    """Nodes of faces (face, node, 3), together where the images of a periodic node are apart."""
+    points = mesh.points[space.dof_point[dofs]]
+    if mesh.periods is None:
+        return points
+    apart = points - points[:, :1]
+    return points - mesh.periods * torch.round(apart / mesh.periods)
 
 
 def _scaled_faces(points: Tensor, labels: Tensor, weight) -> Tensor:
@@ -113,9 +122,16 @@ class Matrices:
 def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
     """Mass, stiffness, flux, relaxation and moment matrices of a checked mesh.
 
-    Raises MeshError for inverted tets and ConfigError if labels of mesh and tissue disagree or an
-    interface of the tissue does not exist in the mesh.
+    Raises MeshError for inverted tets and for a periodic cell, in which positions have no meaning,
+    and ConfigError if labels of mesh and tissue disagree or an interface of the tissue does not
+    exist in the mesh.
     """
+    if mesh.periods is not None:
+        raise MeshError(
+            f"{mesh.name}: is a periodic cell, which `simulate` takes, with a Krylov basis that "
+            "grows to its tolerance. For walls at its faces, give it no periods: "
+            "dataclasses.replace(mesh, periods=None)."
+        )
     check_quality(mesh)
     space = function_space(mesh)
     check_tissue(mesh, space, tissue)

@@ -7,12 +7,21 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Float, Int
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from spinmesh.errors import MeshError
 from spinmesh.mesh import TetMesh
 from spinmesh.mesh.faces import all_faces, pair_faces
+
+# Of the shortest period: nodes closer than this are images of each other.
+SAME = 1e-7
+# Of a period: a tet reaches less far.
+LONGEST = 0.45
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +82,14 @@ class Part(NamedTuple):
 
 
 def function_space(mesh: TetMesh) -> Space:
-    """Split shared nodes by compartment and find the interface and wall faces."""
+    """Split shared nodes by compartment and find the interface and wall faces.
+
+    Nodes that are periods apart are one. Raises MeshError if a periodic cell is too small for that.
+    """
     tets, label = mesh.tets.cpu().numpy(), mesh.compartment.cpu().numpy()
+    if mesh.periods is not None:
+        _refuse_few(mesh, mesh.periods)
+        tets = _first_images(mesh, mesh.periods.numpy())[tets]
     node_count = int(tets.max()) + 1
     numbers = np.searchsorted(np.array(mesh.labels), label)
     key = numbers[:, None] * node_count + tets
@@ -100,6 +115,32 @@ def function_space(mesh: TetMesh) -> Space:
         as_tensor(face_label[single]),
         as_tensor(face_dofs[single]),
     )
+
+
+def _first_images(mesh: TetMesh, periods: np.ndarray) -> np.ndarray:
+    """Of each node, the first that is a whole number of periods away."""
+    points = mesh.points.detach().numpy()
+    inside = points % periods
+    inside[inside >= periods] = 0.0
+    tree = cKDTree(inside, boxsize=periods)
+    one, other = tree.query_pairs(SAME * float(periods.min()), output_type="ndarray").T
+    count = len(points)
+    graph = sp.coo_matrix((np.ones(len(one)), (one, other)), shape=(count, count))
+    image = connected_components(graph, directed=False)[1]
+    return np.asarray(np.unique(image, return_index=True)[1][image])
+
+
+def _refuse_few(mesh: TetMesh, periods: Tensor) -> None:
+    """MeshError if tets are too long to tell which image of a node is theirs."""
+    points = mesh.points.detach()[mesh.tets]
+    longest = ((points.amax(1) - points.amin(1)) / periods).amax(0)
+    if bool((longest > LONGEST).any()):
+        axis = int(longest.argmax())
+        raise MeshError(
+            f"{mesh.name}: tets reach over {float(longest[axis]):.2g} of the period along "
+            f"{'xyz'[axis]}. A periodic cell needs three elements or more along each axis: give "
+            "more layers, or smaller triangles."
+        )
 
 
 def _matched(faces: np.ndarray, others: np.ndarray, dofs: np.ndarray) -> np.ndarray:

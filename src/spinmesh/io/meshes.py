@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import meshio
@@ -75,7 +76,9 @@ def read_mesh(
         raise ConfigError(f"{path}: scale_to_um is {scale_to_um}; give a number > 0, 1 for um.")
     if path.suffix == ".zarr":
         stored = load(TetMesh, path)
-        return stored.with_points(stored.points * (scale_to_um or 1.0), name)
+        factor = scale_to_um or 1.0
+        periods = None if stored.periods is None else stored.periods * factor
+        return replace(stored.with_points(stored.points * factor, name), periods=periods)
     mesh = _read(path)
     blocks = [i for i, cells in enumerate(mesh.cells) if cells.type not in IGNORED_CELLS]
     kinds = {mesh.cells[i].type for i in blocks}
@@ -296,8 +299,18 @@ def _warn(text: str) -> None:
 
 
 def write_mesh(mesh: TetMesh, path: str | Path, point_data: dict | None = None) -> None:
-    """Write a mesh for ParaView and other tools (.vtu, .msh, ...), complete or not at all."""
+    """Write a mesh for ParaView and other tools (.vtu, .msh, ...), complete or not at all.
+
+    Warns (MeshWarning) of periods, for which these files have no place.
+    """
     path = Path(path)
+    if mesh.periods is not None:
+        warnings.warn(
+            f"{path}: periods are kept in a store (.zarr) alone; read from this file, the cell has "
+            "walls at its faces.",
+            MeshWarning,
+            stacklevel=2,
+        )
     kind = "tetra" if mesh.order == 1 else "tetra10"
     labels = mesh.compartment.numpy()
     # Two programs end their files in .msh; the second, and the one meant here, is gmsh.

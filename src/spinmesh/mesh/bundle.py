@@ -92,6 +92,8 @@ def bundle_of(settings: PackedBundle, row: int = 0) -> Bundle:
         plane = replace(plane, label=label)
     plane = unrolled(plane, fibres)
     mesh = swept(plane, settings.length_um, settings.layers, f"bundle of {settings.axons} axons")
+    periods = torch.tensor([fibres.cell, fibres.cell, settings.length_um], dtype=torch.float64)
+    mesh = replace(mesh, periods=periods)
     phase = torch.from_numpy(2 * np.pi * rng.random(settings.axons))
     return Bundle(mesh, fibres, phase, settings)
 

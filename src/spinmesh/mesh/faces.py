@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -94,7 +96,7 @@ def oriented(mesh: TetMesh) -> TetMesh:
             f"{mesh.name}: {len(folded):,} of {len(tets):,} tets overlap a neighbour (inverted; "
             f"first: {folded[0]}). Re-mesh the surface."
         )
-    return TetMesh(mesh.points, torch.from_numpy(tets), mesh.compartment, mesh.name)
+    return replace(mesh, tets=torch.from_numpy(tets))
 
 
 def _folded(tets: np.ndarray) -> np.ndarray:

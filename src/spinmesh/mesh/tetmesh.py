@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,13 +36,15 @@ class TetMesh:
     """Tetrahedra with compartment labels.
 
     A tet with 10 nodes is curved: its mid-edge nodes (order of `TET_EDGES`) bend it
-    (isoparametric, quadratic).
+    (isoparametric, quadratic). A mesh with `periods` repeats itself after these along x, y and z:
+    it is one cell of endless tissue, whose outer faces, matched node for node, are no walls.
     """
 
     points: Float[Tensor, "point 3"] = quantity("um")
     tets: Int[Tensor, "tet node"] = quantity()
     compartment: Int[Tensor, " tet"] = quantity()
     name: str = "mesh"
+    periods: Float[Tensor, " axis"] | None = quantity("um", default=None)
 
     def __post_init__(self) -> None:
         if self.tets.ndim != 2 or self.tets.shape[0] == 0:
@@ -89,7 +91,7 @@ class TetMesh:
 
     def with_points(self, points: Float[Tensor, "point 3"], name: str | None = None) -> TetMesh:
         """The same connectivity at other node coordinates."""
-        return TetMesh(points, self.tets, self.compartment, self.name if name is None else name)
+        return replace(self, points=points, name=self.name if name is None else name)
 
     def part(self, label: int) -> TetMesh:
         """One compartment as a mesh of its own; MeshError if there is none of that label."""
@@ -100,7 +102,7 @@ class TetMesh:
             )
         used, tets = torch.unique(self.tets[inside], return_inverse=True)
         name = f"{self.name}, compartment {label}"
-        return TetMesh(self.points[used], tets, self.compartment[inside], name)
+        return TetMesh(self.points[used], tets, self.compartment[inside], name, self.periods)
 
 
 def corner_volumes(points: Float[Tensor, "point 3"], tets: Int[Tensor, "tet node"]) -> Tensor:
