@@ -89,7 +89,7 @@ def pack(settings: PackedBundle, row: int = 0) -> Filling:
         f"{len(radii)} axons of radius {radii.min():.3g} to {radii.max():.3g} um cover "
         f"{bundle.fibres.volume_fraction:.3g} of the cell before they are deformed; periods "
         + " x ".join(f"{period:.6g}" for period in bundle.periods)
-        + f" um (x, y, z); walls reflect{'; drawn: ' * bool(drawn)}{drawn}"
+        + f" um (x, y, z); its faces are no walls{'; drawn: ' * bool(drawn)}{drawn}"
     )
     return Filling(bundle.mesh(), bundle.names, (note,))
 
