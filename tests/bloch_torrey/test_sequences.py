@@ -136,7 +136,7 @@ def test_steps_of_a_smooth_profile_are_of_fourth_order_and_default_to_1e_6(seque
     def at(pairs):
         steps = type(sequence).steps(sequence, pairs)
         with monkeypatch.context() as patch:
-            patch.setattr(type(sequence), "steps", lambda self: steps)
+            patch.setattr(type(sequence), "steps", lambda self, pairs=0: steps)
             return attenuation(model, acquisition)
 
     exact = at(36)

@@ -26,7 +26,7 @@ SAMPLES = 12
 # Error ratio of successive bases assumed before it is seen, and believed at most.
 FIRST_RATIO, LARGEST_RATIO = 0.5, 0.8
 # Error of one step of the states: they need not be exact.
-ROUGH = 0.1
+ROUGH = 0.01
 
 
 def representatives(acquisition: Acquisition, most: int = REPRESENTATIVES) -> Acquisition:
