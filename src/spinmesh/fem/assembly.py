@@ -129,8 +129,8 @@ def assemble(mesh: TetMesh, tissue: Tissue) -> Matrices:
     if mesh.periods is not None:
         raise MeshError(
             f"{mesh.name}: is a periodic cell, which `simulate` takes, with a Krylov basis that "
-            "grows to its tolerance. For walls at its faces, write it to a .vtu and read that, or in "
-            "Python give it no periods: dataclasses.replace(mesh, periods=None)."
+            "grows to its tolerance. For walls at its faces, write it to a .vtu and read that, or "
+            "in Python give it no periods: dataclasses.replace(mesh, periods=None)."
         )
     check_quality(mesh)
     space = function_space(mesh)
