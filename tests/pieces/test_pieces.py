@@ -1,5 +1,7 @@
 """A body in pieces gives the signal of the whole; what the cuts change stays below its bound."""
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +24,8 @@ from spinmesh.bodies import (
     simulate_cut,
     spins_from_cut,
 )
+from spinmesh.errors import SpinmeshError
+from spinmesh.machine import side_by_side
 from spinmesh.mesh import SweptDisk, TetMesh, ball, nested_cylinder, swept_disk
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
@@ -194,3 +198,9 @@ def test_pieces_side_by_side_give_the_sum_of_those_one_after_the_other() -> None
     first, second = signals
     # Bases and signals are those of the same matrices, up to the rounding of their products.
     torch.testing.assert_close(second.signal, first.signal, rtol=1e-9, atol=0)
+
+
+def test_a_killed_process_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(SpinmeshError, match=r"was killed.*fewer threads"):
+        list(side_by_side(lambda number: os.kill(os.getpid(), signal.SIGKILL), 2))

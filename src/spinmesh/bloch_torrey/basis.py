@@ -18,7 +18,7 @@ from spinmesh.bloch_torrey.error_estimate import (
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError, ResolutionWarning
 from spinmesh.fem import assemble
-from spinmesh.memory import available_memory
+from spinmesh.machine import available_memory
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction import (
     Projection,

@@ -20,8 +20,8 @@ from spinmesh.bloch_torrey.error_estimate import (
 from spinmesh.bloch_torrey.signal import SPINS
 from spinmesh.bodies.pieces import cut_where_it_pays, longest_echo, reduce_piece
 from spinmesh.errors import ConfigError
+from spinmesh.machine import side_by_side
 from spinmesh.mesh import Substrates, TetMesh
-from spinmesh.processes import side_by_side
 from spinmesh.progress import progress
 from spinmesh.reduction import ReducedModel, Span, project
 from spinmesh.sequence import PGSE, Acquisition, TrapezoidalOGSE

@@ -22,8 +22,8 @@ from spinmesh.bloch_torrey import (
 )
 from spinmesh.bodies.cutting import Body, Piece, joined, piece_around
 from spinmesh.bodies.heat import spins_from_cut
+from spinmesh.machine import side_by_side
 from spinmesh.mesh import TetMesh
-from spinmesh.processes import side_by_side
 from spinmesh.progress import progress
 from spinmesh.reduction import Span, project, slowest_rate
 from spinmesh.sequence import Acquisition
@@ -59,8 +59,8 @@ class Cut:
     def tolerances(self, tolerance: float) -> list[float]:
         """What the basis of each piece may err by, of its own signal; half is left to the cuts."""
         shares = zip(self.share.tolist(), self.water, strict=True)
-        own = [tolerance / 2 * share * sum(self.water) / core for share, core in shares]
-        return [min(max(each, LEAST_TOLERANCE), LOOSEST) for each in own]
+        relative = [tolerance / 2 * share * sum(self.water) / core for share, core in shares]
+        return [min(max(each, LEAST_TOLERANCE), LOOSEST) for each in relative]
 
     @property
     def repeated(self) -> float:

@@ -175,8 +175,8 @@ def _filled(inputs: Sequence[Path], options: MeshOptions) -> Filling:
         filling = fill(surface, labels, options.size_um, Limits.of(options))
     if cell is not None:
         filling = cut_to_cell(filling, cell, Limits.of(options))
-    known = tuple(solid for each in fillings for solid in each.solids)
-    return replace(filling, notes=(*notes, *filling.notes), solids=known)
+    every_solid = tuple(solid for each in fillings for solid in each.solids)
+    return replace(filling, notes=(*notes, *filling.notes), solids=every_solid)
 
 
 def solids_of(path: Path, options: MeshOptions) -> list[tuple[Skeleton | Surface, Sequence[str]]]:

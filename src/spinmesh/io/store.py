@@ -13,7 +13,7 @@ import xarray as xr
 
 from spinmesh.errors import StoreError
 from spinmesh.io import codec
-from spinmesh.memory import available_memory
+from spinmesh.machine import available_memory
 from spinmesh.provenance import Provenance, package_version
 from spinmesh.reading import reading
 from spinmesh.stored import schema_of

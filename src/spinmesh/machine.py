@@ -1,0 +1,69 @@
+"""What the machine has: memory, and processes for work that is independent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+from typing import TypeVar, cast
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from spinmesh.errors import SpinmeshError
+
+Result = TypeVar("Result")
+
+# What a container may take, and has taken.
+LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
+# What a process of its own does with a number; it was there when the process was forked.
+_WORK: list[Callable[[int], object]] = []
+
+
+def available_memory() -> int:
+    """Bytes a process may still take: what the machine has free, or the container if that is less.
+
+    Files held in memory for speed count as free, as the kernel gives them back.
+    """
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.is_file() else []
+    free = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    free = free or [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limit = Path(LIMIT).read_text().strip() if Path(LIMIT).is_file() else "max"
+    if limit != "max":
+        free.append(int(limit) - int(Path(USED).read_text()))
+    return max(min(free), 0)
+
+
+def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
+    """`work(0)`, `work(1)`, ... in this order, each on one thread of a process of its own.
+
+    With one thread, one number, or where processes cannot be forked: one after the other, here. The
+    work must not use a GPU. Results are sent between processes; what the work holds is not. Raises
+    SpinmeshError if a process is killed from outside.
+    """
+    processes = min(torch.get_num_threads(), count)
+    if processes == 1 or "fork" not in get_all_start_methods():
+        yield from map(work, range(count))
+        return
+    with ProcessPoolExecutor(processes, get_context("fork"), _start, (work,)) as pool:
+        try:
+            yield from cast(Iterator[Result], pool.map(_number, range(count)))
+        except BrokenProcessPool as error:
+            raise SpinmeshError(
+                f"one of {processes} processes was killed, most likely for lack of memory: "
+                f"{available_memory() / 1e9:.2g} GB are free. Give fewer threads, or more memory."
+            ) from error
+
+
+def _start(work: Callable[[int], object]) -> None:
+    torch.set_num_threads(1)
+    threadpool_limits(1)
+    _WORK[:] = [work]
+
+
+def _number(number: int) -> object:
+    return _WORK[0](number)
