@@ -63,7 +63,7 @@ def simulate_periodic(
     Basis and time steps may each err by half of `tolerance`. Raises MeshError or ConfigError as
     `assemble`, ReductionError if the tolerance cannot be reached. Not differentiable.
     """
-    check_memory(mesh)
+    check_memory(mesh, "periodic")
     system = assemble_periodic(mesh, tissue)
     longest = max(sequence.echo_time for sequence in acquisition.sequences)
     shift = max(slowest_rate(mesh, tissue), 1 / longest)

@@ -55,14 +55,10 @@ def assemble_periodic(mesh: TetMesh, tissue: Tissue) -> PeriodicMatrices:
         forward = _forward(mesh.points[mesh.tets], tissue.density[row, None, None] * diffusivity)
         filled = Patterns.of(space).tets.filled
         drift = (forward - forward.mT).unbind(1)
-        matrices = summed(space, cells)
-        # Isotropic water has none off the diagonal.
-        none = sp.csr_matrix(matrices.mass.shape)
-        spread = [
-            filled(part[:, None, None] * cells.mass) if bool(part.any()) else none
-            for part in (diffusivity[:, a, b] for a, b in PAIRS)
-        ]
-        return PeriodicMatrices(matrices, tuple(map(filled, drift)), tuple(spread))
+        spread = (diffusivity[:, a, b, None, None] * cells.mass for a, b in PAIRS)
+        return PeriodicMatrices(
+            summed(space, cells), tuple(map(filled, drift)), tuple(map(filled, spread))
+        )
 
 
 def _forward(
