@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from spinmesh import memory
+from spinmesh import machine
 from spinmesh.bloch_torrey import Basis, reduce_mesh
 from spinmesh.bloch_torrey import basis as basis_module
 from spinmesh.bloch_torrey.basis import needed_memory
@@ -270,16 +270,16 @@ def test_needed_memory_grows_with_the_mesh():
 
 
 def test_available_memory_respects_the_containers_limit(monkeypatch, tmp_path):
-    whole = memory.available_memory()
+    whole = machine.available_memory()
     assert 1e8 < whole < 1e14
     (tmp_path / "max").write_text("5000000\n")
     (tmp_path / "used").write_text("2000000\n")
-    monkeypatch.setattr(memory, "LIMIT", str(tmp_path / "max"))
-    monkeypatch.setattr(memory, "USED", str(tmp_path / "used"))
-    assert memory.available_memory() == 3_000_000
+    monkeypatch.setattr(machine, "LIMIT", str(tmp_path / "max"))
+    monkeypatch.setattr(machine, "USED", str(tmp_path / "used"))
+    assert machine.available_memory() == 3_000_000
     (tmp_path / "max").write_text("max\n")
     # Another moment, another process: free memory moves by some per cent.
-    assert memory.available_memory() == pytest.approx(whole, rel=0.5)
+    assert machine.available_memory() == pytest.approx(whole, rel=0.5)
 
 
 def test_a_tolerance_below_what_the_mesh_resolves_is_warned_of_and_by_far_refused():
