@@ -13,7 +13,13 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 REQUIRED = [*PROJECT["dependencies"], *(pin for pins in EXTRAS.values() for pin in pins)]
 # Distributions whose modules are called otherwise.
-IMPORTED_AS = {"netgen-mesher": "netgen", "pillow": "PIL", "pyyaml": "yaml", "scikit-fem": "skfem"}
+IMPORTED_AS = {
+    "netgen-mesher": "netgen",
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-fem": "skfem",
+    "scikit-learn": "sklearn",
+}
 # No code of ours imports these.
 USED_OTHERWISE = {
     "h5py": "meshio reads .med and .xdmf with it",

@@ -15,7 +15,9 @@ from spinmesh.errors import StoreError
 Noun = TypeVar("Noun")
 # Targets of the Makefile by the stages that they run.
 TARGETS = dict.fromkeys(("mesh", "simulate", "reconstruct", "synthesise"), "run")
-TARGETS |= {name: name for name in ("phantom", "paper", "synthesis", "conditional")}
+TARGETS |= {
+    name: name for name in ("phantom", "paper", "synthesis", "conditional", "respiratory", "maps")
+}
 
 
 @dataclass(frozen=True)

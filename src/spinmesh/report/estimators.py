@@ -1,0 +1,72 @@
+"""Figures of estimators: how often they are right, and whether they know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from spinmesh.estimators import ClassScores
+from spinmesh.report.style import BLUE, COLOURS, GREY, INK, picture
+
+
+def plot_class_scores(scores: Mapping[str, ClassScores], path: str | Path) -> None:
+    """For each method its confusion matrix above its reliability diagram."""
+    count = len(scores)
+    with picture(path, 3.4 * count, 6.4) as figure:
+        panels = figure.subplots(2, count, squeeze=False)
+        for (confusion, reliability), (method, each) in zip(panels.T, scores.items(), strict=True):
+            draw_confusion(confusion, each)
+            confusion.set_title(f"{method}: macro-F1 {each.macro_f1:.2f}")
+            draw_reliability(reliability, each)
+
+
+def draw_confusion(axes: Axes, scores: ClassScores) -> None:
+    """Rows are the true classes; colours are fractions of a row, numbers are examples."""
+    counts = scores.confusion.double()
+    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(False)
+    for true, predicted in np.ndindex(*shares.shape):
+        colour = "white" if shares[true, predicted] > 0.5 else INK
+        number = str(int(counts[true, predicted]))
+        axes.text(predicted, true, number, ha="center", va="center", color=colour, fontsize=8)
+    numbers = range(len(scores.classes))
+    axes.set_xticks(numbers, scores.classes, rotation=30, ha="right")
+    axes.set_yticks(numbers, scores.classes)
+    axes.set(xlabel="predicted", ylabel="true")
+
+
+def draw_reliability(axes: Axes, scores: ClassScores) -> None:
+    """Accuracy against confidence, in bins; bars show how many examples a bin holds."""
+    confidence, accuracy, share = scores.reliability.unbind(1)
+    edges = np.linspace(0, 1, len(share) + 1)
+    axes.stairs(share, edges, fill=True, color=GREY, alpha=0.3, label="share of the examples")
+    axes.plot([0, 1], [0, 1], color=INK, lw=1, ls="--", label="calibrated")
+    held = share > 0
+    axes.plot(confidence[held], accuracy[held], "o-", color=BLUE, label="measured")
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+    axes.set_title(f"calibration error {scores.ece:.3f}")
+    axes.legend(loc="upper left")
+
+
+def draw_coverage(
+    axes: Axes,
+    levels: Sequence[float],
+    covered: Float[Tensor, "level quantity"],
+    quantities: Sequence[str],
+) -> None:
+    """How often central intervals hold the truth, against how often they should."""
+    axes.plot([0, 1], [0, 1], color=INK, lw=1, ls="--")
+    for name, column, colour in zip(quantities, covered.T, cycle(COLOURS), strict=False):
+        axes.plot(levels, column, "o-", color=colour, ms=3, label=name)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="interval", ylabel="truths inside")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend()
