@@ -12,9 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from spinmesh.settings.loading import Config, schema_text
+from spinmesh.settings.loading import PRESETS, Config, schema_text
 from spinmesh.settings.mesh import SHAPE_PARAMETERS
-from spinmesh.settings.presets import PRESETS
 from spinmesh.settings.setting import Setting
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ from spinmesh.settings import (
     schema_text,
     validate_config,
 )
+from spinmesh.settings.loading import PRESETS
 from spinmesh.settings.mesh import SHAPE_PARAMETERS
-from spinmesh.settings.presets import PRESETS
 from spinmesh.tissue import Tissue
 
 ROOT = Path(__file__).parents[1]

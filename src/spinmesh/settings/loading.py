@@ -17,7 +17,6 @@ from spinmesh.settings.inputs import expanded
 from spinmesh.settings.mesh import Mesh
 from spinmesh.settings.phantom import PhantomSettings
 from spinmesh.settings.physics import AcquisitionFiles, Simulate, TissueSettings
-from spinmesh.settings.presets import PRESETS, merged
 from spinmesh.settings.reconstruct import Reconstruct
 from spinmesh.settings.setting import Setting
 from spinmesh.settings.synthesise import Synthesise
@@ -27,6 +26,49 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 # A configuration is a few hundred lines.
 MOST_BYTES = 1_000_000
+# How much effort every stage spends. A key of the configuration wins over its preset.
+PRESETS: dict[str, dict[str, Any]] = {
+    # The defaults of the settings are those of the demonstration: minutes on two cores.
+    "demo": {},
+    # To see whether everything works.
+    "quick": {
+        "simulate": {
+            "basis": {"tolerance": 1e-4},
+            "target_basis": {"kind": "laplace", "modes": 60},
+        },
+        "reconstruct": {
+            "shape_model": {"epochs": 300},
+            "iterations": 8,
+            "starts": 2,
+            "samples": 16,
+        },
+        "synthesise": {"score_model": {"iterations": 200}, "samples": {"steps": 24}},
+        "phantom": {"shape": (12, 12, 3), "voxel_mm": (4.0, 4.0, 4.0)},
+    },
+    # To publish: hours, better on a cluster (profiles/slurm).
+    "careful": {
+        "simulate": {
+            "basis": {"tolerance": 1e-6},
+            "target_basis": {"kind": "laplace", "modes": 240},
+            "shards": 16,
+        },
+        "reconstruct": {
+            "shape_model": {"epochs": 4000},
+            "iterations": 40,
+            "patience": 2,
+            "starts": 6,
+            "modes": 2,
+            "samples": 256,
+            "moves": 3,
+        },
+        "synthesise": {
+            "bundles": {"mesh_size_um": 0.5, "shards": 16},
+            "score_model": {"iterations": 10_000},
+            "samples": {"steps": 192},
+        },
+        "phantom": {"field": {"samples": 8}},
+    },
+}
 
 
 class Config(Setting):
@@ -59,7 +101,7 @@ class Config(Setting):
         """Keys left out are the preset's, and of the rest the defaults."""
         if not isinstance(values, Mapping):
             return values
-        return merged(PRESETS.get(str(values.get("preset")), {}), values)
+        return _merged(PRESETS.get(str(values.get("preset")), {}), values)
 
 
 def load_config(path: str | Path, root: str | Path = ".") -> Config:
@@ -122,3 +164,14 @@ def schema_text() -> str:
     # Infinity, a default, is no JSON.
     strict = json.loads(schema, parse_constant=lambda _: ".inf")
     return json.dumps(strict, indent=2, allow_nan=False) + "\n"
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`under` with the values of `over` in their place, section by section."""
+    values = dict(under)
+    for key, value in over.items():
+        below = values.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merged(below, value)
+        values[key] = value
+    return values
