@@ -35,3 +35,7 @@ class MeshWarning(UserWarning):
 
 class ResolutionWarning(UserWarning):
     """A mesh is coarser than the accuracy that was asked for."""
+
+
+class SoundWarning(UserWarning):
+    """A sound is clipped, or its rate is not what its file says."""

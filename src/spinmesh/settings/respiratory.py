@@ -1,0 +1,60 @@
+"""The configuration of `make respiratory`: sounds, features, and what is trained on them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from spinmesh.settings.setting import Range, Setting
+
+
+class LungSounds(Setting):
+    """The sounds: a folder in the layout of ICBHI 2017, or our own generator's."""
+
+    folder: str | None = None
+    """Of *.wav with their cycle tables and the diagnosis file; null: sounds are generated."""
+    diagnoses: tuple[str, ...] | None = None
+    """Recordings of other diagnoses are left out; null: none is."""
+    patients: int = Field(160, ge=15)
+    """Generated; a diagnosis has its share of them, three at least."""
+    recordings: PositiveInt = 4
+    """Of each generated patient, each at a place of its own on the chest."""
+    seconds: float = Field(10.0, ge=3.0)
+    """Length of a generated recording."""
+    snr_db: Range = (3.0, 25.0)
+    """Breath noise over the noise of room and sensor; drawn for each recording."""
+    severity: Range = (0.25, 1.0)
+    """How many of the sounds typical of the diagnosis a patient has; 1: as in the table."""
+    event_db: Range = (-6.0, 12.0)
+    """Peak of a crackle over three times the breath's RMS, RMS of a wheeze over the breath's."""
+
+
+class SoundFeatures(Setting):
+    """What is computed of a sound, at 4 kHz, where every recording is brought."""
+
+    seconds: float = Field(8.0, ge=1.0)
+    """Of a window: a recording is cut into so many as it holds; a shorter one is refused."""
+    mel_bands: int = Field(32, ge=8)
+    """Between 50 and 2,000 Hz, in the image and in the mel cepstrum."""
+    cepstral: int = Field(13, ge=2)
+    """MFCC that are taken."""
+    steps: int = Field(48, ge=8)
+    """Equal parts of a respiratory cycle in a sequence."""
+    channels: int = Field(12, ge=4)
+    """Mel bands of a sequence; each gives its mean and its highest frame in a step."""
+
+
+class Respiratory(Setting):
+    """A run of `make respiratory`."""
+
+    run: str = Field("respiratory", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the run; its results go to results/<run>/."""
+    seed: int = Field(1, ge=0, lt=2**63)
+    """Every random number follows from it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained; auto: the GPU if there is one."""
+    sounds: LungSounds = LungSounds()
+    """What is listened to."""
+    features: SoundFeatures = SoundFeatures()
+    """What is computed of it."""
