@@ -48,10 +48,8 @@ def tone(
     highest = int(0.45 * rate / (pitch * (1 + abs(glide) / 2)))
     orders = np.arange(1, max(2, min(highest, 12) + 1))
     heights = orders**-steepness
-    waves = [
-        h * np.sin(2 * np.pi * k * turns + k * phase) for k, h in zip(orders, heights, strict=True)
-    ]
-    return sum(waves) * tukey(len(t), 0.3) * np.sqrt(2 / (heights**2).sum())
+    waves = heights @ np.sin(orders[:, None] * (2 * np.pi * turns + phase))
+    return waves * tukey(len(t), 0.3) * np.sqrt(2 / (heights**2).sum())
 
 
 def breath(flow: Samples, rate: float, corner: float, slope: float, random: Generator) -> Samples:
