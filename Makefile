@@ -1,6 +1,7 @@
 # make run      sets itself up, then runs all four stages      CONFIG=config/config.yaml CORES=2
 # make phantom  a diffusion series of crossing bundles: NIfTI, bval, bvec
 # make paper    the published experiment (experiments/remidi), its table and figures
+# make maps     a posterior for every voxel: trained, calibrated, a slice of known truth mapped
 # make conditional  images given a signal: calibrated? (experiments/conditional), table and figure
 # make synthesis  score models compared (experiments/scores): tables and galleries
 # make test     every test;   make check   what has to pass before a commit
@@ -30,10 +31,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the locale C, Python reads no path with an accent.
 export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 
-.PHONY: help setup run free readable paper phantom conditional synthesis unlock report test check fuzz schema clean
+.PHONY: help setup run free readable paper phantom maps conditional synthesis unlock report test check fuzz schema clean
 
 help:
-	@echo "make run | paper | phantom | conditional | synthesis | unlock | report | test | check | fuzz | schema | setup | clean"
+	@echo "make run | paper | phantom | maps | conditional | synthesis | unlock | report | test | check | fuzz | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -76,6 +77,10 @@ paper: $(STAMP)
 	@$(SNAKEMAKE) --snakefile experiments/remidi/Snakefile
 	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
 	    "$$(ls -t results/*/paper/table.csv | head -n 1)"
+
+maps: CONFIG = config/maps.yaml
+maps: $(STAMP)
+	@$(SNAKEMAKE) --snakefile workflow/maps/Snakefile
 
 conditional: CONFIG = experiments/conditional/config.yaml
 conditional: $(STAMP)

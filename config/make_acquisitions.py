@@ -62,3 +62,11 @@ if __name__ == "__main__":
     still, moving = np.zeros((3, 3)), np.concatenate([clinical, clinical])
     b = [0] * 3 + [1000] * 24 + [2000] * 24
     write(HERE / "demo/phantom", b, np.concatenate([still, moving]), [30] * len(b))
+    sphere, strong = (
+        spread_directions(30, seed=30),
+        {19: (1000, 3000, 6000), 49: (2300, 6750, 17800)},
+    )
+    for_maps = [(0, 19)] * 3 + [(0, 49)] * 3
+    for_maps += [(b, Delta) for Delta, values in strong.items() for b in values for _ in sphere]
+    turned = np.concatenate([np.zeros((6, 3)), *[sphere] * 6])
+    write(HERE / "demo/maps", [b for b, _ in for_maps], turned, [Delta for _, Delta in for_maps])

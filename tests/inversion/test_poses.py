@@ -11,12 +11,7 @@ from spinmesh.bloch_torrey import Basis, Signals
 from spinmesh.bodies import simulate, simulate_substrates
 from spinmesh.errors import SequenceError
 from spinmesh.inversion import Target
-from spinmesh.inversion.poses import (
-    Screen,
-    fit_harmonics,
-    harmonics,
-    nearest_poses,
-)
+from spinmesh.inversion.poses import Screen, nearest_poses
 from spinmesh.inversion.starts import Atlas, guesses
 from spinmesh.inversion.target import diffusion_tensors, principal_rotations
 from spinmesh.mesh import (
@@ -28,6 +23,7 @@ from spinmesh.mesh import (
     swept_disk,
 )
 from spinmesh.sequence import Acquisition, FreeWaveform
+from spinmesh.sequence.harmonics import fit_harmonics, harmonics
 from spinmesh.settings import ShapeTraining
 from spinmesh.shapes import ShapeModel, train_shape_model
 from spinmesh.tissue import Tissue

@@ -11,7 +11,7 @@ from spinmesh.errors import ConfigError, SequenceError, SpinmeshError
 from spinmesh.grid import Grid
 from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps
 from spinmesh.io import load, save
-from spinmesh.io.maps import write_maps
+from spinmesh.io.bids import write_shape_maps
 from spinmesh.io.tables import read_signal_table
 from spinmesh.io.targets import read_target, read_voxels
 from spinmesh.sequence import Acquisition
@@ -213,7 +213,7 @@ def test_maps_keep_place_and_order_in_nifti_and_store(tmp_path) -> None:
     torch.testing.assert_close(again.numbers, numbers, rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(again.latents, latents, rtol=0, atol=0, equal_nan=True)
 
-    write_maps(maps, tmp_path / "maps.nii.gz")
+    write_shape_maps(maps, tmp_path / "maps.nii.gz")
     picture = nib.load(tmp_path / "maps.nii.gz")
     assert np.array_equal(picture.affine, AFFINE)
     values = np.asarray(picture.dataobj)

@@ -17,7 +17,7 @@ from spinmesh.bloch_torrey import Basis
 from spinmesh.errors import ConfigError
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import fsl_axes
-from spinmesh.io.phantoms import write_bids
+from spinmesh.io.bids import write_bids
 from spinmesh.mesh import SweptDisk, sample_substrates, swept_disk
 from spinmesh.phantom import (
     Field,

@@ -3,7 +3,7 @@ from snakemake.iocontainers import Snakemake
 from spinmesh.io import load
 from spinmesh.phantom import Phantom
 from spinmesh.progress import log_to
-from spinmesh.report.phantom import plot_phantom
+from spinmesh.report.volumes import plot_phantom
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

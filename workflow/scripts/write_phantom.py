@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.io import load
-from spinmesh.io.phantoms import write_bids
+from spinmesh.io.bids import write_bids
 from spinmesh.phantom import Phantom
 from spinmesh.progress import log_to
 

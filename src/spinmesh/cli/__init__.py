@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spinmesh.cli import measured
+from spinmesh.cli.maps import maps
 from spinmesh.cli.mesh import mesh
 from spinmesh.cli.packs import is_pack, reduce, replayed
 from spinmesh.cli.reconstruct import reconstruct
@@ -23,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.command()(mesh)
 app.command()(reduce)
 app.command()(reconstruct)
+app.command()(maps)
 app.command()(synthesise)
 
 MESH = "Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...; or a pack of spinmesh reduce."

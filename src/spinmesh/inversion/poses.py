@@ -1,17 +1,14 @@
 """Signals of turned shapes without simulating them, by spherical harmonics of the directions.
 
-Every shell of a signal (one b, one timing) is a sum of even ones. The power of each order, which no
-rotation changes, shortlists shapes; turning the directions turns a shape.
+The power of each order, which no rotation changes, shortlists shapes; turning the directions turns
+a shape.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from dipy.reconst.shm import real_sh_descoteaux_from_index, smooth_pinv, sph_harm_ind_list
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,65 +18,14 @@ from spinmesh.inversion.target import Target, principal_rotations
 from spinmesh.mesh import rotation_matrix
 from spinmesh.noise import MagnitudeNoise
 from spinmesh.sequence import Acquisition
-from spinmesh.units import b_to_s_per_mm2
+from spinmesh.sequence.harmonics import Harmonics, fit_harmonics, harmonics, shell_keys
 
-# Even orders up to 6: 28 functions, which 30 directions determine.
-DEGREE, ORDER = sph_harm_ind_list(6)
-# Laplace-Beltrami weight of Descoteaux et al. (2007) for 30 directions; keeps order 6 calm.
-SMOOTHING = 1e-4
 # Shapes whose turns are tried, and turns about the axis of fastest diffusion; as many upside down.
 SHORTLIST, TURNS = 200, 8
 # Poses that are then refined, and by how many steps.
 REFINED, REFINEMENTS = 120, 8
 # Forward differences, in the prior's unit and rad: the signals are exact to rounding.
 DIFFERENCE = 1e-5
-
-
-def harmonics(direction: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch function"]:
-    """Real, orthonormal spherical harmonics of even order (Descoteaux et al. 2007)."""
-    x, y, z = direction[..., None, :].unbind(-1)
-    polar, azimuth = torch.arctan2(torch.hypot(x, y), z), torch.arctan2(y, x)
-    values = real_sh_descoteaux_from_index(
-        DEGREE, ORDER, polar.numpy(), azimuth.numpy(), legacy=False
-    )
-    return torch.from_numpy(values)
-
-
-@dataclass(frozen=True, eq=False)
-class Harmonics:
-    """Attenuations of shapes as even spherical harmonics on every shell (one b, one timing)."""
-
-    shells: tuple[tuple[float, float, float], ...]  # b (s/mm^2), delta, Delta (ms)
-    coefficients: Float[Tensor, "substrate shell function"]
-
-    @property
-    def invariants(self) -> Float[Tensor, "substrate feature"]:
-        """Root of the power of each order on each shell: what no rotation of the shape changes."""
-        parts = [self.coefficients[..., n == ORDER].norm(dim=-1) for n in np.unique(ORDER)]
-        return torch.stack(parts, -1).flatten(1)
-
-
-def shell_keys(acquisition: Acquisition) -> list[tuple[float, float, float]]:
-    """(b in s/mm^2, delta, Delta) of each measurement, b rounded to 1 s/mm^2."""
-    b = b_to_s_per_mm2(acquisition.b_value).round().tolist()
-    delta = acquisition.durations("delta").tolist()
-    Delta = acquisition.durations("Delta").tolist()
-    return list(zip(b, delta, Delta, strict=True))
-
-
-def fit_harmonics(
-    acquisition: Acquisition, attenuation: Float[Tensor, "substrate measurement"]
-) -> Harmonics:
-    """Smoothed least squares on every shell."""
-    keys = shell_keys(acquisition)
-    shells = tuple(sorted(set(keys)))
-    parts = []
-    for shell in shells:
-        index = torch.tensor([i for i, key in enumerate(keys) if key == shell])
-        penalty = (SMOOTHING * len(index) / 30) ** 0.5 * ORDER * (ORDER + 1)
-        inverse = smooth_pinv(harmonics(acquisition.direction[index]).numpy(), penalty)
-        parts.append(attenuation[:, index] @ torch.from_numpy(inverse).T)
-    return Harmonics(shells, torch.stack(parts, 1))
 
 
 class Screen:

@@ -17,16 +17,11 @@ from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ReductionError, SequenceError
 from spinmesh.inversion.descent import Problem
 from spinmesh.inversion.forward import attenuation, turned
-from spinmesh.inversion.poses import (
-    Harmonics,
-    Screen,
-    descend_together,
-    fit_harmonics,
-    nearest_poses,
-)
+from spinmesh.inversion.poses import Screen, descend_together, nearest_poses
 from spinmesh.inversion.target import Target, principal_rotations, refuse_other_protocol
 from spinmesh.inversion.unknowns import Point
 from spinmesh.noise import MagnitudeNoise
+from spinmesh.sequence.harmonics import Harmonics, fit_harmonics
 from spinmesh.shapes import ShapeModel
 
 # Poses of one shape among the starts, at most.

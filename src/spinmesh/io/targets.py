@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -28,6 +29,8 @@ ENOUGH_REPEATS = 4
 UNIT_RANGE = (0.5, 2.0)
 # No noise that leaves a signal makes an attenuation larger.
 MOST_ATTENUATION = 5.0
+# Without a mask: part of the unweighted signal of the brightest (this quantile), air having less.
+FOREGROUND, BRIGHTEST = 0.2, 0.98
 
 
 def read_target(
@@ -69,20 +72,28 @@ def read_target(
 def read_voxels(
     acquisition: Acquisition,
     nifti: str | Path,
-    mask: str | Path,
+    mask: str | Path | None,
     snr: float | None = None,
 ) -> VoxelTargets:
     """The targets of every voxel of a mask; the errors are those of `read_target`.
 
+    Without a mask, of voxels whose mean unweighted signal exceeds a fifth of the brightest's.
     A voxel that cannot be used (a negative or NaN measurement, no unweighted signal) is NaN; how
     many there are is logged. `snr` is that of each voxel's unweighted signal; if None, one sigma
     for the whole image is estimated from repeated unweighted measurements.
     """
-    _checked(nifti=nifti, mask=mask, snr=snr)
+    place = {"voxel": (0, 0, 0)} if mask is None else {"mask": mask}
+    _checked(nifti=nifti, snr=snr, **place)
     acquisition = with_reference(acquisition)
     grid = grid_of(nifti)
-    voxel = read_mask(mask, grid)
-    measured = _measured(Path(nifti), acquisition, read_series(nifti, voxel), voxel, snr)
+    voxel = torch.cartesian_prod(*map(torch.arange, grid.shape)).reshape(-1, 3)
+    voxel = voxel if mask is None else read_mask(mask, grid)
+    magnitude = read_series(nifti, voxel)
+    if mask is None and magnitude.shape[1] == len(acquisition):
+        bright = magnitude[:, acquisition.unweighted].mean(1)
+        inside = bright > FOREGROUND * np.nanquantile(bright, BRIGHTEST)
+        voxel, magnitude = voxel[inside], magnitude[inside]
+    measured = _measured(Path(nifti), acquisition, magnitude, voxel, snr)
     sigma = torch.full((len(voxel),), torch.nan, dtype=torch.float64)
     sigma[measured.usable] = measured.sigma / measured.unweighted.mean(1)
     attenuation = torch.full((len(voxel), len(acquisition)), torch.nan, dtype=torch.float64)

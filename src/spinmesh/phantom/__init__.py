@@ -1,4 +1,5 @@
-"""Diffusion-weighted images of a field of substrates: bundles that cross, cells and free water."""
+"""Diffusion-weighted images of known tissue: bundles that cross, cells, water; slices of axons."""
 
 from spinmesh.phantom.field import Field, fibre_field, grid_affine
+from spinmesh.phantom.known import known_phantom
 from spinmesh.phantom.series import Phantom, simulate_phantom

@@ -1,4 +1,4 @@
-"""Figure of a phantom: two of its images, and the maps of a diffusion tensor fitted by dipy."""
+"""Figures of volumes: phantoms with a tensor fitted by dipy, posterior maps, their coverage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy import ndarray
 
+from spinmesh.estimators import coverage
+from spinmesh.maps import MapCalibration, PosteriorMaps, Voxels
+from spinmesh.maps.model import SNR_BANDS
 from spinmesh.phantom import Phantom
+from spinmesh.report.estimators import draw_coverage
 from spinmesh.report.style import blank, picture
 from spinmesh.units import b_to_s_per_mm2
 
@@ -78,3 +82,56 @@ def _draw(figure: Figure, axes: Axes, phantom: Phantom, values: ndarray, top: fl
     image = blank(axes).imshow(shown, origin="lower", cmap="gray", vmin=0, vmax=top, aspect=height)
     if shown.ndim == 2:
         figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
+
+
+def plot_calibration(calibration: MapCalibration, path: str | Path) -> Figure:
+    """Coverage of central intervals of every quantity, for each band of SNR."""
+    levels = np.linspace(0.05, 0.95, 19).tolist()
+    with picture(path, 4.2 * len(SNR_BANDS), 4.2) as figure:
+        for axes, (low, high) in zip(figure.subplots(1, len(SNR_BANDS)), SNR_BANDS, strict=True):
+            inside = (calibration.snr >= low) & (calibration.snr < high)
+            names = [name.replace("_", " ") for name in calibration.names]
+            draw_coverage(axes, levels, coverage(calibration.rank[inside], levels), names)
+            axes.set_title(f"SNR {low:g} to {high:g}, {int(inside.sum())} substrates")
+    return figure
+
+
+def plot_maps(maps: PosteriorMaps, truth: Voxels, path: str | Path) -> Figure:
+    """For each quantity the truth of a slice, the median and the shrinkage; then the flags.
+
+    Voxels of the truth are in the order of the image's indices.
+    """
+    answers, section = maps.answers, maps.grid.shape[:2]
+    place = tuple(maps.voxel[:, :2].T.numpy())
+    ratio = section[1] / section[0]
+
+    def image(values: ndarray) -> ndarray:
+        whole = np.full(section, np.nan)
+        whole[place] = values
+        return whole.T
+
+    with picture(path, 2.3 * (len(maps.names) + 1), 3 * 2.3 * ratio + 1.2) as figure:
+        panels = figure.subplots(3, len(maps.names) + 1)
+        for column, (name, unit) in enumerate(zip(maps.names, maps.units, strict=True)):
+            known = truth.quantities[:, column].reshape(section).T.numpy()
+            low, high = np.nanmin(known), np.nanmax(known)
+            rows = [known, image(answers.median[:, column].numpy())]
+            rows.append(image(answers.shrinkage[:, column].numpy()))
+            words = [
+                f"{name.replace('_', ' ')} ({unit})".replace(" (1)", ""),
+                "median",
+                "shrinkage",
+            ]
+            for axes, values, word in zip(panels[:, column], rows, words, strict=True):
+                limits = (0.0, 1.0) if word == "shrinkage" else (low, high)
+                shown = blank(axes).imshow(
+                    values, origin="lower", cmap="viridis", vmin=limits[0], vmax=limits[1]
+                )
+                figure.colorbar(shown, ax=axes, shrink=0.7, pad=0.02)
+                axes.set_title(word, fontsize=9)
+        flags = blank(panels[1, -1]).imshow(image(answers.flags.numpy()), origin="lower", vmin=0)
+        figure.colorbar(flags, ax=panels[1, -1], shrink=0.7, pad=0.02)
+        panels[1, -1].set_title("flags", fontsize=9)
+        blank(panels[0, -1])
+        blank(panels[2, -1])
+    return figure
