@@ -57,7 +57,7 @@ def test_kernels_of_straight_axons_are_those_of_a_cylinder():
     found = simulate_kernels(ACQUISITION, tissue, nodes, 1)
     one = torch.ones(1, dtype=torch.float64)
     size = float(np.sqrt(1.9 * 2.1))
-    coefficients = found.axons(size * one, 0 * one, 7.0 * one, 2.0 * one)[0]
+    coefficients = found.axons(size * one, 0 * one, 2.0 * one)[0]
     polar = module._polar(found.shells)
     exact = cylinder(polar, size, 2.0, [0.0, 0.0, 1.0]).reshape(1, 1, len(found.shells), -1)
     expected = module._expanded(exact)[0, 0]
@@ -78,8 +78,8 @@ def test_polynomials_of_the_tissue_pass_through_the_nodes(kernels):
     tissue, one = kernels.tissue, torch.ones(1, dtype=torch.float64)
     sizes = np.exp(module._chebyshev(module._logarithms(tissue.radius_um), 2))
     rates = module._chebyshev(tissue.diffusivity_inside_um2_per_ms, 2)
-    found = kernels.axons(float(sizes[1]) * one, 0.3 * one, 7 * one, float(rates[0]) * one)
+    found = kernels.axons(float(sizes[1]) * one, 0.3 * one, float(rates[0]) * one)
     torch.testing.assert_close(found[0], kernels.coefficients[0, 1, 0], rtol=0, atol=1e-12)
     halves = replace(kernels, coefficients=kernels.coefficients / 2)
-    again = halves.axons(1.3 * one, 0.3 * one, 7 * one, 2 * one)
-    torch.testing.assert_close(2 * again, kernels.axons(1.3 * one, 0.3 * one, 7 * one, 2 * one))
+    again = halves.axons(1.3 * one, 0.3 * one, 2 * one)
+    torch.testing.assert_close(2 * again, kernels.axons(1.3 * one, 0.3 * one, 2 * one))

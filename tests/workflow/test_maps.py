@@ -15,7 +15,7 @@ MAPS = ("--snakefile", "workflow/maps/Snakefile")
 
 
 def test_a_wrong_key_of_the_configuration_is_named() -> None:
-    with pytest.raises(ConfigError, match="unknown key `posterior.flow.member`.*`members`"):
+    with pytest.raises(ConfigError, match=r"unknown key `posterior.flow.member`.*`members`"):
         Maps.checked(
             {"acquisition": {"scheme": "x.scheme"}, "posterior": {"flow": {"member": 2}}}, "config"
         )
@@ -35,4 +35,4 @@ def test_maps_of_a_known_slice_in_the_smallest_size(new_workspace: Callable[[], 
     for name in ("coverage", "maps"):
         assert (results / f"figures/{name}.png").stat().st_size > 10_000
     again = workspace.snakemake(*MAPS, "--dry-run", config="config/test/maps.yaml")
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert "Nothing to be done" in again.stdout

@@ -1,12 +1,13 @@
 """Signals of endless axons and of the water between them, for a continuum of tissues.
 
-An axon is one period of a beaded tube that repeats itself for ever; the water lies between the
-circles of a random packing. Both are simulated at unit size and diffusivity: a body of another size
-s and diffusivity D has their signal under an acquisition of times t D / s^2, gradients g s^3 / D.
-Turned evenly about its axis, a body has a signal that depends on the angle theta to the axis alone,
-which is a sum of Legendre polynomials of cos theta on each shell (one b, one timing). Their
-coefficients are known at Chebyshev nodes of size, diffusivity and shape; between them they are
-polynomials.
+An axon is one period of a beaded tube that repeats itself for ever; axons of all periods of a
+range are mixed evenly, for one alone would diffract where the gradient's wave number is 2 pi over
+its period. The water lies between the circles of a random packing. Both are simulated at unit size
+and diffusivity: a body of another size s and diffusivity D has their signal under an acquisition of
+times t D / s^2 and gradients g s^3 / D. Turned evenly about its axis, a body has a signal that
+depends on the angle theta to the axis alone, which is a sum of Legendre polynomials of cos theta on
+each shell (one b, one timing). Their coefficients are known at Chebyshev nodes of size, diffusivity
+and shape; between them they are polynomials.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ TOGETHER = 1000
 class Kernels:
     """Legendre coefficients of attenuations about the axis, at the nodes of `nodes`.
 
-    Bodies are the axons (bead amplitude times period), then the packings of each fraction.
+    Bodies are the axons (bead amplitude times period, at Gauss' nodes), then the packings of each
+    fraction.
     """
 
     acquisition: Acquisition
@@ -80,18 +82,19 @@ class Kernels:
         return shells_of(self.acquisition)
 
     def axons(
-        self, radius: Tensor, amplitude: Tensor, period: Tensor, diffusivity: Tensor
+        self, radius: Tensor, amplitude: Tensor, diffusivity: Tensor
     ) -> Float[Tensor, "substrate shell degree"]:
-        """Of water in axons; radius in um, period in radii, diffusivity in um^2/ms."""
+        """Of water in axons of all periods; radius in um, diffusivity in um^2/ms."""
         nodes, tissue = self.nodes, self.tissue
         shape = (nodes.bead_amplitude, nodes.bead_period)
+        axons = self.coefficients[: shape[0] * shape[1]].unflatten(0, shape)
+        share = torch.from_numpy(legendre.leggauss(shape[1])[1] / 2)
         axes = [
             _weights(_squared(tissue.bead_amplitude), shape[0], amplitude**2),
-            _weights(tissue.bead_period, shape[1], period),
             _weights(_logarithms(tissue.radius_um), nodes.size, radius.log()),
             _weights(tissue.diffusivity_inside_um2_per_ms, nodes.diffusivity, diffusivity),
         ]
-        return _interpolated(self.coefficients[: shape[0] * shape[1]].unflatten(0, shape), axes)
+        return _interpolated(torch.tensordot(share, axons, dims=([0], [1])), axes)
 
     def between(
         self, radius: Tensor, fraction: Tensor, diffusivity: Tensor
@@ -130,7 +133,7 @@ def simulate_kernels(
     ]
     axons = itertools.product(
         np.sqrt(_chebyshev(_squared(tissue.bead_amplitude), nodes.bead_amplitude)),
-        _chebyshev(tissue.bead_period, nodes.bead_period),
+        _scaled(tissue.bead_period, legendre.leggauss(nodes.bead_period)[0]),
     )
     packings = itertools.product(
         _chebyshev(tissue.packed_fraction, nodes.packed_fraction), range(nodes.packings)
@@ -254,8 +257,12 @@ def _logarithms(pair: Range) -> Range:
 
 
 def _chebyshev(pair: Range, count: int) -> Float[ndarray, " node"]:
-    low, high = pair
-    return np.asarray((low + high) / 2 + (high - low) / 2 * chebyshev.chebpts1(count))
+    return _scaled(pair, chebyshev.chebpts1(count))
+
+
+def _scaled(pair: Range, places: Float[ndarray, " node"]) -> Float[ndarray, " node"]:
+    """From [-1, 1] to a range."""
+    return np.asarray(sum(pair) / 2 + (pair[1] - pair[0]) / 2 * places)
 
 
 def _weights(pair: Range, count: int, values: Tensor) -> Float[Tensor, "substrate node"]:

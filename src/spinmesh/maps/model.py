@@ -134,9 +134,9 @@ class MapModel:
         the draws' signals. About 1 for tissue of the prior.
         """
         count, each, _ = draws.shape
-        ones, tissue = torch.ones(count * each, dtype=torch.float64), self.kernels.tissue
-        period, g_ratio = (sum(pair) / 2 * ones for pair in (tissue.bead_period, tissue.g_ratio))
-        voxels = Voxels(torch.arange(count * each), draws.flatten(0, 1), period, g_ratio, ones)
+        flat, ones = draws.flatten(0, 1), torch.ones(count * each, dtype=torch.float64)
+        g_ratio = sum(self.kernels.tissue.g_ratio) / 2 * ones
+        voxels = Voxels(torch.arange(count * each), flat, g_ratio, ones)
         axis = fibre_axes(acquisition, attenuation).repeat_interleave(each, 0)
         expected = signals(acquisition, voxels.kernels(self.kernels), axis)
         weighted = ~acquisition.unweighted

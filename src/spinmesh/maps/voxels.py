@@ -55,7 +55,6 @@ class Voxels:
 
     group: Int[Tensor, " voxel"]
     quantities: Float[Tensor, "voxel quantity"] = quantity("as named")
-    period: Float[Tensor, " voxel"] = quantity("radius")  # of the beads
     g_ratio: Float[Tensor, " voxel"] = quantity()
     snr: Float[Tensor, " voxel"] = quantity()
 
@@ -69,7 +68,7 @@ class Voxels:
     def kernels(self, kernels: Kernels) -> Float[Tensor, "voxel shell degree"]:
         """Legendre coefficients of the attenuation about each voxel's mean axis."""
         radius, beads, order, fraction, water, inside, between = self.quantities.T
-        axons = kernels.axons(radius, beads, self.period, inside)
+        axons = kernels.axons(radius, beads, inside)
         packed = packed_fraction(fraction, self.g_ratio)
         around = kernels.between(radius / self.g_ratio, packed, between)
         tissue = fraction[:, None, None] * axons + (1 - fraction)[:, None, None] * around
@@ -89,10 +88,10 @@ def draw_voxels(ranges: TissueRanges, substrates: int, each: int, seed: int) -> 
         values = rng.uniform(*pair, substrates * of)
         return torch.from_numpy(values).repeat_interleave(each // of)
 
-    radius, beads, period, packed, g_ratio, inside, between = (
+    radius, beads, packed, g_ratio, inside, between = (
         drawn(getattr(ranges, name), 1)
         for name in (
-            "radius_um", "bead_amplitude", "bead_period", "packed_fraction", "g_ratio",
+            "radius_um", "bead_amplitude", "packed_fraction", "g_ratio",
             "diffusivity_inside_um2_per_ms", "diffusivity_between_um2_per_ms",
         )
     )  # fmt: skip
@@ -103,7 +102,7 @@ def draw_voxels(ranges: TissueRanges, substrates: int, each: int, seed: int) -> 
     axons = axon_fraction(packed, g_ratio)
     columns = torch.stack([radius, beads, order, axons, water, inside, between], 1)
     group = torch.arange(substrates).repeat_interleave(each)
-    return Voxels(group, columns, period, g_ratio, snr)
+    return Voxels(group, columns, g_ratio, snr)
 
 
 def bounds_of(ranges: TissueRanges) -> list[tuple[float, float]]:

@@ -40,7 +40,7 @@ def known_phantom(kernels: Kernels, settings: MapPhantom, seed: int) -> tuple[Ph
     water, crossing = back & (x < nx / 2), back & (x >= nx / 2)
     quantities[water, 4] = tissue.free_water_fraction[1]
     snr = torch.full_like(drawn.snr, settings.snr)
-    voxels = Voxels(drawn.group, quantities, drawn.period, g_ratio, snr)
+    voxels = Voxels(drawn.group, quantities, g_ratio, snr)
     axis, across = _axes(x / nx)
     coefficients = voxels.kernels(kernels)
     attenuation = signals(kernels.acquisition, coefficients, axis)

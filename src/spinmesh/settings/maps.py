@@ -18,7 +18,7 @@ class TissueRanges(Setting):
     bead_amplitude: Range = (0.0, 0.6)
     """Of the radius along an axon, relative to its mean."""
     bead_period: Range = (4.0, 10.0)
-    """From one bead to the next, in radii."""
+    """From one bead to the next, in radii; axons of all these periods are mixed evenly."""
     orientation_order: Range = (0.1, 0.9)
     """Mean of P2(cos angle) between axons and their mean axis: 1 parallel, 0 all directions."""
     packed_fraction: Range = (0.15, 0.7)
@@ -38,13 +38,13 @@ class TissueRanges(Setting):
 class KernelNodes(Setting):
     """Simulations between which signals are polynomials of the tissue: Chebyshev nodes."""
 
-    bead_amplitude: PositiveInt = 4
+    bead_amplitude: PositiveInt = 3
     """Of its square."""
-    bead_period: PositiveInt = 3
-    """Of the period."""
+    bead_period: PositiveInt = 6
+    """Of the period, over which signals are averaged: Gauss' nodes."""
     packed_fraction: PositiveInt = 4
     """Of the fraction."""
-    size: PositiveInt = 7
+    size: PositiveInt = 8
     """Of the logarithm of the radius."""
     diffusivity: PositiveInt = 3
     """Of the diffusivity."""
