@@ -41,7 +41,7 @@ JUDGED = 20_000
 DETERMINED = 0.9
 # Quantiles of the answer; draws of each voxel, and voxels whose draws are made together.
 QUANTILES = (0.1, 0.5, 0.9)
-DRAWS, TOGETHER = 96, 1000
+DRAWS, TOGETHER = 64, 1000
 # Draws of each voxel whose signals are predicted.
 PREDICTED = 8
 LEVELS = (0.5, 0.8, 0.9)

@@ -61,7 +61,7 @@ class FlowTraining(Setting):
 
     members: PositiveInt = 3
     """Flows, each of its own first weights."""
-    transforms: PositiveInt = 4
+    transforms: PositiveInt = 3
     """Couplings of each."""
     width: PositiveInt = 128
     """Units of the two hidden layers of each."""
@@ -78,7 +78,7 @@ class FlowTraining(Setting):
 class PosteriorTraining(Setting):
     """What a posterior learns from."""
 
-    substrates: PositiveInt = 20000
+    substrates: PositiveInt = 30000
     """Tissues that are drawn."""
     voxels: PositiveInt = 4
     """Of each: other orientations, free water, noise."""
