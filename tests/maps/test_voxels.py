@@ -42,6 +42,25 @@ def test_a_voxel_of_free_water_is_free(kernels):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
+def test_a_voxel_is_the_mean_over_the_axes_of_its_axons(kernels):
+    """Of 4,000 axes drawn from Watson's law by rejection, without water between or free water."""
+    drawn = draw_voxels(kernels.tissue, 1, 1, 0)
+    drawn.quantities[:, 2:5] = torch.tensor([0.6, 1.0, 0.0]).double()
+    concentration = 4.4437  # whose order is 0.6, by quadrature
+    x = torch.linspace(-1, 1, 20001).double()
+    law = torch.exp(concentration * (x**2 - 1))
+    assert float(((3 * x**2 - 1) / 2 * law).sum() / law.sum()) == pytest.approx(0.6, abs=2e-3)
+    axes = module.random_axes(40_000, torch.Generator().manual_seed(1))
+    chance = torch.exp(concentration * (axes[:, 2] ** 2 - 1))
+    axes = axes[torch.rand(40_000, generator=torch.Generator().manual_seed(2)) < chance][:4000]
+    radius, beads, inside = drawn.quantities[:, [0, 1, 5]].T
+    alone = kernels.axons(radius, beads, inside).expand(len(axes), -1, -1)
+    expected = signals(ACQUISITION, alone, axes).mean(0)
+    found = signals(ACQUISITION, drawn.kernels(kernels), torch.eye(3).double()[2:])
+    # Deviations of 0.3 over the root of 4,000, three of them, and the clipping of undershoots.
+    torch.testing.assert_close(found[0], expected, rtol=0, atol=0.015)
+
+
 def test_features_do_not_change_with_the_voxel_and_its_directions(kernels):
     """Turned together exactly; a turned voxel under the same directions by what 30 of them miss.
 

@@ -99,8 +99,12 @@ class Kernels:
     def between(
         self, radius: Tensor, fraction: Tensor, diffusivity: Tensor
     ) -> Float[Tensor, "substrate shell degree"]:
-        """Of water between axons of an outer radius (um) that cover a fraction of the plane."""
+        """Of water between axons of an outer radius (um) that cover a fraction of the plane.
+
+        A fraction outside the simulated range counts as its end.
+        """
         nodes, tissue = self.nodes, self.tissue
+        fraction = fraction.clamp(*tissue.packed_fraction)
         first = nodes.bead_amplitude * nodes.bead_period
         packed = self.coefficients[first:].unflatten(0, (nodes.packed_fraction, nodes.packings))
         axes = [
