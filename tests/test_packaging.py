@@ -19,6 +19,7 @@ IMPORTED_AS = {
     "pyyaml": "yaml",
     "scikit-fem": "skfem",
     "scikit-learn": "sklearn",
+    "xgboost-cpu": "xgboost",
 }
 # No code of ours imports these.
 USED_OTHERWISE = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from spinmesh.settings.setting import Range, Setting
 
@@ -45,6 +45,33 @@ class SoundFeatures(Setting):
     """Mel bands of a sequence; each gives its mean and its highest frame in a step."""
 
 
+class Afen(Setting):
+    """Training of the network with attention, of the trees, and of their vote."""
+
+    width: int = Field(32, ge=8, multiple_of=8)
+    """Channels of a branch of the network."""
+    iterations: PositiveInt = 600
+    """Updates of its weights."""
+    batch: PositiveInt = 32
+    """Windows of one update."""
+    learning_rate: PositiveFloat = 2e-3
+    """Highest of the one-cycle schedule of AdamW."""
+    weight_decay: NonNegativeFloat = 0.05
+    """Of AdamW."""
+    trees: PositiveInt = 400
+    """At most; fewer where validation patients say so."""
+    depth: PositiveInt = 3
+    """Of a tree."""
+    tree_learning_rate: PositiveFloat = 0.07
+    """Part of a tree's answer that is added."""
+    test_fraction: float = Field(0.25, gt=0, le=0.5)
+    """Of the patients, on whom everything is judged."""
+    validation_fraction: float = Field(0.2, gt=0, le=0.5)
+    """Of the others: they choose the number of trees and the weights of the vote."""
+    repeats: PositiveInt = 5
+    """Splits, each with a seed of its own."""
+
+
 class Respiratory(Setting):
     """A run of `make respiratory`."""
 
@@ -58,3 +85,5 @@ class Respiratory(Setting):
     """What is listened to."""
     features: SoundFeatures = SoundFeatures()
     """What is computed of it."""
+    afen: Afen = Afen()
+    """What is trained on whole windows."""

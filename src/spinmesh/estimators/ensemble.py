@@ -1,0 +1,161 @@
+"""AFEN: a network with attention and gradient-boosted trees, which vote with their probabilities.
+
+After arXiv 2405.05467, whose abstract alone could be read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import xgboost
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from spinmesh.errors import ConfigError
+from spinmesh.estimators.attention import AttentionNetwork, augmented, seeded_network
+from spinmesh.estimators.classifier import Classification, Classifier, one_cycle
+from spinmesh.estimators.examples import Examples, Names
+from spinmesh.learning import Checkpoint, fingerprint, fit
+from spinmesh.settings.respiratory import Afen, SoundFeatures
+from spinmesh.stored import quantity, store
+
+# Images whose classes are told at once, which bounds memory.
+CHUNK = 64
+# Rounds of trees without progress on validation patients after which no more are grown.
+PATIENCE = 40
+# Part of the examples and of the columns that a tree is shown.
+SUBSAMPLE, COLUMNS = 0.8, 0.3
+# Weights of the network that are tried, the trees having the rest.
+WEIGHTS = torch.linspace(0, 1, 21, dtype=torch.float64)
+
+
+@store("spinmesh/sound_model", version=1, stage="respiratory")
+@dataclass(frozen=True, eq=False)
+class SoundModel(Classifier):
+    """The trained members and the network's weight in their vote.
+
+    `moments` are mean and deviation of the image's rows, `rows` how many are of each kind, `trees`
+    XGBoost's own bytes; `features` are the settings that images and tables were made with.
+    """
+
+    names: Names
+    features: SoundFeatures
+    rows: tuple[int, ...]
+    moments: Float[Tensor, "mean_deviation channel row"] = quantity("as named")
+    state: dict[str, Tensor] = quantity()
+    trees: UInt8[Tensor, " byte"] = quantity()
+    weight: float = quantity()
+
+    @cached_property
+    def network(self) -> AttentionNetwork:
+        """The network with the trained weights."""
+        channels, classes = self.moments.shape[1], len(self.names.classes)
+        width = self.state["exit.weight"].shape[1] // 4
+        network = seeded_network(channels, self.rows, width, classes, torch.Generator())
+        network.load_state_dict(self.state)
+        return network
+
+    def members(self, examples: Examples) -> dict[str, Float[Tensor, "example class"]]:
+        """Probabilities of each member alone, the network with attention first."""
+        image, table = _inputs(examples)
+        booster = xgboost.Booster(model_file=bytearray(self.trees.numpy().tobytes()))
+        with torch.no_grad():
+            parts = _standardised(image, self.moments).split(CHUNK)
+            network = torch.cat([self.network(part).softmax(1) for part in parts])
+        trees = booster.predict(xgboost.DMatrix(table.numpy()))
+        return {"attention": network.double(), "trees": torch.from_numpy(trees).double()}
+
+    def probabilities(self, examples: Examples) -> Float[Tensor, "example class"]:
+        """Of the vote."""
+        network, trees = self.members(examples).values()
+        return self.weight * network + (1 - self.weight) * trees
+
+
+def train_sound_model(
+    training: Examples,
+    validation: Examples,
+    settings: Afen,
+    features: SoundFeatures,
+    rows: tuple[int, ...],
+    seed: int,
+    checkpoint: str | Path | None = None,
+    device: str = "cpu",
+) -> SoundModel:
+    """Train both members; validation examples choose the number of trees and the vote.
+
+    The result depends on examples, settings and seed alone. Raises ConfigError for examples without
+    image, table or label; see `learning.fit` for checkpoints.
+    """
+    image = _inputs(training)[0]
+    if training.label is None or validation.label is None:
+        raise ConfigError("sounds: examples without labels. Training needs a diagnosis for each.")
+    deviation, mean = torch.std_mean(image, (0, 3))
+    moments = torch.stack([mean, deviation.clamp_min(1e-6)])
+    generator = torch.Generator(device).manual_seed(seed)
+    classes = len(training.names.classes)
+    network = seeded_network(image.shape[1], rows, settings.width, classes, generator)
+    augment = partial(augmented, bands=rows[0])
+    inputs, label = _standardised(image, moments).to(device), training.label.to(device)
+    problem = Classification(inputs, label, classes, settings.batch, augment)
+    recipe = one_cycle(settings.iterations, settings.learning_rate, settings.weight_decay)
+    run = fingerprint(image, training.label, settings, rows, seed, torch.__version__)
+    state = Checkpoint(None if checkpoint is None else Path(checkpoint), run)
+    fitted = fit(network, problem, recipe, generator, "training the network", checkpoint=state)
+    trees = _grown(training, validation, settings, seed)
+    model = SoundModel(training.names, features, rows, moments, fitted.state, trees, 0.5)
+    return replace(model, weight=_best_weight(model, validation))
+
+
+def _inputs(examples: Examples) -> tuple[Tensor, Tensor]:
+    if examples.image is None or examples.table is None:
+        raise ConfigError("sounds: examples without image or table. Make them by window_examples.")
+    return examples.image, examples.table
+
+
+def _standardised(image: Tensor, moments: Tensor) -> Tensor:
+    mean, deviation = moments[..., None]
+    return (image - mean) / deviation
+
+
+def _grown(
+    training: Examples, validation: Examples, settings: Afen, seed: int
+) -> UInt8[Tensor, " byte"]:
+    """Trees, as many as validation examples are told best by."""
+    data, judge = (
+        xgboost.DMatrix(_inputs(part)[1].numpy(), part.label.numpy())  # type: ignore[union-attr]
+        for part in (training, validation)
+    )
+    options = {
+        "objective": "multi:softprob",
+        "num_class": len(training.names.classes),
+        "max_depth": settings.depth,
+        "eta": settings.tree_learning_rate,
+        "subsample": SUBSAMPLE,
+        "colsample_bytree": COLUMNS,
+        "nthread": torch.get_num_threads(),
+        "seed": seed % 2**31,
+    }
+    booster = xgboost.train(
+        options,
+        data,
+        settings.trees,
+        evals=[(judge, "validation")],
+        early_stopping_rounds=PATIENCE,
+        verbose_eval=False,
+    )
+    best = booster[: booster.best_iteration + 1]
+    return torch.from_numpy(np.frombuffer(best.save_raw("ubj"), dtype=np.uint8).copy())
+
+
+def _best_weight(model: SoundModel, validation: Examples) -> float:
+    """The network's weight that makes the labels of validation examples likeliest."""
+    assert validation.label is not None
+    network, trees = (
+        each.gather(1, validation.label[:, None]) for each in model.members(validation).values()
+    )
+    likelihood = (WEIGHTS * network + (1 - WEIGHTS) * trees).log().mean(0)
+    return float(WEIGHTS[likelihood.argmax()])
