@@ -4,6 +4,7 @@
 # make maps     a posterior for every voxel: trained, calibrated, a slice of known truth mapped
 # make conditional  images given a signal: calibrated? (experiments/conditional), table and figure
 # make synthesis  score models compared (experiments/scores): tables and galleries
+# make respiratory  classifiers of lung sounds, by patient: table and figures (config/respiratory.yaml)
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -31,10 +32,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the locale C, Python reads no path with an accent.
 export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 
-.PHONY: help setup run free readable paper phantom maps conditional synthesis unlock report test check fuzz schema clean
+.PHONY: help setup run free readable paper phantom maps conditional synthesis respiratory unlock report test check fuzz schema clean
 
 help:
-	@echo "make run | paper | phantom | maps | conditional | synthesis | unlock | report | test | check | fuzz | schema | setup | clean"
+	@echo "make run | paper | phantom | maps | conditional | synthesis | respiratory | unlock | report | test | check | fuzz | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -89,6 +90,12 @@ conditional: $(STAMP)
 synthesis: CONFIG = experiments/scores/config.yaml
 synthesis: $(STAMP)
 	@$(SNAKEMAKE) --snakefile experiments/scores/Snakefile
+
+respiratory: CONFIG = config/respiratory.yaml
+respiratory: $(STAMP)
+	@$(SNAKEMAKE) --snakefile workflow/respiratory/Snakefile
+	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
+	    "$$(ls -t results/*/table.csv | head -n 1)"
 
 # A killed run leaves its lock behind. Only when no other run is at work in this folder.
 unlock: $(STAMP)

@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
-from spinmesh.bodies import device_named
 from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.inputs.building import BUNDLES, VOLUMES, build
 from spinmesh.inputs.checking import check_inputs
+from spinmesh.machine import device_named
 from spinmesh.settings import (
     load_config,
     schema_text,

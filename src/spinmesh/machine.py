@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 import torch
 from threadpoolctl import threadpool_limits
 
-from spinmesh.errors import SpinmeshError
+from spinmesh.errors import ConfigError, SpinmeshError
 
 Result = TypeVar("Result")
 
@@ -36,6 +36,17 @@ def available_memory() -> int:
     if limit != "max":
         free.append(int(limit) - int(Path(USED).read_text()))
     return max(min(free), 0)
+
+
+def device_named(device: str) -> str:
+    """The torch device, `auto` being cuda where there is one; ConfigError if torch lacks it."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ConfigError(f"device: {device!r} is unknown. Give auto, cpu or cuda.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(f"device: {device} is asked for, but torch sees no GPU. Give cpu.")
+    return device
 
 
 def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:

@@ -17,7 +17,6 @@ from spinmesh.bodies.replay import replay
 from spinmesh.bodies.substrates import (
     MOST_DENSE_ON_CPU,
     Simulation,
-    device_named,
     signals_of,
     simulate,
     simulate_body,

@@ -11,8 +11,9 @@ from spinmesh.bloch_torrey import Signals
 from spinmesh.bloch_torrey.error_estimate import estimated_error, largest_change, representatives
 from spinmesh.bodies.packs import Models, Pack, observed
 from spinmesh.bodies.pieces import Parts, longest_echo
-from spinmesh.bodies.substrates import device_named, sound
+from spinmesh.bodies.substrates import sound
 from spinmesh.errors import ConfigError, ReductionError
+from spinmesh.machine import device_named
 from spinmesh.progress import progress
 from spinmesh.reduction import ReducedModel
 from spinmesh.sequence import Acquisition

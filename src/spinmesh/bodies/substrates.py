@@ -12,6 +12,7 @@ from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh, simulate_peri
 from spinmesh.bodies.pieces import Parts, cut_where_it_pays, simulate_cut
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
+from spinmesh.machine import device_named
 from spinmesh.mesh import Substrates, TetMesh, check_quality
 from spinmesh.progress import progress
 from spinmesh.reduction import MOST_DENSE, ReducedModel, reduce_shapes
@@ -25,17 +26,6 @@ FAINTEST = 1e-12
 DENSE = 2**26
 # On a CPU sparse factors win from here on (docs/decisions/0006).
 MOST_DENSE_ON_CPU = 400
-
-
-def device_named(device: str) -> str:
-    """The torch device, `auto` being cuda where there is one; ConfigError if torch lacks it."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda"):
-        raise ConfigError(f"device: {device!r} is unknown. Give auto, cpu or cuda.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device: {device} is asked for, but torch sees no GPU. Give cpu.")
-    return device
 
 
 def simulate(

@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spinmesh.cli import measured
+from spinmesh.cli.classify import classify
 from spinmesh.cli.maps import maps
 from spinmesh.cli.mesh import mesh
 from spinmesh.cli.packs import is_pack, reduce, replayed
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
-from spinmesh.errors import ConfigError, MeshWarning, ResolutionWarning, ScaleWarning, SpinmeshError
+from spinmesh.errors import (
+    ConfigError,
+    MeshWarning,
+    ResolutionWarning,
+    ScaleWarning,
+    SoundWarning,
+    SpinmeshError,
+)
 from spinmesh.settings import Basis, Method
 
 if TYPE_CHECKING:
@@ -26,6 +34,7 @@ app.command()(reduce)
 app.command()(reconstruct)
 app.command()(maps)
 app.command()(synthesise)
+app.command()(classify)
 
 MESH = "Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...; or a pack of spinmesh reduce."
 TOLERANCE = (
@@ -70,8 +79,9 @@ def simulate(
     measured.refuse_existing(out, force)
     given = {} if tolerance is None else {"tolerance": tolerance}
     spec = Basis.checked({"kind": basis} | given, "spinmesh simulate")
-    from spinmesh.bodies import device_named, simulate_body
+    from spinmesh.bodies import simulate_body
     from spinmesh.io.acquisitions import read_acquisition
+    from spinmesh.machine import device_named
 
     device, acquisition = device_named(device), read_acquisition(**files)
     if is_pack(mesh):
@@ -114,7 +124,7 @@ def run() -> None:
     """Entry point: an error of ours is one message and exit code 1, not a traceback."""
     # Of warnings, those of ours are for the user; what libraries say to programmers is not.
     warnings.simplefilter("ignore")
-    for category in (MeshWarning, ResolutionWarning, ScaleWarning):
+    for category in (MeshWarning, ResolutionWarning, ScaleWarning, SoundWarning):
         warnings.simplefilter("default", category)
     warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
     try:

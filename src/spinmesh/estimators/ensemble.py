@@ -21,6 +21,7 @@ from spinmesh.estimators.classifier import Classification, Classifier, one_cycle
 from spinmesh.estimators.examples import Examples, Names
 from spinmesh.learning import Checkpoint, fingerprint, fit
 from spinmesh.settings.respiratory import Afen, SoundFeatures
+from spinmesh.sounds.features import kinds
 from spinmesh.stored import quantity, store
 
 # Images whose classes are told at once, which bounds memory.
@@ -38,13 +39,12 @@ WEIGHTS = torch.linspace(0, 1, 21, dtype=torch.float64)
 class SoundModel(Classifier):
     """The trained members and the network's weight in their vote.
 
-    `moments` are mean and deviation of the image's rows, `rows` how many are of each kind, `trees`
-    XGBoost's own bytes; `features` are the settings that images and tables were made with.
+    `moments` are mean and deviation of the image's rows, `trees` XGBoost's own bytes; `features`
+    are the settings that images and tables were made with.
     """
 
     names: Names
     features: SoundFeatures
-    rows: tuple[int, ...]
     moments: Float[Tensor, "mean_deviation channel row"] = quantity("as named")
     state: dict[str, Tensor] = quantity()
     trees: UInt8[Tensor, " byte"] = quantity()
@@ -55,7 +55,7 @@ class SoundModel(Classifier):
         """The network with the trained weights."""
         channels, classes = self.moments.shape[1], len(self.names.classes)
         width = self.state["exit.weight"].shape[1] // 4
-        network = seeded_network(channels, self.rows, width, classes, torch.Generator())
+        network = seeded_network(channels, kinds(self.features), width, classes, torch.Generator())
         network.load_state_dict(self.state)
         return network
 
@@ -80,7 +80,6 @@ def train_sound_model(
     validation: Examples,
     settings: Afen,
     features: SoundFeatures,
-    rows: tuple[int, ...],
     seed: int,
     checkpoint: str | Path | None = None,
     device: str = "cpu",
@@ -97,6 +96,7 @@ def train_sound_model(
     moments = torch.stack([mean, deviation.clamp_min(1e-6)])
     generator = torch.Generator(device).manual_seed(seed)
     classes = len(training.names.classes)
+    rows = kinds(features)
     network = seeded_network(image.shape[1], rows, settings.width, classes, generator)
     augment = partial(augmented, bands=rows[0])
     inputs, label = _standardised(image, moments).to(device), training.label.to(device)
@@ -106,7 +106,7 @@ def train_sound_model(
     state = Checkpoint(None if checkpoint is None else Path(checkpoint), run)
     fitted = fit(network, problem, recipe, generator, "training the network", checkpoint=state)
     trees = _grown(training, validation, settings, seed)
-    model = SoundModel(training.names, features, rows, moments, fitted.state, trees, 0.5)
+    model = SoundModel(training.names, features, moments, fitted.state, trees, 0.5)
     return replace(model, weight=_best_weight(model, validation))
 
 

@@ -105,6 +105,11 @@ def attributes_of(path: str | Path) -> dict[str, Any]:
         return dict(_group(Path(path))["attributes"])
 
 
+def load_all(noun: type[Noun], paths: Sequence[str | Path]) -> list[Noun]:
+    """`load` for each path."""
+    return [load(noun, path) for path in paths]
+
+
 def load_optional(noun: type[Noun], path: str | Path | list[str]) -> Noun | None:
     """`load`, or None where a rule has no such input (an empty list)."""
     return load(noun, path) if isinstance(path, str | Path) else None
@@ -112,7 +117,7 @@ def load_optional(noun: type[Noun], path: str | Path | list[str]) -> Noun | None
 
 def load_shards(noun: type[Noun], paths: Sequence[str | Path], axis: str) -> Noun:
     """Read all shards of a noun and put their members in order along an axis."""
-    return codec.gather([load(noun, path) for path in paths], axis)
+    return codec.gather(load_all(noun, paths), axis)
 
 
 def is_foreign_zarr(path: str | Path) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +14,9 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from spinmesh.estimators import ClassScores
-from spinmesh.report.style import BLUE, COLOURS, GREY, INK, picture
+from spinmesh.report.style import BLUE, COLOURS, GREY, INK, ORANGE, picture
+from spinmesh.sounds import Recording, at_rate
+from spinmesh.sounds.features import SHORT, decibels, power
 
 
 def plot_class_scores(scores: Mapping[str, ClassScores], path: str | Path) -> None:
@@ -70,3 +73,61 @@ def draw_coverage(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0))
     axes.legend()
+
+
+def plot_sounds(recordings: Iterable[Recording], path: str | Path) -> None:
+    """A spectrogram of one recording of each diagnosis, with what was heard in its cycles.
+
+    Of each, the recording in which most was heard.
+    """
+    loudest: dict[str, Recording] = {}
+    for recording in recordings:
+        diagnosis = recording.diagnosis or "no diagnosis"
+        if diagnosis not in loudest or _heard(recording) > _heard(loudest[diagnosis]):
+            loudest[diagnosis] = recording
+    with picture(path, 11.0, 1.9 * len(loudest) + 0.5) as figure:
+        panels = figure.subplots(len(loudest), 1, squeeze=False)[:, 0]
+        for axes, (diagnosis, recording) in zip(panels, sorted(loudest.items()), strict=True):
+            draw_spectrogram(axes, recording)
+            axes.set_title(f"{diagnosis}: {recording.name}")
+        panels[-1].set_xlabel("s")
+
+
+def _heard(recording: Recording) -> int:
+    return sum(each.crackles + each.wheezes for each in recording.cycles)
+
+
+def draw_spectrogram(axes: Axes, recording: Recording) -> None:
+    """Short-time spectrum (dB) to 2 kHz; the cycles' ends as lines, their labels above."""
+    sound = at_rate(recording)
+    levels = decibels(power(sound.samples, SHORT))
+    extent = (0.0, sound.seconds, 0.0, sound.rate / 2)
+    axes.imshow(
+        levels, origin="lower", aspect="auto", extent=extent, cmap="magma",
+        vmin=levels.max() - 60, interpolation="nearest",
+    )  # fmt: skip
+    axes.set(ylabel="Hz", xlim=extent[:2])
+    axes.grid(False)
+    for each in recording.cycles:
+        axes.axvline(each.start, color="white", lw=0.8, ls=":")
+        axes.axvline(each.end, color="white", lw=0.8, ls=":")
+        middle = (each.start + each.end) / 2
+        axes.text(middle, 1750, each.label, color="white", ha="center", fontsize=8)
+
+
+def plot_splits(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Macro-F1 of each method by patient and at random, from the rows of a summary."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    splits = {"patient": ("by patient", BLUE), "random": ("at random", ORANGE)}
+    with picture(path, 7.0, 4.0) as figure:
+        axes = figure.subplots()
+        for number, (split, (words, colour)) in enumerate(splits.items()):
+            chosen = {row["method"]: row for row in rows if row["split"] == split}
+            places = np.arange(len(methods)) + 0.4 * number - 0.2
+            heights = [chosen[method]["f1"] for method in methods]
+            spread = [chosen[method]["f1_deviation"] for method in methods]
+            bars = axes.bar(places, heights, 0.38, yerr=spread, color=colour, label=words)
+            axes.bar_label(bars, fmt="%.2f", fontsize=8)
+        axes.set_xticks(range(len(methods)), methods)
+        axes.set(ylim=(0, 1), ylabel="macro-F1")
+        axes.legend()

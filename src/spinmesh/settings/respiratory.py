@@ -16,9 +16,9 @@ class LungSounds(Setting):
     """Of *.wav with their cycle tables and the diagnosis file; null: sounds are generated."""
     diagnoses: tuple[str, ...] | None = None
     """Recordings of other diagnoses are left out; null: none is."""
-    patients: int = Field(160, ge=15)
+    patients: int = Field(240, ge=15)
     """Generated; a diagnosis has its share of them, three at least."""
-    recordings: PositiveInt = 4
+    recordings: PositiveInt = 3
     """Of each generated patient, each at a place of its own on the chest."""
     seconds: float = Field(10.0, ge=3.0)
     """Length of a generated recording."""

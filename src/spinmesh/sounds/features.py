@@ -136,6 +136,11 @@ def image(recording: Recording, settings: SoundFeatures) -> Float[ndarray, "2 ro
     return np.stack([frames.mean(2), frames.max(2)]).astype(np.float32)
 
 
+def kinds(settings: SoundFeatures) -> tuple[int, ...]:
+    """How many rows of an image are mel bands, MFCC, pitch classes, and numbers of their own."""
+    return settings.mel_bands, settings.cepstral, len(PITCH_CLASSES), 2
+
+
 def row_names(settings: SoundFeatures) -> list[tuple[str, str]]:
     """Name and unit of every row of an image."""
     return [

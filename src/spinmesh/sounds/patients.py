@@ -51,7 +51,7 @@ DEVICES: Mapping[str, tuple[int, float, float]] = {
     "Meditron": (44100, 25, 1500),
     "AKGC417L": (44100, 40, 1800),
 }
-DEVICE_SHARES = (0.6, 0.2, 0.2)
+DEVICE_SHARES = (0.8, 0.1, 0.1)
 PLACES = ("Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr")
 # Pitch (Hz) and duration (s) of crackles; their spread between patients, and within one.
 FINE, COARSE = (650.0, 0.005), (350.0, 0.015)
