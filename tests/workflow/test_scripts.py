@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+SCRIPTS = sorted((ROOT / "workflow").glob("**/scripts/*.py"))
 OF_EXPERIMENTS = sorted((ROOT / "experiments").glob("*/scripts/*.py"))
 RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 GLUE = (ast.Import, ast.ImportFrom, ast.AnnAssign, ast.Assign, ast.Expr)

@@ -53,7 +53,7 @@ class PlainPerceptron(Classifier):
         self.mean, self.deviation = training.table.mean(0), training.table.std(0).clamp_min(1e-6)
         generator = torch.Generator().manual_seed(seed)
         classes = len(training.names.classes)
-        self.network = perceptron((training.table.shape[1], UNITS, classes), (2, 0), generator)
+        self.network = perceptron((training.table.shape[1], UNITS, classes), (2.0, 0.0), generator)
         problem = Classification(self._inputs(training), training.label, classes, BATCH)
         recipe = replace(one_cycle(ITERATIONS, RATE, DECAY), half_life=None, best=True)
         judge = self._inputs(validation), validation.label
@@ -111,7 +111,9 @@ def one_cycle(iterations: int, learning_rate: float, weight_decay: float) -> Rec
     return Recipe(
         iterations,
         lambda n: [torch.optim.AdamW(n.parameters(), learning_rate, weight_decay=weight_decay)],
-        lambda optimiser, steps: OneCycleLR(optimiser, learning_rate, max(steps, 5), pct_start=0.2),
+        lambda optimiser, steps: OneCycleLR(
+            optimiser, learning_rate, max(steps, 10), pct_start=0.2
+        ),
         clip=1.0,
         half_life=HALF_LIFE,
     )

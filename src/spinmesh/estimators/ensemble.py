@@ -5,6 +5,7 @@ After arXiv 2405.05467, whose abstract alone could be read.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,14 +31,15 @@ CHUNK = 64
 PATIENCE = 40
 # Part of the examples and of the columns that a tree is shown.
 SUBSAMPLE, COLUMNS = 0.8, 0.3
-# Weights of the network that are tried, the trees having the rest.
+# What is tried: weights of the network, the trees having the rest, and its temperatures.
 WEIGHTS = torch.linspace(0, 1, 21, dtype=torch.float64)
+TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5)
 
 
 @store("spinmesh/sound_model", version=1, stage="respiratory")
 @dataclass(frozen=True, eq=False)
 class SoundModel(Classifier):
-    """The trained members and the network's weight in their vote.
+    """The trained members, the network's weight in their vote and its temperature.
 
     `moments` are mean and deviation of the image's rows, `trees` XGBoost's own bytes; `features`
     are the settings that images and tables were made with.
@@ -49,6 +51,7 @@ class SoundModel(Classifier):
     state: dict[str, Tensor] = quantity()
     trees: UInt8[Tensor, " byte"] = quantity()
     weight: float = quantity()
+    temperature: float = quantity()
 
     @cached_property
     def network(self) -> AttentionNetwork:
@@ -65,9 +68,10 @@ class SoundModel(Classifier):
         booster = xgboost.Booster(model_file=bytearray(self.trees.numpy().tobytes()))
         with torch.no_grad():
             parts = _standardised(image, self.moments).split(CHUNK)
-            network = torch.cat([self.network(part).softmax(1) for part in parts])
+            network = torch.cat([self.network(part) for part in parts])
         trees = booster.predict(xgboost.DMatrix(table.numpy()))
-        return {"attention": network.double(), "trees": torch.from_numpy(trees).double()}
+        attention = (network.double() / self.temperature).softmax(1)
+        return {"attention": attention, "trees": torch.from_numpy(trees).double()}
 
     def probabilities(self, examples: Examples) -> Float[Tensor, "example class"]:
         """Of the vote."""
@@ -106,8 +110,8 @@ def train_sound_model(
     state = Checkpoint(None if checkpoint is None else Path(checkpoint), run)
     fitted = fit(network, problem, recipe, generator, "training the network", checkpoint=state)
     trees = _grown(training, validation, settings, seed)
-    model = SoundModel(training.names, features, moments, fitted.state, trees, 0.5)
-    return replace(model, weight=_best_weight(model, validation))
+    model = SoundModel(training.names, features, moments, fitted.state, trees, 0.5, 1.0)
+    return _calibrated(model, validation)
 
 
 def _inputs(examples: Examples) -> tuple[Tensor, Tensor]:
@@ -151,11 +155,15 @@ def _grown(
     return torch.from_numpy(np.frombuffer(best.save_raw("ubj"), dtype=np.uint8).copy())
 
 
-def _best_weight(model: SoundModel, validation: Examples) -> float:
-    """The network's weight that makes the labels of validation examples likeliest."""
+def _calibrated(model: SoundModel, validation: Examples) -> SoundModel:
+    """With the weight and temperature that make the labels of validation examples likeliest."""
     assert validation.label is not None
-    network, trees = (
-        each.gather(1, validation.label[:, None]) for each in model.members(validation).values()
-    )
-    likelihood = (WEIGHTS * network + (1 - WEIGHTS) * trees).log().mean(0)
-    return float(WEIGHTS[likelihood.argmax()])
+    best = -math.inf
+    for temperature in TEMPERATURES:
+        warm = replace(model, temperature=temperature)
+        given = [p.gather(1, validation.label[:, None]) for p in warm.members(validation).values()]
+        likelihood = (WEIGHTS * given[0] + (1 - WEIGHTS) * given[1]).log().mean(0)
+        if float(likelihood.max()) > best:
+            best, weight = float(likelihood.max()), float(WEIGHTS[likelihood.argmax()])
+            model = replace(warm, weight=weight)
+    return model

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from spinmesh.errors import ConfigError
+from spinmesh.errors import ConfigError, StoreError
 from spinmesh.estimators.examples import Examples, Names
 from spinmesh.settings.respiratory import SoundFeatures
 from spinmesh.sounds import Recording, prepared
 from spinmesh.sounds.features import STATISTICS, image, row_names, sequence, statistics
 
+# A cycle may end so much after the sound (s): tables are rounded.
+LATEST = 0.05
 EVENTS = ("neither", "crackle", "wheeze", "both")
 
 
@@ -22,7 +24,7 @@ def window_examples(
     """Image and table of every window of the recordings, labelled by diagnosis, by patient.
 
     `classes` are in alphabetical order if not given; without a diagnosis there is no label. Raises
-    StoreError for an unusable sound.
+    StoreError for an unusable sound, ConfigError if there is none at all.
     """
     pictures, patients, diagnoses = [], [], []
     for recording in recordings:
@@ -30,6 +32,8 @@ def window_examples(
             pictures.append(image(window, settings))
             patients.append(recording.patient)
             diagnoses.append(recording.diagnosis)
+    if not pictures:
+        raise ConfigError("sounds: no recording. Correct `sounds.folder` or `sounds.diagnoses`.")
     named = [diagnosis for diagnosis in diagnoses if diagnosis is not None]
     classes = classes or tuple(sorted(set(named)))
     label = [classes.index(diagnosis) for diagnosis in named]
@@ -51,13 +55,18 @@ def window_examples(
 def cycle_examples(recordings: Iterable[Recording], settings: SoundFeatures) -> Examples:
     """A sequence of every respiratory cycle, labelled neither, crackle, wheeze or both.
 
-    Raises StoreError for an unusable sound, ConfigError if there is no cycle at all.
+    Raises StoreError for an unusable sound or a table that is not the recording's, ConfigError if
+    there is no cycle at all.
     """
     sequences, patients, labels = [], [], []
     for recording in recordings:
-        longest = max((cycle.end - cycle.start for cycle in recording.cycles), default=0.0)
-        sound = prepared(recording, longest)
+        sound = prepared(recording, 0.0)
         for cycle in recording.cycles:
+            if cycle.end > sound.seconds + LATEST:
+                raise StoreError(
+                    f"{recording.name}.txt: a cycle that ends at {cycle.end:g} s; the sound ends at "
+                    f"{sound.seconds:g} s. Give the table of this recording."
+                )
             sequences.append(sequence(sound.between(cycle.start, cycle.end), settings))
             patients.append(recording.patient)
             labels.append(EVENTS.index(cycle.label))

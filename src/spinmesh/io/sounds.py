@@ -21,6 +21,8 @@ from spinmesh.writing import complete_or_absent
 
 NAME = re.compile(r"\d+(_[^_]+){4}")
 DIAGNOSES = "patient_diagnosis.csv"
+# Of each diagnosis.
+LEAST_PATIENTS = 3
 LAYOUT = "Compare the folder with docs/methods/sounds.md."
 
 
@@ -59,6 +61,14 @@ def read_folder(
     _refuse(folder, told.keys() - patients, "a diagnosis without a recording of the patient")
     if diagnoses is not None:
         _refuse(folder, set(diagnoses) - set(told.values()), "a diagnosis that no patient has")
+    for diagnosis in sorted(set(told.values() if diagnoses is None else diagnoses)):
+        count = sum(each == diagnosis for each in told.values())
+        if count < LEAST_PATIENTS:
+            raise StoreError(
+                f"{folder}: {diagnosis} is the diagnosis of {count} patients; {LEAST_PATIENTS} are"
+                " needed: to learn from, to choose by and to judge on. Name the others in "
+                "`sounds.diagnoses`."
+            )
     cycles = {name: _read_cycles(path) for name, path in tables.items()}
     return (
         replace(read_wav(path), cycles=cycles[name], diagnosis=told[name.split("_")[0]])

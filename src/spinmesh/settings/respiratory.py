@@ -16,15 +16,15 @@ class LungSounds(Setting):
     """Of *.wav with their cycle tables and the diagnosis file; null: sounds are generated."""
     diagnoses: tuple[str, ...] | None = None
     """Recordings of other diagnoses are left out; null: none is."""
-    patients: int = Field(240, ge=15)
+    patients: int = Field(240, ge=16)
     """Generated; a diagnosis has its share of them, three at least."""
     recordings: PositiveInt = 3
     """Of each generated patient, each at a place of its own on the chest."""
-    seconds: float = Field(10.0, ge=3.0)
+    seconds: float = Field(12.0, ge=3.0)
     """Length of a generated recording."""
     snr_db: Range = (3.0, 25.0)
     """Breath noise over the noise of room and sensor; drawn for each recording."""
-    severity: Range = (0.25, 1.0)
+    severity: Range = (0.4, 1.0)
     """How many of the sounds typical of the diagnosis a patient has; 1: as in the table."""
     event_db: Range = (-6.0, 12.0)
     """Peak of a crackle over three times the breath's RMS, RMS of a wheeze over the breath's."""
@@ -33,7 +33,7 @@ class LungSounds(Setting):
 class SoundFeatures(Setting):
     """What is computed of a sound, at 4 kHz, where every recording is brought."""
 
-    seconds: float = Field(8.0, ge=1.0)
+    seconds: float = Field(12.0, ge=1.0)
     """Of a window: a recording is cut into so many as it holds; a shorter one is refused."""
     mel_bands: int = Field(32, ge=8)
     """Between 50 and 2,000 Hz, in the image and in the mel cepstrum."""

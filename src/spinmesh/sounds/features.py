@@ -19,7 +19,8 @@ from spinmesh.settings.respiratory import SoundFeatures
 from spinmesh.sounds.recording import RATE, Recording
 from spinmesh.sounds.sources import Samples
 
-Frames = Float[ndarray, "row frame"]
+Power = Float[ndarray, "bin frame"]
+Mel = Float[ndarray, "band frame"]
 
 # Samples at 4 kHz: 32 ms, in which a crackle stands out, and 128 ms, in which a pitch does.
 SHORT, LONG, HOP = 128, 512, 32
@@ -33,7 +34,7 @@ LINEAR, CORNER, LOG_STEP = 200 / 3, 1000.0, np.log(6.4) / 27
 STATISTICS = ("mean", "deviation", "10 %", "90 %", "99 %")
 
 
-def power(samples: Samples, window: int, hop: int = HOP) -> Frames:
+def power(samples: Samples, window: int, hop: int = HOP) -> Power:
     """Squared magnitude of the short-time Fourier transform, from 0 to half the rate."""
     transform = ShortTimeFFT(hann(window, sym=False), hop, fs=RATE)
     spectrum = transform.stft(samples, p0=0, p1=len(samples) // hop + 1)
@@ -67,21 +68,20 @@ def _hertz(mels: ndarray) -> ndarray:
     return np.where(mels < 15, mels * LINEAR, CORNER * np.exp(LOG_STEP * (mels - 15)))
 
 
-def decibels(power: Frames) -> Frames:
+def decibels(power: Mel) -> Mel:
     """10 log10, not more than 80 dB below the highest."""
     level = 10 * np.log10(np.maximum(power, 1e-10))
     return np.maximum(level, level.max() - RANGE)
 
 
-def mel_spectrogram(spectrum: Frames, count: int) -> Frames:
+def mel_spectrogram(spectrum: Power, count: int) -> Mel:
     """Power in each band (dB)."""
     return decibels(mel_filters(count, 2 * (len(spectrum) - 1)) @ spectrum)
 
 
-def mfcc(mel: Frames, count: int) -> Frames:
+def mfcc(mel: Mel, count: int) -> Float[ndarray, "coefficient frame"]:
     """The first cosine coefficients of the columns of a mel spectrogram."""
-    coefficients: Frames = dct(mel, axis=0, norm="ortho")[:count]
-    return coefficients
+    return dct(mel, axis=0, norm="ortho")[:count]
 
 
 @cache
@@ -99,14 +99,14 @@ def chroma_filters(window: int) -> Float[ndarray, "pitch_class bin"]:
     return filters
 
 
-def chroma(spectrum: Frames) -> Frames:
+def chroma(spectrum: Power) -> Float[ndarray, "pitch_class frame"]:
     """Power of the twelve pitch classes, the largest of each frame being 1."""
     classes = chroma_filters(2 * (len(spectrum) - 1)) @ spectrum
     highest = classes.max(0)
     return classes / np.where(highest > 0, highest, 1)
 
 
-def roll_off(spectrum: Frames) -> Float[ndarray, " frame"]:
+def roll_off(spectrum: Power) -> Float[ndarray, " frame"]:
     """Frequency (Hz) below which 85 % of a frame's magnitude lie."""
     below = np.sqrt(spectrum).cumsum(0)
     first = (below >= ROLL_OFF * below[-1]).argmax(0)

@@ -38,18 +38,18 @@ class Signs:
 
 DIAGNOSES: Mapping[str, Signs] = {
     "healthy": Signs(0.25, coarse=0.1, wheeze=0.02),
-    "asthma": Signs(0.2, coarse=0.3, wheeze=0.8, rhonchus=0.15, places=0.9),
-    "COPD": Signs(0.25, coarse=5, when=(0.25, 0.12), wheeze=0.35, rhonchus=0.4, loudness=-6,
-                  places=0.85),
-    "fibrosis": Signs(0.15, fine=10, when=(0.7, 0.17), wheeze=0.03, places=0.9),
-    "pneumonia": Signs(0.15, coarse=6, when=(0.5, 0.15), wheeze=0.08, rhonchus=0.1,
-                       bronchial=True, places=0.7),
+    "asthma": Signs(0.2, coarse=0.3, wheeze=0.8, rhonchus=0.15, places=0.95),
+    "COPD": Signs(0.25, coarse=5.0, when=(0.25, 0.12), wheeze=0.35, rhonchus=0.4, loudness=-6.0,
+                  places=0.9),
+    "fibrosis": Signs(0.15, fine=10.0, when=(0.7, 0.17), wheeze=0.03, places=0.9),
+    "pneumonia": Signs(0.15, coarse=6.0, when=(0.5, 0.15), wheeze=0.08, rhonchus=0.1,
+                       bronchial=True, places=0.8),
 }  # fmt: skip
 # Rate (Hz) and pass band (Hz) of the stethoscopes of ICBHI 2017, the bands being ours.
-DEVICES: Mapping[str, tuple[int, float, float]] = {
-    "Litt3200": (4000, 40, 900),
-    "Meditron": (44100, 25, 1500),
-    "AKGC417L": (44100, 40, 1800),
+DEVICES: Mapping[str, tuple[float, float, float]] = {
+    "Litt3200": (4000.0, 40.0, 900.0),
+    "Meditron": (44100.0, 25.0, 1500.0),
+    "AKGC417L": (44100.0, 40.0, 1800.0),
 }
 DEVICE_SHARES = (0.8, 0.1, 0.1)
 PLACES = ("Tc", "Al", "Ar", "Pl", "Pr", "Ll", "Lr")
@@ -88,7 +88,7 @@ class Patient:
 
 
 def generate(settings: LungSounds, seed: int) -> Iterator[Recording]:
-    """All recordings of all patients, one after the other; patient k is the same in every run."""
+    """All recordings of all patients, one after the other; patient k follows from seed and k."""
     for number, diagnosis in enumerate(_diagnoses(settings.patients)):
         random = np.random.default_rng([seed, number])
         patient = draw_patient(101 + number, diagnosis, settings, random)
@@ -145,13 +145,13 @@ def record(patient: Patient, name: str, settings: LungSounds, random: Generator)
             cycles.append(Cycle(start, end, *heard))
     sound += 10 ** (random.uniform(-10, 8) / 20) * heart(rate, size / rate, patient.beat, random)
     for _ in range(random.poisson(1.0)):
-        _add(sound, _rub(rate, random), random.integers(size))
+        _add(sound, _rub(rate, random), int(random.integers(size)))
     noise = 10 ** (-random.uniform(*settings.snr_db) / 20)
     room = breath(np.ones(size), rate, 100.0, 6.0, random)
     sound += noise * (0.7 * room + 0.7 * random.standard_normal(size))
     sound = stethoscope(sound, rate, low, high)
     sound *= random.uniform(0.1, 0.9) / np.abs(sound).max()
-    return Recording(name, sound, float(rate), tuple(cycles), patient.diagnosis)
+    return Recording(name, sound, rate, tuple(cycles), patient.diagnosis)
 
 
 def _flows(
@@ -213,7 +213,7 @@ def _rub(rate: float, random: Generator) -> Samples:
     return random.uniform(0.5, 3) * np.hanning(size) * random.standard_normal(size)
 
 
-def _add(sound: Samples, wave: Samples, first: int) -> bool:
+def _add(sound: Samples, wave: Float[ndarray, " part"], first: int) -> bool:
     """Add what of a wave falls into the sound; whether all of it does."""
     begin, end = max(first, 0), min(first + len(wave), len(sound))
     if begin < end:

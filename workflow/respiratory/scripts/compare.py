@@ -15,7 +15,7 @@ model, comparison = compare(
     Afen(**snakemake.params.afen),
     SoundFeatures(**snakemake.params.features),
     snakemake.wildcards.split,
-    snakemake.params.provenance["seed"] + int(snakemake.wildcards.repeat),
+    snakemake.params.seed,
     snakemake.params.checkpoint,
     device_named(snakemake.params.device),
 )
