@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "workflow").glob("**/scripts/*.py"))
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+OF_WORKFLOWS = sorted((ROOT / "workflow").glob("*/scripts/*.py"))
 OF_EXPERIMENTS = sorted((ROOT / "experiments").glob("*/scripts/*.py"))
 RULE_FILES = sorted((ROOT / "workflow/rules").glob("*.smk"))
 GLUE = (ast.Import, ast.ImportFrom, ast.AnnAssign, ast.Assign, ast.Expr)
@@ -37,7 +38,9 @@ def imports(tree: ast.Module) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("script", SCRIPTS + OF_EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "script", SCRIPTS + OF_WORKFLOWS + OF_EXPERIMENTS, ids=lambda path: path.stem
+)
 def test_script_is_glue(script: Path) -> None:
     text = script.read_text()
     assert len(text.splitlines()) < 25
@@ -54,7 +57,7 @@ def test_script_is_glue(script: Path) -> None:
         )
     }
     ours = {"spinmesh", "experiments", "itertools"} if script in OF_EXPERIMENTS else {"spinmesh"}
-    assert imported <= {"snakemake", *ours}
+    assert imported <= {"snakemake", "pathlib", *ours}
 
 
 @pytest.mark.parametrize("name", sorted(RULES))
@@ -72,6 +75,8 @@ def test_every_rule_has_its_script_and_no_script_is_left_over() -> None:
             assert (ROOT / "workflow/rules" / path).resolve().is_file(), f"{name}: {path}"
         used.add(re.search(r'"\.\./scripts/(\w+)\.py"', text)[1])  # type: ignore[index]
     assert used == {path.stem for path in SCRIPTS}
+    for path in OF_WORKFLOWS:
+        assert f'"scripts/{path.name}"' in (path.parents[1] / "Snakefile").read_text(), path
 
 
 def test_stores_are_written_to_fresh_folders() -> None:

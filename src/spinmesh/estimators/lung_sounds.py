@@ -64,7 +64,7 @@ def cycle_examples(recordings: Iterable[Recording], settings: SoundFeatures) -> 
         for cycle in recording.cycles:
             if cycle.end > sound.seconds + LATEST:
                 raise StoreError(
-                    f"{recording.name}.txt: a cycle that ends at {cycle.end:g} s; the sound ends at "
+                    f"{recording.name}.txt: a cycle ends at {cycle.end:g} s, the sound at "
                     f"{sound.seconds:g} s. Give the table of this recording."
                 )
             sequences.append(sequence(sound.between(cycle.start, cycle.end), settings))
