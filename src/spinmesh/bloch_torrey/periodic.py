@@ -1,9 +1,9 @@
 """Signals of a periodic cell: endless tissue, whose water meets no wall at the cell's faces.
 
 In w, the magnetisation without the gradient's phase (fem/periodic.py), the operator is Hermitian,
-K(q) = L + i q.C + q.N.q, and depends on time through q. It is reduced to a real basis that grows by
-residuals of its own states, as in `basis`, and taken through time, where q changes, by
-commutator-free steps of order 4 (Blanes & Moan 2006).
+K(q) = L + i q.C + sum_k (q.D_k.q) N_k, and depends on time through q. It is reduced to a real basis
+that grows by residuals of its own states, as in `basis`, and taken through time, where q changes,
+by commutator-free steps of order 4 (Blanes & Moan 2006).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from spinmesh.bloch_torrey.exponential import cayley_polynomial
 from spinmesh.bloch_torrey.program import mirrored
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError
-from spinmesh.fem import PAIRS, TWICE, PeriodicMatrices, assemble_periodic
+from spinmesh.fem import PeriodicMatrices, assemble_periodic
 from spinmesh.mesh import TetMesh
-from spinmesh.reduction import orthonormal, shift_inverse, slowest_rate
+from spinmesh.reduction import Subspace, shift_inverse, slowest_rate
 from spinmesh.sequence import Acquisition, Sequence
 from spinmesh.tissue import Tissue
 from spinmesh.units import GAMMA
@@ -73,8 +73,9 @@ def simulate_periodic(
     def enriched(smaller: CellBasis) -> CellBasis:
         return smaller.extended(solve(smaller.residuals(few, max(COLUMNS, smaller.size // GROWTH))))
 
-    start = CellBasis(system, np.zeros((len(system.matrices.space), 0)))
-    start = start.extended(system.matrices.space.inside.numpy().T)
+    signs = [1] + [-1] * len(system.drift) + [1] * len(system.spread)
+    empty = CellBasis(system, Subspace.empty(system.matrices.mass, system.operators, signs))
+    start = empty.extended(system.matrices.space.inside.numpy().T)
     basis, _, error = grown(
         start, enriched, lambda b: b.cell.signals(few, FIRST_PARTS), tolerance / 2
     )
@@ -99,15 +100,20 @@ class Cell:
 
     decay: Float[Tensor, "mode mode"]  # L, 1/ms
     drift: Float[Tensor, "3 mode mode"]  # C, um/ms
-    spread: Float[Tensor, "6 mode mode"]  # N of PAIRS, um^2/ms
+    spread: Float[Tensor, "kind mode mode"]  # N, relative density
+    diffusivity: Float[Tensor, "kind 3 3"]  # um^2/ms
     initial: Float[Tensor, " mode"]
+
+    def squares(self, q: Float[Tensor, "measurement 3"]) -> Float[Tensor, "measurement kind"]:
+        """q.D.q of each diffusivity, 1/ms."""
+        return torch.einsum("ma,kab,mb->mk", q, self.diffusivity, q)
 
     def exponential(
         self,
         state: Complex[Tensor, "measurement mode"],
         time: float,
         first: Float[Tensor, "measurement 3"],
-        second: Float[Tensor, "measurement 6"],
+        second: Float[Tensor, "measurement kind"],
     ) -> Complex[Tensor, "measurement mode"]:
         """exp(-time (L + i first.C + second.N)) of the states."""
         real = self.decay + torch.tensordot(second, self.spread, 1)
@@ -137,14 +143,14 @@ class Cell:
             for _ in range(count):
                 if strength:
                     at = [q + slope * (time / count * node) for node in NODES]
-                    squares = [_squares(x) for x in at]
+                    squares = [self.squares(x) for x in at]
                     for one, other in SHARES:
                         first = one * at[0] + other * at[1]
                         second = one * squares[0] + other * squares[1]
                         state = self.exponential(state, time / count / 2, first, second)
                     q = q + slope * (time / count)
                 else:
-                    state = self.exponential(state, time / count, q, _squares(q))
+                    state = self.exponential(state, time / count, q, self.squares(q))
                 yield state, q
 
     def signals(self, acquisition: Acquisition, parts: int) -> Signals:
@@ -167,12 +173,6 @@ class Cell:
         return Signals(acquisition, signal[None], left[None])
 
 
-def _squares(q: Float[Tensor, "measurement 3"]) -> Float[Tensor, "measurement 6"]:
-    """q_a q_b of PAIRS, as often as they stand in the sum."""
-    columns = [twice * q[:, a] * q[:, b] for (a, b), twice in zip(PAIRS, TWICE, strict=True)]
-    return torch.stack(columns, 1)
-
-
 def _until_mirror(sequence: Sequence, pairs: int) -> tuple[Steps, int | None]:
     """The steps to the middle of a sequence that mirrors itself, up to the sign; else all."""
     durations, levels = sequence.steps(pairs)
@@ -187,43 +187,36 @@ def _until_mirror(sequence: Sequence, pairs: int) -> tuple[Steps, int | None]:
 
 @dataclass(frozen=True, eq=False)
 class CellBasis:
-    """A mass-orthonormal real basis of a periodic cell's functions."""
+    """A basis of a periodic cell's functions."""
 
     system: PeriodicMatrices
-    vectors: Float[ndarray, "dof mode"]
+    subspace: Subspace
 
     @property
     def size(self) -> int:
         """Number of modes."""
-        return self.vectors.shape[1]
+        return self.subspace.size
 
     def extended(self, block: Float[ndarray, "dof column"]) -> CellBasis:
         """With what of `block` is not spanned yet."""
-        new = orthonormal(block, self.vectors, self.system.matrices.mass)
-        return replace(self, vectors=np.hstack([self.vectors, new]))
+        return replace(self, subspace=self.subspace.extended(block))
 
     @cached_property
     def cell(self) -> Cell:
         """The operators in the basis."""
-        images = (self.vectors.T @ (A @ self.vectors) for A in self.system.operators)
-        decay, *rest = (torch.from_numpy(image) for image in images)
-        ones = np.ones(len(self.vectors))
-        initial = torch.from_numpy(self.vectors.T @ (self.system.matrices.mass @ ones))
-        return Cell(decay, torch.stack(rest[:3]), torch.stack(rest[3:]), initial)
+        decay, drift, spread = torch.from_numpy(self.subspace.products).split(
+            [1, len(self.system.drift), len(self.system.spread)]
+        )
+        spins = self.system.matrices.mass.sum(1).A1
+        initial = torch.from_numpy(self.subspace.vectors.T @ spins)
+        return Cell(decay[0], drift, spread, self.system.diffusivity, initial)
 
     def residuals(self, acquisition: Acquisition, columns: int) -> Float[ndarray, "dof column"]:
         """Random combinations of what K(q) does to states and the basis cannot follow."""
         states, q = self._states(acquisition)
-        squares = _squares(q)
-        parts = [states, *(1j * q.T[..., None] * states), *(squares.T[..., None] * states)]
-        random = np.random.default_rng(self.size)
-        mixture = random.standard_normal((2 * len(states), columns))
-        result = np.zeros((len(self.vectors), columns))
-        for operator, part in zip(self.system.operators, parts, strict=True):
-            both = torch.cat([part.real, part.imag]).numpy().T
-            result += operator @ (self.vectors @ (both @ mixture))
-        inside = self.vectors @ (self.vectors.T @ result)
-        return np.asarray(result - self.system.matrices.mass @ inside)
+        factors = torch.cat([torch.ones(1, len(q)), 1j * q.T, self.cell.squares(q).T])
+        mixture = np.random.default_rng(self.size).standard_normal((2 * len(states), columns))
+        return self.subspace.residual([*(factors[:, None] * states.T).numpy()], mixture)
 
     def _states(self, acquisition: Acquisition) -> tuple[Tensor, Tensor]:
         """Along all sequences, and backwards where that is another way."""

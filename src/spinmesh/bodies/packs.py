@@ -153,10 +153,10 @@ def reduce(
         whole = reduce_mesh(mesh, tissue, acquisition, fine)
         models = [_smallest(whole, tissue, acquisition, fine.tolerance)]
     else:
-        pieces, tolerances = cut.pieces, cut.tolerances(fine.tolerance)
+        pieces, tolerances = cut.pieces, cut.tolerances(basis.tolerance)
 
         def work(number: int) -> Models:
-            best = fine.replace(tolerance=tolerances[number])
+            best = fine.replace(tolerance=max(tolerances[number] / 2, LEAST_TOLERANCE))
             reduction = reduce_piece(pieces[number], acquisition, best)
             return _smallest(reduction, tissue, acquisition, best.tolerance)
 

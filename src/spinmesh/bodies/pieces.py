@@ -38,6 +38,8 @@ CORE = 1.5
 FIRST, LARGER, LIKELY = 0.4, 1.2, 0.7
 # A body of fewer halos is one piece; so is one whose pieces have together this many times its tets.
 SHORTEST, MOST_REPEATED = 4.0, 8.0
+# Part of the error that cores share by their water; the rest is shared equally.
+BY_WATER = 0.75
 # A core of little water may err by this much of its own signal.
 LOOSEST = 0.1
 
@@ -57,9 +59,11 @@ class Cut:
         return [float(spins[piece.tets[piece.core]].sum()) for piece in self.pieces]
 
     def tolerances(self, tolerance: float) -> list[float]:
-        """What the basis of each piece may err by, of its own signal; half is left to the cuts."""
-        shares = zip(self.share.tolist(), self.water, strict=True)
-        relative = [tolerance / 2 * share * sum(self.water) / core for share, core in shares]
+        """What the basis of each piece may err by, of its own signal: what the cuts have left."""
+        left = tolerance * sum(self.water) - self.changed
+        relative = [
+            left * share / core for share, core in zip(self.share.tolist(), self.water, strict=True)
+        ]
         return [min(max(each, LEAST_TOLERANCE), LOOSEST) for each in relative]
 
     @property
@@ -98,14 +102,15 @@ def cut_body(
 ) -> Cut:
     """Each piece's halo grows until its bound is its share of half the tolerance.
 
-    `core` is the distance of the cores' seeds, um. Half of the error is shared by the cores'
-    water, half equally: in a core of little water a large error of its own signal is small.
+    `core` is the distance of the cores' seeds, um. Most of the error is shared by the cores' water,
+    for much water costs most; the rest equally: in a core of little water a large error of its own
+    signal is small.
     """
     usual, time = reach(body.tissue, acquisition, tolerance), longest_echo(acquisition)
     cores = body.cores(core) if core else joined(body, body.cores(CORE * usual), LIKELY * usual)
     left = _left(body, time)
     water = np.array([float(left[tets].sum()) for tets in cores])
-    share = (water / water.sum() + 1 / len(cores)) / 2
+    share = BY_WATER * water / water.sum() + (1 - BY_WATER) / len(cores)
     pieces, changed = [], 0.0
     for tets, part in zip(cores, share.tolist(), strict=True):
         halo, most = FIRST * usual, tolerance / 2 * part * float(water.sum())

@@ -2,9 +2,9 @@
 
 With q(t) = gamma int g dt and m = exp(-i q.x) w, w is periodic where m is not, and
 
-    M w' = -(S + Q + R + i sum_a q_a C_a + sum_ab q_a q_b N_ab) w,
+    M w' = -(S + Q + R + i sum_a q_a C_a + sum_k (q.D_k.q) N_k) w,
     C_a[i,j] = int rho (phi_i (D grad phi_j)_a - (D grad phi_i)_a phi_j),
-    N_ab[i,j] = int rho D_ab phi_i phi_j.
+    N_k[i,j] = int rho phi_i phi_j where the diffusivity is D_k.
 
 A membrane sees the same phase on both of its sides, so that Q is what it was. C is antisymmetric.
 """
@@ -24,9 +24,8 @@ from spinmesh.fem.space import function_space
 from spinmesh.mesh import TetMesh, check_quality
 from spinmesh.tissue import Tissue
 
-# Pairs of axes of the symmetric N, and how often each stands in the sum.
-PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-TWICE = (1.0, 1.0, 1.0, 2.0, 2.0, 2.0)
+# Tets that are worked on at once.
+TOGETHER = 2**15
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,8 @@ class PeriodicMatrices:
 
     matrices: Matrices  # its moments mean nothing here
     drift: tuple[sp.csr_matrix, ...]  # C of x, y and z, um^4/ms
-    spread: tuple[sp.csr_matrix, ...]  # N of PAIRS, um^5/ms
+    spread: tuple[sp.csr_matrix, ...]  # N of each diffusivity, um^3
+    diffusivity: Float[Tensor, "kind 3 3"]  # um^2/ms
 
     @property
     def operators(self) -> tuple[sp.csr_matrix, ...]:
@@ -51,23 +51,29 @@ def assemble_periodic(mesh: TetMesh, tissue: Tissue) -> PeriodicMatrices:
     with torch.no_grad():
         cells = cell_matrices(mesh, space, tissue)
         row = torch.searchsorted(torch.tensor(tissue.labels), mesh.compartment)
-        diffusivity = tissue.diffusivity[row]
-        forward = _forward(mesh.points[mesh.tets], tissue.density[row, None, None] * diffusivity)
-        filled = Patterns.of(space).tets.filled
-        drift = (forward - forward.mT).unbind(1)
-        spread = (diffusivity[:, a, b, None, None] * cells.mass for a, b in PAIRS)
-        return PeriodicMatrices(
-            summed(space, cells), tuple(map(filled, drift)), tuple(map(filled, spread))
-        )
+        diffusivity, kind = tissue.diffusivity[row].unique(dim=0, return_inverse=True)
+        flow = tissue.density[row, None, None] * diffusivity[kind]
+        # The element matrices are what takes most memory: each is let go as soon as it is summed.
+        drift = cells.mass.new_empty(3, *cells.mass.shape)
+        for some in torch.arange(len(kind)).split(TOGETHER):
+            drift[:, some] = _drift(mesh.points[mesh.tets[some]], flow[some]).transpose(0, 1)
+        filled, mass = Patterns.of(space).tets.filled, cells.mass
+        drifts = tuple(map(filled, drift))
+        del drift
+        system = summed(space, cells)
+        del cells
+        spread = (mass * (kind == k)[:, None, None] for k in range(len(diffusivity)))
+        return PeriodicMatrices(system, drifts, tuple(map(filled, spread)), diffusivity)
 
 
-def _forward(
+def _drift(
     points: Float[Tensor, "tet node 3"], diffusivity: Float[Tensor, "tet 3 3"]
 ) -> Float[Tensor, "tet 3 node node"]:
-    """int phi_i (D grad phi_j)_a of each tet (um^4/ms)."""
+    """int (phi_i (D grad phi_j)_a - (D grad phi_i)_a phi_j) of each tet (um^4/ms)."""
     weight, value, reference = (x.to(points) for x in quadrature(points.shape[1]))
     jacobian = torch.einsum("tna,snb->tsab", points, reference)
     volume = weight * torch.linalg.det(jacobian)
     slope = torch.einsum("snb,tsba->tsna", reference, torch.linalg.inv(jacobian))
     flow = slope @ diffusivity[:, None].mT
-    return torch.einsum("ts,si,tsja->taij", volume, value, flow)
+    forward = torch.einsum("ts,si,tsja->taij", volume, value, flow)
+    return forward - forward.mT

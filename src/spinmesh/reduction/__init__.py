@@ -13,3 +13,4 @@ from spinmesh.reduction.pushforward import push_forward
 from spinmesh.reduction.reduced import ReducedModel, project, whitened
 from spinmesh.reduction.shift_invert import shift_inverse
 from spinmesh.reduction.span import Span, factorise, integrals, orthonormal, slowest_rate
+from spinmesh.reduction.subspace import Subspace

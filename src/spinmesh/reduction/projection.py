@@ -1,12 +1,10 @@
-"""A basis that grows: each block is orthonormalised and projected once, on assembled matrices."""
+"""The reduced model of assembled matrices, in a basis that grows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import numpy as np
-import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Complex, Float, Inexact
 from numpy import ndarray
@@ -15,13 +13,14 @@ from torch import Tensor
 from spinmesh.fem import Matrices
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction.reduced import ReducedModel
-from spinmesh.reduction.span import Span, orthonormal
+from spinmesh.reduction.span import Span
+from spinmesh.reduction.subspace import Subspace
 from spinmesh.units import GAMMA
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A mass-orthonormal basis V and V'AV of every operator A, without gradients.
+    """A basis of a body's functions and the operators in it, without gradients.
 
     The numbers are those of `project` at the points the matrices were assembled at; `project` is
     the differentiable road, this the cheap one. Positions count from the vertices' mean.
@@ -29,11 +28,9 @@ class Projection:
 
     mesh: TetMesh
     matrices: Matrices
-    operators: tuple[sp.csr_matrix, ...]  # S + Q + R and the three moments
     core: Bool[Tensor, " tet"] | None  # as that of `Span`
     integrals: Float[ndarray, "row dof"]
-    vectors: Float[ndarray, "dof mode"]
-    products: Float[ndarray, "4 mode mode"]
+    subspace: Subspace  # of S + Q + R and the three moments
 
     @classmethod
     def empty(
@@ -48,13 +45,18 @@ class Projection:
         operators = (matrices.decay, *matrices.moments_about(centre))
         if integrals is None:
             integrals = matrices.space.inside.numpy() @ matrices.mass
-        nothing = np.zeros((len(matrices.space), 0))
-        return cls(mesh, matrices, operators, core, integrals, nothing, np.zeros((4, 0, 0)))
+        subspace = Subspace.empty(matrices.mass, operators, [1] * len(operators))
+        return cls(mesh, matrices, core, integrals, subspace)
 
     @property
     def size(self) -> int:
         """Number of modes k."""
-        return self.vectors.shape[1]
+        return self.subspace.size
+
+    @property
+    def vectors(self) -> Float[ndarray, "dof mode"]:
+        """The functions."""
+        return self.subspace.vectors
 
     @property
     def span(self) -> Span:
@@ -62,26 +64,15 @@ class Projection:
         return Span(torch.from_numpy(self.vectors), self.matrices.space, self.mesh, self.core)
 
     def extended(self, block: Float[ndarray, "dof column"]) -> Projection:
-        """With the part of `block` that is not yet spanned; only its products are computed."""
-        block = orthonormal(block, self.vectors, self.matrices.mass)
-        vectors = np.hstack([self.vectors, block])
-        old, new = self.size, vectors.shape[1]
-        products = np.zeros((4, new, new))
-        products[:, :old, :old] = self.products
-        for product, operator in zip(products, self.operators, strict=True):
-            product[:, old:] = vectors.T @ (operator @ block)
-            product[old:, :] = product[:, old:].T
-            product[old:, old:] = (product[old:, old:] + product[old:, old:].T) / 2
-        return replace(self, vectors=vectors, products=products)
+        """With the part of `block` that is not yet spanned."""
+        return replace(self, subspace=self.subspace.extended(block))
 
     @cached_property
     def reduced(self) -> ReducedModel:
         """Operators in the basis."""
-        return ReducedModel(
-            torch.from_numpy(self.products[0].copy()),
-            torch.from_numpy(self.products[1:].copy()),
-            torch.from_numpy(self.integrals @ self.vectors),
-        )
+        laplacian, *moments = torch.from_numpy(self.subspace.products.copy())
+        mean = torch.from_numpy(self.integrals @ self.vectors)
+        return ReducedModel(laplacian, torch.stack(moments), mean)
 
     def residual(
         self,
@@ -89,17 +80,6 @@ class Projection:
         gradient: Float[ndarray, "3 state"],
         mixture: Inexact[ndarray, "both column"],
     ) -> Float[ndarray, "dof column"]:
-        """What the full system does to reduced states and the span cannot follow, mixed.
-
-        For each state nu: r = (1 - M V V') (S + Q + R + i gamma g.J) V nu. The real parts of all r,
-        then the imaginary ones, are combined by the columns of `mixture`; mixing the states first
-        makes the cost independent of their number.
-        """
+        """That of the subspace for (S + Q + R + i gamma g.J) V nu of each state nu."""
         turned = 1j * GAMMA * gradient[:, None, :] * states
-        parts = (states, *turned)
-        result = np.zeros((len(self.vectors), mixture.shape[1]))
-        for operator, part in zip(self.operators, parts, strict=True):
-            mixed = np.concatenate([part.real, part.imag], 1) @ mixture
-            result += operator @ (self.vectors @ mixed)
-        inside = self.vectors @ (self.vectors.T @ result)
-        return np.asarray(result - self.matrices.mass @ inside)
+        return self.subspace.residual((states, *turned), mixture)

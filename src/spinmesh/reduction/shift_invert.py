@@ -25,7 +25,7 @@ Solve = Callable[[ndarray], ndarray]
 # unknowns has 2e6, a neuron of 13,000 has 1.5e6.
 MOST_DIRECT = 2_000_000
 # Relative accuracy of the iterative solve, in the norm of its preconditioner.
-RELATIVE = 1e-3
+RELATIVE = 1e-2
 # Dofs per cube of the coarse space of straight tets.
 CLUSTER = 40
 MOST_ITERATIONS = 2_000
