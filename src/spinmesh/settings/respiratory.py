@@ -50,7 +50,7 @@ class Afen(Setting):
 
     width: int = Field(32, ge=8, multiple_of=8)
     """Channels of a branch of the network."""
-    iterations: PositiveInt = 600
+    iterations: PositiveInt = 400
     """Updates of its weights."""
     batch: PositiveInt = 32
     """Windows of one update."""
@@ -66,7 +66,7 @@ class Afen(Setting):
     """Part of a tree's answer that is added."""
     test_fraction: float = Field(0.25, gt=0, le=0.5)
     """Of the patients, on whom everything is judged."""
-    validation_fraction: float = Field(0.2, gt=0, le=0.5)
+    validation_fraction: float = Field(0.25, gt=0, le=0.5)
     """Of the others: they choose the number of trees and the weights of the vote."""
     repeats: PositiveInt = 5
     """Splits, each with a seed of its own."""
