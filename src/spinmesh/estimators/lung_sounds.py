@@ -45,7 +45,11 @@ def window_examples(
     ]
     return Examples(
         torch.tensor(patients),
-        Names(*map(tuple, zip(*columns, strict=True)), classes=classes),
+        Names(
+            tuple(name for name, _ in columns),
+            tuple(unit for _, unit in columns),
+            classes=classes,
+        ),
         torch.tensor(label) if len(label) == len(patients) else None,
         table=torch.from_numpy(np.stack([statistics(each).ravel() for each in pictures])),
         image=torch.from_numpy(np.stack(pictures)),
