@@ -80,6 +80,11 @@ class ClassScores:
         return torch.where(total > 0, 2 * self.precision * self.recall / total, 0.0)
 
     @property
+    def accuracy(self) -> float:
+        """Part of the examples whose most probable class is the true one."""
+        return float(self.confusion.diagonal().sum() / self.confusion.sum())
+
+    @property
     def macro_f1(self) -> float:
         """Mean of the classes' F1: each counts alike, however rare."""
         return float(self.f1.mean())

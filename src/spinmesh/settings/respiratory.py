@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -72,6 +72,36 @@ class Afen(Setting):
     """Splits, each with a seed of its own."""
 
 
+class Spiking(Setting):
+    """Recurrent networks of spiking neurons, and how many bits their numbers are given."""
+
+    units: PositiveInt = 64
+    """Neurons of the recurrent layer."""
+    decay: float = Field(0.9, ge=0, lt=1)
+    """Part of a membrane potential that is left after a step."""
+    epochs: PositiveInt = 30
+    """Times that each training example is shown."""
+    batch: PositiveInt = 64
+    """Examples of one update of the weights."""
+    learning_rate: PositiveFloat = 0.02
+    """Highest of the one-cycle schedule."""
+    networks: PositiveInt = 3
+    """Of every kind, each from a seed of its own: the tables show their mean and spread."""
+    bits: tuple[Annotated[int, Field(ge=1, le=8)], ...] = (8, 4, 2)
+    """Bit widths that are compared with full precision."""
+    limits: tuple[tuple[NonNegativeFloat, NonNegativeFloat], ...] = (
+        (0.0, 1.0),
+        (1.0, 1.0),
+        (1.0, 3.0),
+        (7.0, 7.0),
+    )
+    """(lower, upper) that are tried: states lie in -(1 + lower) to 1 + upper thresholds."""
+    rate_steps: PositiveInt = 15
+    """Steps for which a digit is shown: its pixels send spikes at a rate."""
+    step_db: PositiveFloat = 4.0
+    """A band of a lung sound sends a spike when it has risen or fallen by so much."""
+
+
 class Respiratory(Setting):
     """A run of `make respiratory`."""
 
@@ -87,3 +117,5 @@ class Respiratory(Setting):
     """What is computed of it."""
     afen: Afen = Afen()
     """What is trained on whole windows."""
+    spiking: Spiking = Spiking()
+    """Networks of spiking neurons, and their bits."""

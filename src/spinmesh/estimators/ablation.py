@@ -1,0 +1,198 @@
+"""What bits cost: spiking networks at full precision, with weights and states at few levels.
+
+Settings are chosen on validation examples; test examples are looked at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from sklearn.neural_network import MLPClassifier
+from torch import Tensor
+
+from spinmesh.estimators.classifier import Classifier, MajorityClass
+from spinmesh.estimators.examples import Examples
+from spinmesh.estimators.metrics import ClassScores
+from spinmesh.estimators.spiking import (
+    CENTRED,
+    UNIFORM,
+    Precision,
+    SpikingModel,
+    train_spiking,
+)
+from spinmesh.settings.respiratory import Spiking
+from spinmesh.stored import quantity, store
+
+FULL = 32
+"""Bits of a float32: full precision."""
+SPIKING, PLAIN, MEANS, MAJORITY = "spiking", "without spikes", "means over time", "majority class"
+WEIGHTS, STATES, BOTH, AFTER = "weights", "states", "both", "after training"
+# Part of the groups that are judged at the end, and of the others, that choose.
+TEST, VALIDATION = 0.2, 0.25
+
+
+@store("spinmesh/ablation", version=1, stage="respiratory")
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Scores on the test examples by method, a number for each network.
+
+    `limits` are those that validation chose. `models` are the spiking networks of full precision.
+    """
+
+    task: str
+    bits: int
+    methods: tuple[str, ...]
+    accuracy: dict[str, Float[Tensor, " network"]] = quantity()
+    macro_f1: dict[str, Float[Tensor, " network"]] = quantity()
+    limits: dict[str, tuple[float, float]] = quantity()
+    models: tuple[SpikingModel, ...] | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each method: mean and standard deviation over the networks, in percent."""
+        rows = []
+        for method in self.methods:
+            accuracy = self.accuracy[method]
+            row: dict[str, Any] = {
+                "task": self.task,
+                "bits": self.bits,
+                "method": method,
+                "networks": len(accuracy),
+            }
+            for name, each in (("accuracy", accuracy), ("macro_f1", self.macro_f1[method])):
+                spread = float(each.std()) if len(each) > 1 else math.nan
+                row |= {name: 100 * float(each.mean()), f"{name}_std": 100 * spread}
+            lower, upper = self.limits.get(method, (math.nan, math.nan))
+            rows.append(row | {"lower": lower, "upper": upper})
+        return rows
+
+
+def table(ablations: Iterable[Ablation]) -> list[dict[str, Any]]:
+    """The rows of all of them."""
+    return [row for ablation in ablations for row in ablation.rows()]
+
+
+def train_full_precision(
+    examples: Examples, task: str, settings: Spiking, seed: int, device: str = "cpu"
+) -> Ablation:
+    """Networks with and without spikes, and two baselines that do not hear a sequence."""
+    trial = _Trial.of(examples, settings, seed, device)
+    spiking = trial.networks(Precision())
+    trained: dict[str, Sequence[Classifier]] = {
+        SPIKING: spiking,
+        PLAIN: trial.networks(Precision(), spiking=False),
+        MEANS: [_OfMeans(trial.training, settings.units, seed)],
+        MAJORITY: [MajorityClass(trial.training)],
+    }
+    return replace(trial.judged(task, FULL, trained, {}), models=tuple(spiking))
+
+
+def train_at_bits(
+    examples: Examples, full: Ablation, bits: int, settings: Spiking, seed: int, device: str = "cpu"
+) -> Ablation:
+    """Weights, states, and both at `bits` while training; both after it; both without spikes.
+
+    Each way to spread the levels has the limits whose network (both, the first seed) had the
+    highest macro-F1 on the validation examples. After training, and without spikes, limits are
+    chosen in the same way.
+    """
+    trial = _Trial.of(examples, settings, seed, device)
+    chosen: dict[str, Precision] = {}
+
+    def rounded(precision: Precision) -> list[SpikingModel]:
+        return [replace(model, precision=precision) for model in full.models or ()]
+
+    trained = {WEIGHTS: trial.networks(Precision(bits, None))}
+    for levels in (UNIFORM, CENTRED):
+        states, both, after = (f"{how}, {levels}" for how in (STATES, BOTH, AFTER))
+        tried = [Precision(bits, bits, levels, *limits) for limits in settings.limits]
+        best = trial.best(tried, lambda precision: trial.networks(precision, 1))
+        chosen |= {states: replace(best, weight_bits=None), both: best}
+        trained |= {name: trial.networks(chosen[name]) for name in (states, both)}
+        chosen[after] = trial.best(tried, rounded)
+        trained[after] = rounded(chosen[after])
+    ceilings = sorted({upper for _, upper in settings.limits})
+    tried = [Precision(bits, bits, UNIFORM, 0.0, upper) for upper in ceilings]
+    chosen[PLAIN] = trial.best(tried, lambda precision: trial.networks(precision, 1, spiking=False))
+    trained[PLAIN] = trial.networks(chosen[PLAIN], spiking=False)
+    limits = {name: (each.lower, each.upper) for name, each in chosen.items()}
+    return trial.judged(full.task, bits, trained, limits)
+
+
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Examples that networks learn from, that choose settings, and that judge; how to train."""
+
+    training: Examples
+    validation: Examples
+    test: Examples
+    settings: Spiking
+    seed: int
+    device: str
+
+    @classmethod
+    def of(cls, examples: Examples, settings: Spiking, seed: int, device: str) -> _Trial:
+        """No group is in two of the parts."""
+        rest, test = examples.held_out(TEST, seed)
+        return cls(*rest.held_out(VALIDATION, seed), test, settings, seed, device)
+
+    def networks(
+        self, precision: Precision, count: int | None = None, spiking: bool = True
+    ) -> list[SpikingModel]:
+        """So many, or as many as the settings say, from one seed after the other."""
+        return [
+            train_spiking(
+                self.training, self.settings, precision, self.seed + number,
+                spiking=spiking, device=self.device,
+            )
+            for number in range(count or self.settings.networks)
+        ]  # fmt: skip
+
+    def best(
+        self, tried: Sequence[Precision], networks: Callable[[Precision], list[SpikingModel]]
+    ) -> Precision:
+        """The first whose networks have the highest mean macro-F1 on the validation examples."""
+        scores = [
+            sum(scores.macro_f1 for scores in _scores(networks(precision), self.validation))
+            for precision in tried
+        ]
+        return tried[scores.index(max(scores))]
+
+    def judged(
+        self,
+        task: str,
+        bits: int,
+        trained: Mapping[str, Sequence[Classifier]],
+        limits: dict[str, tuple[float, float]],
+    ) -> Ablation:
+        """Scores on the test examples."""
+        accuracy, macro_f1 = {}, {}
+        for method, models in trained.items():
+            scores = _scores(models, self.test)
+            accuracy[method] = torch.tensor([each.accuracy for each in scores], dtype=torch.float64)
+            macro_f1[method] = torch.tensor([each.macro_f1 for each in scores], dtype=torch.float64)
+        return Ablation(task, bits, tuple(trained), accuracy, macro_f1, limits)
+
+
+def _scores(models: Sequence[Classifier], examples: Examples) -> list[ClassScores]:
+    label, classes = examples.label, examples.names.classes
+    assert label is not None
+    return [ClassScores.of(model.probabilities(examples), label, classes) for model in models]
+
+
+class _OfMeans(Classifier):
+    """A perceptron of scikit-learn's on the means of the inputs over time."""
+
+    def __init__(self, training: Examples, units: int, seed: int) -> None:
+        assert training.sequence is not None
+        self.perceptron = MLPClassifier((units,), max_iter=1000, random_state=seed % 2**32)
+        self.perceptron.fit(training.sequence.mean(1), training.label)
+
+    def probabilities(self, examples: Examples) -> Float[Tensor, "example class"]:
+        """Of each class."""
+        assert examples.sequence is not None
+        return torch.from_numpy(self.perceptron.predict_proba(examples.sequence.mean(1).numpy()))

@@ -1,0 +1,21 @@
+from snakemake.iocontainers import Snakemake
+
+from spinmesh.estimators import Examples
+from spinmesh.estimators.ablation import Ablation, train_at_bits
+from spinmesh.io import load, save
+from spinmesh.machine import device_named
+from spinmesh.progress import log_to
+from spinmesh.provenance import Provenance
+from spinmesh.settings.respiratory import Spiking
+
+snakemake: Snakemake
+log_to(snakemake.log[0])
+ablation = train_at_bits(
+    load(Examples, snakemake.input.spikes),
+    load(Ablation, snakemake.input.full),
+    int(snakemake.wildcards.bits),
+    Spiking(**snakemake.params.spiking),
+    snakemake.params.seed,
+    device_named(snakemake.params.device),
+)
+save(ablation, snakemake.output.ablation, Provenance(**snakemake.params.provenance))
