@@ -5,9 +5,7 @@ SPIKING_TABLE = f"{RESULTS}/spiking.csv"
 SPIKING_FIGURE = f"{RESULTS}/figures/spiking.png"
 SPIKES = RESULTS + "/spiking/{task}.zarr"
 ABLATION = RESULTS + "/spiking/{task}_{bits}.zarr"
-TRAINED = made_by(
-    spiking=CONFIG.spiking.model_dump(exclude={"bits", "rate_steps", "step_db"}),
-)
+TRAINED = made_by(spiking=CONFIG.spiking.model_dump(exclude={"bits", "rate_steps", "step_db"}))
 
 
 wildcard_constraints:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 from spinmesh.estimators.classifier import Classifier, MajorityClass
@@ -79,13 +78,14 @@ def table(ablations: Iterable[Ablation]) -> list[dict[str, Any]]:
 def train_full_precision(
     examples: Examples, task: str, settings: Spiking, seed: int, device: str = "cpu"
 ) -> Ablation:
-    """Networks with and without spikes, and two baselines that do not hear a sequence."""
+    """Networks with and without spikes; a perceptron on means over time; the majority class."""
     trial = _Trial.of(examples, settings, seed, device)
+    averaged = replace(trial, training=_averaged(trial.training))
     spiking = trial.networks(Precision())
     trained: dict[str, Sequence[Classifier]] = {
         SPIKING: spiking,
         PLAIN: trial.networks(Precision(), spiking=False),
-        MEANS: [_OfMeans(trial.training, settings.units, seed)],
+        MEANS: [_OfMeans(model) for model in averaged.networks(Precision(), spiking=False)],
         MAJORITY: [MajorityClass(trial.training)],
     }
     return replace(trial.judged(task, FULL, trained, {}), models=tuple(spiking))
@@ -184,15 +184,18 @@ def _scores(models: Sequence[Classifier], examples: Examples) -> list[ClassScore
     return [ClassScores.of(model.probabilities(examples), label, classes) for model in models]
 
 
+@dataclass(frozen=True, eq=False)
 class _OfMeans(Classifier):
-    """A perceptron of scikit-learn's on the means of the inputs over time."""
+    """What a network says that is given means over time instead of a sequence."""
 
-    def __init__(self, training: Examples, units: int, seed: int) -> None:
-        assert training.sequence is not None
-        self.perceptron = MLPClassifier((units,), max_iter=1000, random_state=seed % 2**32)
-        self.perceptron.fit(training.sequence.mean(1), training.label)
+    model: Classifier
 
     def probabilities(self, examples: Examples) -> Float[Tensor, "example class"]:
         """Of each class."""
-        assert examples.sequence is not None
-        return torch.from_numpy(self.perceptron.predict_proba(examples.sequence.mean(1).numpy()))
+        return self.model.probabilities(_averaged(examples))
+
+
+def _averaged(examples: Examples) -> Examples:
+    """Sequences of one step: their means over time."""
+    assert examples.sequence is not None
+    return replace(examples, sequence=examples.sequence.mean(1, keepdim=True))

@@ -9,17 +9,16 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
 
 from spinmesh.errors import ConfigError
-from spinmesh.estimators.classifier import Classifier
+from spinmesh.estimators.classifier import Classification, Classifier, one_cycle
 from spinmesh.estimators.examples import Examples
 from spinmesh.estimators.quantisers import (
     nearest,
@@ -27,7 +26,7 @@ from spinmesh.estimators.quantisers import (
     threshold_levels,
     uniform_levels,
 )
-from spinmesh.learning import Batch, Checkpoint, Problem, Recipe, fingerprint, fit
+from spinmesh.learning import Checkpoint, fingerprint, fit
 from spinmesh.settings.respiratory import Spiking
 from spinmesh.stored import quantity, store
 
@@ -39,8 +38,6 @@ GAIN = 10.0
 RECURRENT = 0.3
 UNIFORM, CENTRED = "uniform", "threshold-centred"
 LEVELS = {UNIFORM: uniform_levels, CENTRED: threshold_levels}
-# Longest gradient: through many steps of recurrence some would be huge.
-CLIP = 1.0
 # Examples whose classes are told at once, which bounds memory.
 CHUNK = 1024
 
@@ -241,20 +238,15 @@ def train_spiking(
     """
     if training.label is None or len(training) == 0:
         raise ConfigError("spiking: no examples, or examples without labels. Training needs both.")
-    problem = _Classification(_sequence(training), training.label, settings.batch, device)
-    classes, inputs = training.names.classes, problem.sequence.shape[2]
+    sequence, classes, batch = _sequence(training), training.names.classes, settings.batch
+    inputs, iterations = sequence.shape[2], settings.epochs * max(len(sequence) // batch, 1)
     generator = torch.Generator(device).manual_seed(seed)
     network = NETWORKS[spiking](inputs, len(classes), settings, precision, generator)
-    rate = settings.learning_rate
-    recipe = Recipe(
-        settings.epochs * problem.batches,
-        lambda network: [torch.optim.Adam(network.parameters(), rate)],
-        lambda optimiser, steps: OneCycleLR(optimiser, rate, max(steps, 5), pct_start=0.2),
-        clip=CLIP,
-    )
+    task = Classification(sequence.to(device), training.label.to(device), len(classes), batch)
+    recipe = replace(one_cycle(iterations, settings.learning_rate, 0.0), half_life=None)
     run = fingerprint(training, settings, precision, spiking, seed, torch.__version__)
     state = Checkpoint(None if checkpoint is None else Path(checkpoint), run)
-    fitted = fit(network, problem, recipe, generator, "training a network", checkpoint=state)
+    fitted = fit(network, task, recipe, generator, "training a network", checkpoint=state)
     return SpikingModel(
         settings, precision, spiking, inputs, classes, fitted.state, fitted.losses, fitted.seconds
     )
@@ -264,27 +256,3 @@ def _sequence(examples: Examples) -> Float[Tensor, "example step input"]:
     if examples.sequence is None or examples.sequence.shape[1] == 0:
         raise ConfigError("spiking: examples without sequences. Give some of several steps.")
     return examples.sequence.float()
-
-
-class _Classification(Problem):
-    """All examples in a new order each epoch, some left out where the batches do not fit."""
-
-    def __init__(
-        self, sequence: Tensor, label: Int[Tensor, " example"], batch: int, device: str
-    ) -> None:
-        self.sequence, self.label = sequence.to(device), label.to(device)
-        self.batch = min(batch, len(label))
-        self.batches = len(label) // self.batch
-
-    def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
-        """An epoch."""
-        order = torch.randperm(len(self.label), generator=generator, device=generator.device)
-        return [
-            (self.sequence[rows], self.label[rows])
-            for rows in order[: self.batches * self.batch].view(self.batches, -1)
-        ]
-
-    def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """Cross-entropy."""
-        sequence, label = batch
-        return nn.functional.cross_entropy(network(sequence), label)

@@ -1,13 +1,13 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.estimators.ablation import Ablation, table
-from spinmesh.io import load
+from spinmesh.io import load_all
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
 from spinmesh.report.estimators import plot_ablation
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
-rows = table(load(Ablation, path) for path in snakemake.input.ablations)
+rows = table(load_all(Ablation, snakemake.input.ablations))
 write_rows(rows, snakemake.output.table)
 plot_ablation(rows, snakemake.output.figure)
