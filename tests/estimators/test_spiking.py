@@ -133,7 +133,8 @@ def test_a_network_learns_what_only_its_state_can_tell():
     told = model.probabilities(fresh)
     # Rows of float32 that a softmax made.
     torch.testing.assert_close(told.sum(1), torch.ones(60), rtol=0, atol=1e-6)
-    assert float((told.argmax(1) == fresh.label).float().mean()) > 0.9
+    # Sixty coins show more than 48 heads once in a million.
+    assert int((told.argmax(1) == fresh.label).sum()) > 48
     assert model.losses[-6:].mean() < model.losses[:6].mean()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -106,11 +107,11 @@ class RecurrentNetwork(nn.Module, ABC):
         if bits is not None:
             weights = [quantised_weights(each, bits) for each in weights]
         inward, recurrent, outward = (each.T for each in weights)
-        return self.respond((sequence @ inward + self.bias).unbind(1), recurrent, outward)
+        return self.respond(sequence @ inward + self.bias, recurrent, outward)
 
     @abstractmethod
-    def respond(self, currents: tuple[Tensor, ...], recurrent: Tensor, outward: Tensor) -> Tensor:
-        """The same, from the currents (example, unit) that come in at each step."""
+    def respond(self, currents: Tensor, recurrent: Tensor, outward: Tensor) -> Tensor:
+        """The same, from the currents (example, step, unit) that the inputs cause."""
 
     def rounded(self, state: Tensor) -> Tensor:
         """At the levels of the precision."""
@@ -122,21 +123,25 @@ class RecurrentNetwork(nn.Module, ABC):
 
 
 class SpikingNetwork(RecurrentNetwork):
-    """Leaky integrate-and-fire neurons; the class whose neuron fires most often is told."""
+    """Leaky integrate-and-fire neurons; the class whose neuron fires most often is told.
 
-    def respond(self, currents: tuple[Tensor, ...], recurrent: Tensor, outward: Tensor) -> Tensor:
+    Neurons of the classes hear what the others fired a step before, as these do among each other.
+    """
+
+    def respond(self, currents: Tensor, recurrent: Tensor, outward: Tensor) -> Tensor:
         """GAIN times the rate at which each class's neuron fires."""
-        potential = spikes = torch.zeros_like(currents[0])
-        told_potential = told = count = spikes @ outward
-        for current in currents:
+        units, classes = outward.shape
+        # One population: first the units, then a neuron for each class, which none of them hears.
+        weights = nn.functional.pad(torch.cat([recurrent, outward], 1), (0, 0, 0, classes))
+        bias = self.outward_bias.expand(*currents.shape[:2], classes)
+        steps = torch.cat([currents, bias], 2).unbind(1)
+        potential = spikes = count = torch.zeros_like(steps[0])
+        for current in steps:
             potential, spikes = integrate_and_fire(
-                potential, spikes, current + spikes @ recurrent, self.decay, self.rounded
+                potential, spikes, current + spikes @ weights, self.decay, self.rounded
             )
-            told_potential, told = integrate_and_fire(
-                told_potential, told, spikes @ outward + self.outward_bias, self.decay, self.rounded
-            )
-            count = count + told
-        return GAIN * count / len(currents)
+            count = count + spikes
+        return GAIN * count[:, units:] / len(steps)
 
     def levels(self, bits: int) -> Float[Tensor, " level"]:
         """Of membrane potentials."""
@@ -147,14 +152,14 @@ class SpikingNetwork(RecurrentNetwork):
 class PlainNetwork(RecurrentNetwork):
     """Neurons that pass on a number instead of spikes: clipped below at 0 and above; no leak."""
 
-    def respond(self, currents: tuple[Tensor, ...], recurrent: Tensor, outward: Tensor) -> Tensor:
+    def respond(self, currents: Tensor, recurrent: Tensor, outward: Tensor) -> Tensor:
         """Mean over the steps of a linear function of the activations."""
-        state = total = torch.zeros_like(currents[0])
-        for current in currents:
+        state = total = torch.zeros_like(currents[:, 0])
+        for current in currents.unbind(1):
             current = current + state @ recurrent
             state = self.rounded(current.clamp(0, 1 + self.precision.upper))
             total = total + state
-        return total / len(currents) @ outward + self.outward_bias
+        return total / currents.shape[1] @ outward + self.outward_bias
 
     def levels(self, bits: int) -> Float[Tensor, " level"]:
         """Of activations."""
@@ -181,8 +186,20 @@ def integrate_and_fire(
 
 def fire(above: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
     """1 where positive, else 0; its gradient is that of arctan(pi x) / pi (Fang et al. 2021)."""
-    smooth = torch.atan(math.pi * above) / math.pi
-    return (above > 0).to(above) + (smooth - smooth.detach())
+    spikes: Tensor = _Fire.apply(above)
+    return spikes
+
+
+class _Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, above: Tensor) -> Tensor:
+        ctx.save_for_backward(above)
+        return (above > 0).to(above)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (above,) = ctx.saved_tensors
+        return gradient / (1 + (math.pi * above).square())
 
 
 @store("spinmesh/spiking_model", version=1, stage="respiratory")
