@@ -76,7 +76,8 @@ def test_every_rule_has_its_script_and_no_script_is_left_over() -> None:
         used.add(re.search(r'"\.\./scripts/(\w+)\.py"', text)[1])  # type: ignore[index]
     assert used == {path.stem for path in SCRIPTS}
     for path in OF_WORKFLOWS:
-        assert f'"scripts/{path.name}"' in (path.parents[1] / "Snakefile").read_text(), path
+        rules = [*path.parents[1].glob("Snakefile"), *path.parents[1].glob("*.smk")]
+        assert any(f'"scripts/{path.name}"' in rule.read_text() for rule in rules), path
 
 
 def test_stores_are_written_to_fresh_folders() -> None:
