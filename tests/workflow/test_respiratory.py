@@ -23,13 +23,17 @@ SCRIPTS = ROOT / "workflow/respiratory/scripts"
 TINY = Respiratory.checked(
     yaml.safe_load((ROOT / "config/test/respiratory.yaml").read_text()), "tiny"
 )
+# Settings of the spikes themselves, which networks are not told.
+SPIKES = ("bits", "rate_steps", "step_db")
 
 
 def script(name: str, home: Path, wildcards: dict[str, str] | None = None, **files: Any) -> None:
     """Run a script of the workflow in this process, with the parameters of its rule."""
-    sections = {key: getattr(TINY, key).model_dump() for key in ("features", "afen")}
+    sections = {key: getattr(TINY, key).model_dump() for key in ("features", "afen", "spiking")}
+    sections["spiking"] = {k: v for k, v in sections["spiking"].items() if k not in SPIKES}
     sections["sounds"] = TINY.sounds.model_dump(exclude={"folder", "diagnoses"})
     own = {"seed": TINY.seed, "diagnoses": None, "device": "cpu", "checkpoint": home / "c"}
+    own |= {"steps": TINY.spiking.rate_steps, "step_db": TINY.spiking.step_db}
     own |= {"provenance": {"seed": TINY.seed, "config_digest": "tiny"}}
     names = SimpleNamespace(**files)
     given = SimpleNamespace(
@@ -57,11 +61,38 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )  # fmt: skip
         tables = {name: folder / f"{name}.csv" for name in ("table", "classes")}
         script("tables", folder, comparisons=stores, **tables)
+        run_spiking(folder)
         figures = {name: folder / f"{name}.png" for name in ("sounds", "scores", "splits")}
         script("plot", folder, comparisons=stores, **{**figures, "folder": folder / "sounds"})
     finally:
         sys.excepthook, warnings.showwarning = hook, show
     return folder
+
+
+def run_spiking(folder: Path) -> None:
+    """The rules of spiking.smk, at two bits."""
+    stores = []
+    script("event_spikes", folder, cycles=folder / "cycles.zarr", spikes=folder / "events.zarr")
+    script("digit_spikes", folder, spikes=folder / "digits.zarr")
+    for task in ("digits", "events"):
+        files = {"spikes": folder / f"{task}.zarr", "full": folder / f"{task}_32.zarr"}
+        script("train_full_precision", folder, {"task": task}, ablation=files["full"], **files)
+        few = folder / f"{task}_2.zarr"
+        script("train_at_bits", folder, {"task": task, "bits": "2"}, ablation=few, **files)
+        stores += [files["full"], few]
+    names = {"table": folder / "spiking.csv", "figure": folder / "spiking.png"}
+    script("tabulate_spiking", folder, ablations=stores, **names)
+
+
+@pytest.mark.slow
+def test_the_table_of_bits_has_every_method_of_both_tasks(results: Path) -> None:
+    rows = read_rows(results / "spiking.csv")
+    assert [row["bits"] for row in rows] == 2 * ([32] * 4 + [2] * 8)
+    assert {row["task"] for row in rows} == {"digits", "events"}
+    for row in rows:
+        assert 0 <= row["accuracy"] <= 100 and 0 <= row["macro_f1"] <= 100
+        # One network has no spread.
+        assert row["networks"] == 1 and not row["accuracy_std"] >= 0
 
 
 @pytest.mark.slow
@@ -107,7 +138,7 @@ def test_wav_files_are_classified_or_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["sounds", "scores", "splits"])
+@pytest.mark.parametrize("name", ["sounds", "scores", "splits", "spiking"])
 def test_figures_are_drawn(results: Path, name: str) -> None:
     assert (results / f"{name}.png").stat().st_size > 10_000
 
