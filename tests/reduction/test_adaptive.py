@@ -196,9 +196,11 @@ def test_iterative_solves_lead_to_the_same_signals(order, monkeypatch):
     assert 0 < float(change.max()) < 2e-6
 
 
-@pytest.mark.parametrize("order", [1, 2])
-def test_iterative_solve_is_accurate_in_its_residual(order, monkeypatch):
+@pytest.mark.parametrize(("order", "most"), [(1, 40_000), (2, 40_000), (2, 0)])
+def test_iterative_solve_is_accurate_in_its_residual(order, most, monkeypatch):
+    """With one level below, and with two below curved tets."""
     mesh, tissue = ball(5.0, 2, order), Tissue.uniform(2.0)
+    monkeypatch.setattr("spinmesh.reduction.shift_invert.MOST_FACTORED", most)
     matrices = assemble(mesh, tissue)
     right = torch.randn(
         len(mesh.points), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64

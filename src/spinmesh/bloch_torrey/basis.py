@@ -48,14 +48,13 @@ FIRST_MODES = 40
 FIRST_BLOCKS = 1
 
 # Bytes at the peak, for each tet of 4 or 10 nodes: assembly, matrices and the preconditioner.
-# Measured on balls of 4,096 to 262,144 tets: 2.4 to 2.5 kB and 13.5 to 18.5 kB (decision 0004).
+# Measured on balls of 4,096 to 262,144 tets: 2.4 to 2.5 kB and 13.5 to 18.5 kB (decision 0004); on
+# periodic bundles of 80,220 to 320,880 curved tets 13.5 kB.
 PER_TET = {4: 2_600, 10: 15_000}
 # Bytes of sparse factors per unknown^(4/3) of a body as thick as long, and how many such a real one
 # counts for: eigenfunctions need one, time stepping a complex and a real one.
 PER_FACTOR = 110
 FACTORS = {"krylov": 0, "periodic": 0, "laplace": 1, "stepping": 3}
-# Tets of a periodic cell have nine matrices more: 2.0 GB for 80,220 curved ones.
-PERIODIC = 1.7
 # dof x mode arrays of 8 bytes that live at once.
 ARRAYS = 4
 
@@ -226,8 +225,7 @@ def needed_memory(mesh: TetMesh, kind: str = "krylov") -> int:
     dofs = len(mesh.points)
     factors = FACTORS[kind] * PER_FACTOR * dofs ** (4 / 3)
     arrays = ARRAYS * 8 * dofs * USUAL_MODES
-    per_tet = PER_TET[mesh.tets.shape[1]] * (PERIODIC if kind == "periodic" else 1)
-    return int(per_tet * len(mesh.tets) + arrays + factors)
+    return int(PER_TET[mesh.tets.shape[1]] * len(mesh.tets) + arrays + factors)
 
 
 def check_memory(mesh: TetMesh, kind: str = "krylov") -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
@@ -26,26 +26,34 @@ Solve = Callable[[ndarray], ndarray]
 MOST_DIRECT = 2_000_000
 # Relative accuracy of the iterative solve, in the norm of its preconditioner.
 RELATIVE = 1e-2
+# Vertices of 10-node tets beyond which a third level is quicker than factors: of 32,000 these take
+# 4 s, of 60,000 a minute.
+MOST_FACTORED = 40_000
 # Dofs per cube of the coarse space of straight tets.
 CLUSTER = 40
 MOST_ITERATIONS = 2_000
+# Columns that conjugate gradients work on at once; of more the arrays would be the most of memory.
+TOGETHER = 16
 
 
 def shift_inverse(matrices: Matrices, shift: float) -> Solve:
     """x -> (S + Q + R + shift M)^-1 x; a shift (1/ms) > 0 keeps a sealed cell's matrix regular.
 
-    Exact where factors are small; beyond, to RELATIVE by conjugate gradients, preconditioned by two
-    levels: the coarse one is the straight elements on the same tets (10-node tets) or clusters of
-    nodes (4-node tets).
+    Exact where factors are small; beyond, to RELATIVE by conjugate gradients, preconditioned by
+    multigrid: below 10-node tets the straight elements on the same tets, below 4-node tets clusters
+    of nodes.
     """
     operator = (matrices.decay + shift * matrices.mass).tocsr()
     if envelope(operator) <= MOST_DIRECT:
         solve: Solve = factorise(operator).solve
         return solve
-    straight = matrices.space.tet_dofs.shape[1] == 4
-    coarse = _clusters(matrices, operator) if straight else _linear_functions(matrices.space)
-    precondition = _two_level(operator, coarse)
-    return lambda x: _conjugate_gradients(operator, x, precondition)
+    precondition = _multigrid(operator, matrices)
+
+    def solve_in_parts(right: ndarray) -> ndarray:
+        parts = np.array_split(right, -(-right.shape[1] // TOGETHER), axis=1)
+        return np.hstack([_conjugate_gradients(operator, part, precondition) for part in parts])
+
+    return solve_in_parts
 
 
 def envelope(operator: sp.csr_matrix) -> int:
@@ -70,17 +78,19 @@ def _linear_functions(space: Space) -> sp.csr_matrix:
     return sp.csr_matrix((values, (rows, columns)), shape=(len(space), len(vertices)))
 
 
-def _clusters(matrices: Matrices, operator: sp.csr_matrix) -> sp.csr_matrix:
+def _clusters(
+    operator: sp.csr_matrix,
+    mass: Float[ndarray, " dof"],
+    moments: Float[ndarray, "3 dof"],
+    compartment: Int[ndarray, " dof"],
+) -> sp.csr_matrix:
     """One smoothed indicator per cube of about CLUSTER dofs and compartment, (dof, cluster).
 
     Smoothed aggregation (Vanek, Mandel & Brezina 1996) with cubes for aggregates.
     """
-    mass = np.asarray(matrices.mass.sum(1))[:, 0]
-    positions = [np.asarray(moment.sum(1))[:, 0] / mass for moment in matrices.moments]
     side = (mass.sum() * CLUSTER / len(mass)) ** (1 / 3)
-    cubes = [np.floor(x / side).astype(np.int64) for x in positions]
-    key = np.stack([matrices.space.dof_compartment.numpy(), *cubes])
-    number = np.unique(key, axis=1, return_inverse=True)[1].ravel()
+    cubes = np.floor(moments / mass / side).astype(np.int64)
+    number = np.unique(np.vstack([compartment, cubes]), axis=1, return_inverse=True)[1].ravel()
     rows = np.arange(len(mass))
     indicator = sp.csr_matrix((np.ones(len(mass)), (rows, number)))
     inverse = 1 / operator.diagonal()
@@ -96,9 +106,27 @@ def _largest_eigenvalue(operator: sp.csr_matrix, inverse: Float[ndarray, " dof"]
     return 1.1 * float(np.linalg.norm(vector))
 
 
-def _two_level(operator: sp.csr_matrix, coarse: sp.csr_matrix) -> Solve:
-    """Symmetric multigrid cycle: smooth, correct by the linear functions, smooth."""
-    solve = factorise(coarse.T @ operator @ coarse).solve
+def _multigrid(operator: sp.csr_matrix, matrices: Matrices) -> Solve:
+    """Of 10-node tets the 4-node ones, then clusters; the last is factorised."""
+    mass = matrices.mass.sum(1).A1
+    moments = np.stack([moment.sum(1).A1 for moment in matrices.moments])
+    compartment = matrices.space.dof_compartment.numpy()
+    if matrices.space.tet_dofs.shape[1] == 4:
+        clusters = _clusters(operator, mass, moments, compartment)
+        return _cycle(operator, clusters, factorise(clusters.T @ operator @ clusters).solve)
+    linear = _linear_functions(matrices.space)
+    coarse = (linear.T @ operator @ linear).tocsr()
+    if coarse.shape[0] <= MOST_FACTORED:
+        solve = factorise(coarse).solve
+    else:
+        vertices = np.unique(matrices.space.tet_dofs[:, :4])
+        clusters = _clusters(coarse, linear.T @ mass, moments @ linear, compartment[vertices])
+        solve = _cycle(coarse, clusters, factorise(clusters.T @ coarse @ clusters).solve)
+    return _cycle(operator, linear, solve)
+
+
+def _cycle(operator: sp.csr_matrix, coarse: sp.csr_matrix, solve: Solve) -> Solve:
+    """Symmetric multigrid cycle: smooth, correct on the level below by `solve`, smooth."""
     smooth = _chebyshev(operator)
 
     def cycle(right: ndarray) -> ndarray:
