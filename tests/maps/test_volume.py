@@ -90,7 +90,7 @@ def test_where_the_data_say_nothing_the_voxel_is_flagged(model):
     voxels = draw_voxels(model.kernels.tissue, 5, 1, 9)
     attenuation = simulate_measured(model.kernels, voxels, 9)
     flags = narrow.answers(ACQUISITION, attenuation, 1 / voxels.snr).flags
-    assert (flags & FLAGS["nothing_determined"] > 0).all()
+    assert (flags & FLAGS["tissue_undetermined"] > 0).all()
 
 
 def test_voxels_without_signal_stay_empty(model):

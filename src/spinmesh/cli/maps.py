@@ -33,9 +33,9 @@ def maps(
     """
     # Everything a user can get wrong is looked at before the first second of compute.
     measured.refuse_full(out, force)
-    from spinmesh.bodies import device_named
     from spinmesh.io import load
     from spinmesh.io.bids import map_series, write_posterior
+    from spinmesh.machine import device_named
     from spinmesh.maps import MapModel
     from spinmesh.maps.model import FLAGS
 

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from spinmesh.bodies import device_named
 from spinmesh.estimators import coverage, ranks
 from spinmesh.estimators.flow import Flow, train_flow
+from spinmesh.machine import device_named
 from spinmesh.maps.kernels import Kernels
 from spinmesh.maps.voxels import (
     QUANTITIES,
@@ -31,7 +31,7 @@ from spinmesh.settings.maps import PosteriorTraining
 from spinmesh.stored import quantity, store
 
 # What a voxel's flags say, each one bit.
-FLAGS = {"unlike_training": 1, "misfit": 2, "noise_out_of_range": 4, "nothing_determined": 8}
+FLAGS = {"unlike_training": 1, "misfit": 2, "noise_out_of_range": 4, "tissue_undetermined": 8}
 UNANSWERED = 7
 # Part of the voxels of the prior that each of the two limits flags.
 FALSE_ALARMS = 1e-3
@@ -39,6 +39,8 @@ FALSE_ALARMS = 1e-3
 JUDGED = 20_000
 # Posterior over prior standard deviation above which a quantity is the prior's.
 DETERMINED = 0.9
+# All but the free water, which a voxel without tissue tells well.
+TISSUE = [name != "free_water_fraction" for name in QUANTITIES]
 # Quantiles of the answer; draws of each voxel, and voxels whose draws are made together.
 QUANTILES = (0.1, 0.5, 0.9)
 DRAWS, TOGETHER = 64, 1000
@@ -109,7 +111,7 @@ class MapModel:
             self.distance(table) > self.distance_limit,
             self.chi2(acquisition, attenuation, sigma, _few(draws)) > self.chi2_limit,
             (1 / sigma < low) | (1 / sigma > high),
-            (shrinkage > DETERMINED).all(1),
+            (shrinkage[:, TISSUE] > DETERMINED).all(1),
         ]
         flags = sum(bit * flag for bit, flag in zip(FLAGS.values(), flagged, strict=True))
         silent = ((flags & UNANSWERED) > 0)[:, None]
