@@ -32,12 +32,12 @@ def script(name: str, home: Path, wildcards: dict[str, str] | None = None, **fil
     sections = {key: getattr(TINY, key).model_dump() for key in ("features", "afen", "spiking")}
     sections["spiking"] = {k: v for k, v in sections["spiking"].items() if k not in SPIKES}
     sections["sounds"] = TINY.sounds.model_dump(exclude={"folder", "diagnoses"})
-    own = {"seed": TINY.seed, "diagnoses": None, "device": "cpu", "checkpoint": home / "c"}
-    own |= {"steps": TINY.spiking.rate_steps, "step_db": TINY.spiking.step_db}
-    own |= {"provenance": {"seed": TINY.seed, "config_digest": "tiny"}}
+    other = {"seed": TINY.seed, "diagnoses": None, "device": "cpu", "checkpoint": home / "c"}
+    other |= {"steps": TINY.spiking.rate_steps, "step_db": TINY.spiking.step_db}
+    other |= {"provenance": {"seed": TINY.seed, "config_digest": "tiny"}}
     names = SimpleNamespace(**files)
     given = SimpleNamespace(
-        input=names, output=names, params=SimpleNamespace(**sections, **own),
+        input=names, output=names, params=SimpleNamespace(**sections, **other),
         log=[str(home / "logs" / f"{name}.log")], wildcards=SimpleNamespace(**wildcards or {}),
     )  # fmt: skip
     runpy.run_path(str(SCRIPTS / f"{name}.py"), init_globals={"snakemake": given})

@@ -37,9 +37,9 @@ def classify(
     for file in files:
         windows = window_examples([read_wav(file)], trained.features)
         answers = trained.probabilities(windows).mean(0).tolist()
-        told = dict(zip(trained.names.classes, answers, strict=True))
-        rows.append({"file": str(file), **told})
-        likeliest = sorted(told, key=told.__getitem__, reverse=True)
-        typer.echo(f"{file}: " + ", ".join(f"{name} {told[name]:.3f}" for name in likeliest))
+        probability = dict(zip(trained.names.classes, answers, strict=True))
+        rows.append({"file": str(file), **probability})
+        likeliest = sorted(probability, key=probability.__getitem__, reverse=True)
+        typer.echo(f"{file}: " + ", ".join(f"{name} {probability[name]:.3f}" for name in likeliest))
     if out is not None:
         write_rows(rows, out)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from spinmesh.estimators.examples import Examples
@@ -59,10 +60,9 @@ class PlainPerceptron(Classifier):
         judge = self._inputs(validation), validation.label
 
         def report(network: nn.Module, done: int) -> list[float] | None:
-            told = done % REPORT_EVERY == 0
-            return (
-                [float(nn.functional.cross_entropy(network(judge[0]), judge[1]))] if told else None
-            )
+            if done % REPORT_EVERY:
+                return None
+            return [float(nn.functional.cross_entropy(network(judge[0]), judge[1]))]
 
         label = "training a perceptron"
         fitted = fit(self.network, problem, recipe, generator, label, report=report)
@@ -108,12 +108,15 @@ class Classification(Problem):
 
 def one_cycle(iterations: int, learning_rate: float, weight_decay: float) -> Recipe:
     """AdamW, its rate up for a fifth of the iterations and then down to nothing."""
+
+    def schedule(optimiser: Optimizer, steps: int) -> OneCycleLR:
+        # The cycle needs a rise, however short the run is.
+        return OneCycleLR(optimiser, learning_rate, max(steps, 10), pct_start=0.2)
+
     return Recipe(
         iterations,
         lambda n: [torch.optim.AdamW(n.parameters(), learning_rate, weight_decay=weight_decay)],
-        lambda optimiser, steps: OneCycleLR(
-            optimiser, learning_rate, max(steps, 10), pct_start=0.2
-        ),
+        schedule,
         clip=1.0,
         half_life=HALF_LIFE,
     )

@@ -55,14 +55,18 @@ def read_folder(
             "not named PATIENT_recording_place_mode_device.wav")  # fmt: skip
     _refuse(folder, waves.keys() - tables.keys(), "without a cycle table of the same name (.txt)")
     _refuse(folder, tables.keys() - waves.keys(), "a cycle table without a recording (.wav)")
-    told = _read_diagnoses(folder)
+    diagnosis_of = _read_diagnoses(folder)
     patients = {name.split("_")[0] for name in waves}
-    _refuse(folder, patients - told.keys(), "a patient without a diagnosis")
-    _refuse(folder, told.keys() - patients, "a diagnosis without a recording of the patient")
+    _refuse(folder, patients - diagnosis_of.keys(), "a patient without a diagnosis")
+    _refuse(
+        folder, diagnosis_of.keys() - patients, "a diagnosis without a recording of the patient"
+    )
     if diagnoses is not None:
-        _refuse(folder, set(diagnoses) - set(told.values()), "a diagnosis that no patient has")
-    for diagnosis in sorted(set(told.values() if diagnoses is None else diagnoses)):
-        count = sum(each == diagnosis for each in told.values())
+        _refuse(
+            folder, set(diagnoses) - set(diagnosis_of.values()), "a diagnosis that no patient has"
+        )
+    for diagnosis in sorted(set(diagnosis_of.values() if diagnoses is None else diagnoses)):
+        count = sum(each == diagnosis for each in diagnosis_of.values())
         if count < LEAST_PATIENTS:
             raise StoreError(
                 f"{folder}: {diagnosis} is the diagnosis of {count} patients; {LEAST_PATIENTS} are"
@@ -71,9 +75,9 @@ def read_folder(
             )
     cycles = {name: _read_cycles(path) for name, path in tables.items()}
     return (
-        replace(read_wav(path), cycles=cycles[name], diagnosis=told[name.split("_")[0]])
+        replace(read_wav(path), cycles=cycles[name], diagnosis=diagnosis_of[name.split("_")[0]])
         for name, path in waves.items()
-        if diagnoses is None or told[name.split("_")[0]] in diagnoses
+        if diagnoses is None or diagnosis_of[name.split("_")[0]] in diagnoses
     )
 
 

@@ -140,9 +140,9 @@ def record(patient: Patient, name: str, settings: LungSounds, random: Generator)
     level = 10 ** (random.uniform(*settings.event_db) / 20)
     cycles = []
     for start, turn, end in phases:
-        heard = _add_events(sound, rate, patient, ill, level, (start, turn, end), random)
+        events = _add_events(sound, rate, patient, ill, level, (start, turn, end), random)
         if start >= 0 and end <= settings.seconds:
-            cycles.append(Cycle(start, end, *heard))
+            cycles.append(Cycle(start, end, *events))
     sound += 10 ** (random.uniform(-10, 8) / 20) * heart(rate, size / rate, patient.beat, random)
     for _ in range(random.poisson(1.0)):
         _add(sound, _rub(rate, random), int(random.integers(size)))
