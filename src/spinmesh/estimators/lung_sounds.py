@@ -9,6 +9,7 @@ import torch
 
 from spinmesh.errors import ConfigError, StoreError
 from spinmesh.estimators.examples import Examples, Names
+from spinmesh.progress import progress
 from spinmesh.settings.respiratory import SoundFeatures
 from spinmesh.sounds import Recording, prepared
 from spinmesh.sounds.features import STATISTICS, image, row_names, sequence, statistics
@@ -27,7 +28,7 @@ def window_examples(
     StoreError for an unusable sound, ConfigError if there is none at all.
     """
     pictures, patients, diagnoses = [], [], []
-    for recording in recordings:
+    for recording in progress(recordings, "features of windows"):
         for window in prepared(recording, settings.seconds).windows(settings.seconds):
             pictures.append(image(window, settings))
             patients.append(recording.patient)
@@ -63,7 +64,7 @@ def cycle_examples(recordings: Iterable[Recording], settings: SoundFeatures) -> 
     there is no cycle at all.
     """
     sequences, patients, labels = [], [], []
-    for recording in recordings:
+    for recording in progress(recordings, "features of cycles"):
         sound = prepared(recording, 0.0)
         for cycle in recording.cycles:
             if cycle.end > sound.seconds + LATEST:

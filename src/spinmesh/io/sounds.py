@@ -15,6 +15,7 @@ from pathlib import Path
 import soundfile
 
 from spinmesh.errors import StoreError
+from spinmesh.progress import progress
 from spinmesh.reading import reading
 from spinmesh.sounds import Cycle, Recording
 from spinmesh.writing import complete_or_absent
@@ -88,7 +89,7 @@ def write_folder(
     diagnoses = {}
     with complete_or_absent(Path(folder)) as partial:
         partial.mkdir()
-        for each in recordings:
+        for each in progress(recordings, "writing sounds"):
             write_wav(each, partial / f"{each.name}.wav", subtype)
             lines = [
                 f"{c.start:.3f}\t{c.end:.3f}\t{c.crackles:d}\t{c.wheezes:d}" for c in each.cycles
