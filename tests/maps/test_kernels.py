@@ -21,6 +21,7 @@ COARSE = SweptDisk(rings=2, layers=6, radius_um=1.0, length_um=1.0)
 ALONG = [[0.0, 0.6, 0.8], [1.0, 0.0, 0.0]]
 
 
+@pytest.mark.slow
 def test_a_body_of_another_size_and_diffusivity_sees_other_times_and_gradients():
     """The Bloch-Torrey equation in units of s and s^2 / D: both ways to the basis' tolerance."""
     acquisition = Acquisition.joined(

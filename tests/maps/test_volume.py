@@ -121,6 +121,7 @@ def folder(model, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_bids_folder_becomes_a_derivative(folder):
     """From the command line, timings from the sidecar: maps in place, with units, and flags."""
     out, model = folder / "derivative", str(folder / "model.zarr")
