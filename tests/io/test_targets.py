@@ -55,6 +55,17 @@ def test_noise_is_estimated_from_the_repeated_unweighted_measurements(noisy: Pat
     assert target.sigma == pytest.approx(SIGMA / 200, rel=0.33)
 
 
+def test_without_a_mask_air_is_left_out(tmp_path: Path, noisy: Path) -> None:
+    """Voxels of noise alone, a fiftieth of the others' signal, are none."""
+    data = np.asarray(nib.load(noisy).dataobj)
+    data[0, 0] = np.abs(np.random.default_rng(1).normal(scale=SIGMA, size=data[0, 0].shape))
+    data[2, 1] = np.nan
+    targets = read_voxels(acquisition(), image(tmp_path, data, "air.nii.gz"), None)
+    assert targets.voxel.tolist() == [[0, 1, 0], [1, 0, 0], [1, 1, 0], [2, 0, 0]]
+    # Four voxels of 39 degrees of freedom each: 6 %; three times that.
+    assert float(targets.sigma.mean()) == pytest.approx(SIGMA / 200, rel=0.17)
+
+
 def test_mean_of_a_region_has_the_noise_of_one_voxel_over_root_n(tmp_path, noisy: Path) -> None:
     everywhere = [(i, j, 0) for i in range(3) for j in range(2)]
     roi = mask(tmp_path, everywhere)

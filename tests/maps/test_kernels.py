@@ -30,7 +30,7 @@ def test_a_body_of_another_size_and_diffusivity_sees_other_times_and_gradients()
     size, diffusivity, tolerance = 1.7, 2.3, 1e-4
     scaled = module.axon_cell(0.4, 5.0, size, COARSE)
     whole = simulate_periodic(scaled, Tissue.uniform(diffusivity), acquisition, tolerance)
-    seen = module._seen(acquisition, size, diffusivity)
+    seen = module._rescaled(acquisition, size, diffusivity)
     unit = simulate_periodic(
         module.axon_cell(0.4, 5.0, 1.0, COARSE), Tissue.uniform(1.0), seen, tolerance
     )

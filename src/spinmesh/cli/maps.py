@@ -40,9 +40,9 @@ def maps(
     from spinmesh.maps.model import FLAGS
 
     device = device_named(device)
-    found, image = map_series(load(MapModel, model), dwi, mask, snr, device, **files)
-    write_posterior(found, out, image)
-    flags = found.answers.flags
+    answer, image = map_series(load(MapModel, model), dwi, mask, snr, device, **files)
+    write_posterior(answer, out, image)
+    flags = answer.answers.flags
     counts = {name: int(((flags & bit) > 0).sum()) for name, bit in FLAGS.items()}
     words = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items())
     typer.echo(f"{out}: {len(flags):,} voxels; flagged: {words}")

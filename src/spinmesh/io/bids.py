@@ -62,11 +62,11 @@ def map_series(
     `files` replace what lies beside the image; mask and `snr` as in `read_voxels`. Raises what
     `read_acquisition`, `read_voxels` and `posterior_maps` do.
     """
-    found = series_files(path)
-    acquisition = read_acquisition(**(found | files))
-    targets = read_voxels(acquisition, found["image"], mask, snr)
+    beside = series_files(path)
+    acquisition = read_acquisition(**(beside | files))
+    targets = read_voxels(acquisition, beside["image"], mask, snr)
     given = (targets.grid, targets.voxel, targets.attenuation, targets.sigma)
-    return posterior_maps(model, acquisition, *given, device), found["image"]
+    return posterior_maps(model, acquisition, *given, device), beside["image"]
 
 
 def _only_series(folder: Path) -> Path:

@@ -149,8 +149,10 @@ def simulate_kernels(
         build, shape, radii, diffusivities = bodies[number]
         signals = build(shape, nodes, np.random.default_rng([seed, number]))
         # All diffusivities at once: they share a basis.
-        seen = (Acquisition.joined(_seen(polar, s, D) for D in diffusivities) for s in radii)
-        values = torch.stack([signals(each) for each in seen])
+        rescaled = (
+            Acquisition.joined(_rescaled(polar, s, D) for D in diffusivities) for s in radii
+        )
+        values = torch.stack([signals(each) for each in rescaled])
         rows.append(_expanded(values.unflatten(1, (len(diffusivities), len(shells), -1))))
     return Kernels(acquisition, tissue, nodes, torch.stack(rows))
 
@@ -205,7 +207,9 @@ def _axon(
 ) -> Callable[[Acquisition], Tensor]:
     """Attenuations of the water in an axon of unit size."""
     mesh, tissue = axon_cell(*map(float, shape)), Tissue.uniform(1.0)
-    return lambda seen: simulate_periodic(mesh, tissue, seen, TOLERANCE).signals.attenuation[0]
+    return lambda acquisition: simulate_periodic(
+        mesh, tissue, acquisition, TOLERANCE
+    ).signals.attenuation[0]
 
 
 def _packing(
@@ -218,9 +222,12 @@ def _packing(
     disks = pack_densely(radii, float(shape[0]), GAP, rng)
     plane = assemble_plane(mesh_plane(disks, TRIANGLE, int(rng.integers(2**32))), 1.0)
     quarter = rotation_matrix(torch.tensor([0.0, 0.0, torch.pi / 2], dtype=torch.float64))
-    return lambda seen: (
-        (plane_attenuation(plane, seen) + plane_attenuation(plane, seen.rotated(quarter))) / 2
-    )
+
+    def attenuation(acquisition: Acquisition) -> Tensor:
+        both = (acquisition, acquisition.rotated(quarter))
+        return torch.stack([plane_attenuation(plane, each) for each in both]).mean(0)
+
+    return attenuation
 
 
 def _polar(shells: Sequence[tuple[float, float, float]]) -> Acquisition:
@@ -232,7 +239,7 @@ def _polar(shells: Sequence[tuple[float, float, float]]) -> Acquisition:
     )
 
 
-def _seen(acquisition: Acquisition, size: float, diffusivity: float) -> Acquisition:
+def _rescaled(acquisition: Acquisition, size: float, diffusivity: float) -> Acquisition:
     """What a body of unit size and diffusivity has to be measured with."""
     pace = diffusivity / size**2
     parts = []

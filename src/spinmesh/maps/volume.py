@@ -56,12 +56,12 @@ def posterior_maps(
     acquisition, columns = matched(model.kernels.acquisition, acquisition)
     usable = torch.isfinite(sigma) & torch.isfinite(attenuation).all(1)
     part = attenuation[usable][:, columns]
-    found = model.answers(acquisition, part, sigma[usable], device)
+    given = model.answers(acquisition, part, sigma[usable], device)
 
-    numbers = torch.stack([found.low, found.median, found.high, found.shrinkage])
+    numbers = torch.stack([given.low, given.median, given.high, given.shrinkage])
     whole = numbers.new_full((4, len(voxel), numbers.shape[2]), torch.nan)
     whole[:, usable] = numbers
-    flags = found.flags.new_zeros(len(voxel)).index_put((usable,), found.flags)
+    flags = given.flags.new_zeros(len(voxel)).index_put((usable,), given.flags)
     return PosteriorMaps(grid, voxel, Answers(*whole, flags))
 
 

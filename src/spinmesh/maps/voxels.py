@@ -186,8 +186,8 @@ def features(
 ) -> Float[Tensor, "voxel feature"]:
     """Root of the power of each degree of harmonics on each shell, and the SNR's logarithm."""
     weighted = ~acquisition.unweighted
-    found = fit_harmonics(acquisition.select(weighted), attenuation[:, weighted])
-    return torch.cat([found.invariants, snr.log()[:, None]], 1)
+    harmonics = fit_harmonics(acquisition.select(weighted), attenuation[:, weighted])
+    return torch.cat([harmonics.invariants, snr.log()[:, None]], 1)
 
 
 def feature_names(acquisition: Acquisition) -> tuple[str, ...]:
