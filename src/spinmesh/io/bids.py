@@ -59,14 +59,15 @@ def map_series(
 ) -> tuple[PosteriorMaps, str]:
     """The posterior of every voxel of a series, and its image.
 
-    `files` replace what lies beside the image; mask and `snr` as in `read_voxels`. Raises what
-    `read_acquisition`, `read_voxels` and `posterior_maps` do.
+    `files` replace what lies beside the image, a `scheme` all of it; mask and `snr` as in
+    `read_voxels`. Raises what `read_acquisition`, `read_voxels` and `posterior_maps` do.
     """
     beside = series_files(path)
-    acquisition = read_acquisition(**(beside | files))
-    targets = read_voxels(acquisition, beside["image"], mask, snr)
+    image = beside["image"]
+    acquisition = read_acquisition(**(files if "scheme" in files else beside | files))
+    targets = read_voxels(acquisition, image, mask, snr)
     given = (targets.grid, targets.voxel, targets.attenuation, targets.sigma)
-    return posterior_maps(model, acquisition, *given, device), beside["image"]
+    return posterior_maps(model, acquisition, *given, device), image
 
 
 def _only_series(folder: Path) -> Path:
