@@ -92,6 +92,7 @@ def test_model_comes_back_from_its_store(model: SoundModel, tmp_path: Path) -> N
     assert (again.features, again.names) == (model.features, model.names)
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_to_the_same_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,7 @@ def test_stethoscope_passes_its_band_alone() -> None:
 
 @pytest.fixture(scope="module")
 def recordings() -> list[Recording]:
-    settings = LungSounds(patients=24, recordings=2, seconds=7.0, severity=(1.0, 1.0))
+    settings = LungSounds(patients=24, recordings=1, seconds=6.0, severity=(1.0, 1.0))
     return list(generate(settings, 3))
 
 
