@@ -47,7 +47,10 @@ def shift_inverse(matrices: Matrices, shift: float) -> Solve:
     if envelope(operator) <= MOST_DIRECT:
         solve: Solve = factorise(operator).solve
         return solve
-    precondition = _multigrid(operator, matrices)
+    cycle = _multigrid(operator.astype(np.float32), matrices)
+
+    def precondition(right: ndarray) -> ndarray:
+        return cycle(right.astype(np.float32)).astype(np.float64)
 
     def solve_in_parts(right: ndarray) -> ndarray:
         parts = np.array_split(right, -(-right.shape[1] // TOGETHER), axis=1)
@@ -129,10 +132,13 @@ def _cycle(operator: sp.csr_matrix, coarse: sp.csr_matrix, solve: Solve) -> Solv
     """Symmetric multigrid cycle: smooth, correct on the level below by `solve`, smooth."""
     smooth = _chebyshev(operator)
 
+    coarse = coarse.astype(operator.dtype)
+
     def cycle(right: ndarray) -> ndarray:
         x = smooth(right)
-        x = x + coarse @ solve(coarse.T @ (right - operator @ x))
-        return x + smooth(right - operator @ x)
+        x += coarse @ solve(coarse.T @ (right - operator @ x))
+        x += smooth(right - operator @ x)
+        return x
 
     return cycle
 
@@ -143,12 +149,16 @@ def _chebyshev(operator: sp.csr_matrix) -> Solve:
     high = _largest_eigenvalue(operator, inverse)
     middle, half = high * 0.6, high * 0.4
     ratio = 1 / (2 * middle / half - half / middle)
-    scale = inverse[:, None]
+    first, second = inverse[:, None] / middle, inverse[:, None] * 2 * ratio / half
 
+    # What is large is changed in place: these arrays are what solves wait for.
     def smooth(right: ndarray) -> ndarray:
-        first = scale * right / middle
-        left = scale * (right - operator @ first)
-        return np.asarray(first + ratio * (half / middle) * first + 2 * ratio / half * left)
+        x = first * right
+        left = right - operator @ x
+        left *= second
+        x *= 1 + ratio * half / middle
+        x += left
+        return np.asarray(x)
 
     return smooth
 
@@ -158,21 +168,29 @@ def _conjugate_gradients(
 ) -> Float[ndarray, "dof column"]:
     """All columns at once, each with its own step lengths, until the last one is accurate."""
     x, residual = np.zeros_like(right), right.copy()
-    direction = preconditioned = precondition(residual)
-    energy = start = (residual * preconditioned).sum(0)
+    direction = precondition(residual)
+    energy = start = _products(residual, direction)
     for _ in range(MOST_ITERATIONS):
         if (energy <= RELATIVE**2 * start).all():
             return x
         image = operator @ direction
-        length = _ratio(energy, (direction * image).sum(0))
-        x, residual = x + length * direction, residual - length * image
+        length = _ratio(energy, _products(direction, image))
+        x += length * direction
+        image *= length
+        residual -= image
         preconditioned = precondition(residual)
-        before, energy = energy, (residual * preconditioned).sum(0)
-        direction = preconditioned + _ratio(energy, before) * direction
+        before, energy = energy, _products(residual, preconditioned)
+        direction *= _ratio(energy, before)
+        direction += preconditioned
     raise ReductionError(
         f"conjugate gradients: {MOST_ITERATIONS} steps do not solve {len(right):,} unknowns. "
         "Improve the flattest tets of the mesh."
     )
+
+
+def _products(first: ndarray, second: ndarray) -> Float[ndarray, " column"]:
+    """Of the columns of one with those of the other."""
+    return np.asarray(np.einsum("ij,ij->j", first, second))
 
 
 def _ratio(above: ndarray, below: ndarray) -> ndarray:
