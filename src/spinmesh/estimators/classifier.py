@@ -51,6 +51,7 @@ class PlainPerceptron(Classifier):
 
     def __init__(self, training: Examples, validation: Examples, seed: int) -> None:
         assert training.table is not None and training.label is not None
+        assert validation.label is not None
         self.mean, self.deviation = training.table.mean(0), training.table.std(0).clamp_min(1e-6)
         generator = torch.Generator().manual_seed(seed)
         classes = len(training.names.classes)
@@ -97,8 +98,8 @@ class Classification(Problem):
         size = min(self.batch, len(order))
         batches = order[: len(order) // size * size].view(-1, size)
         target = nn.functional.one_hot(self.label, self.classes).to(self.inputs)
-        pairs = [(self.inputs[rows], target[rows]) for rows in batches]
-        return pairs if self.augment is None else [self.augment(*p, generator) for p in pairs]
+        pairs: list[Batch] = [(self.inputs[rows], target[rows]) for rows in batches]
+        return pairs if self.augment is None else [self.augment(x, y, generator) for x, y in pairs]
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
         """Mean over the batch."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def summary(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     ]
 
 
-def _means(method: str, repeats: Sequence[ClassScores]) -> Mapping[str, float]:
+def _means(method: str, repeats: Sequence[ClassScores]) -> dict[str, Any]:
     wholes = [scores.rows(method)[-1] for scores in repeats]
     columns = {
         name: torch.tensor([whole[name] for whole in wholes], dtype=torch.float64)

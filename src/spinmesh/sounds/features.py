@@ -44,7 +44,7 @@ def power(samples: Samples, window: int, hop: int = HOP) -> Power:
 @cache
 def mel_filters(count: int, window: int) -> Float[ndarray, "band bin"]:
     """Triangles, equally wide in mels and of equal area in Hz."""
-    corners = _hertz(np.linspace(*_mels(np.array(BAND)), count + 2))
+    corners = _corners(count)
     frequency = np.fft.rfftfreq(window, 1 / RATE)
     rising = (frequency - corners[:-2, None]) / np.diff(corners)[:-1, None]
     falling = (corners[2:, None] - frequency) / np.diff(corners)[1:, None]
@@ -55,7 +55,12 @@ def mel_filters(count: int, window: int) -> Float[ndarray, "band bin"]:
 
 def band_centres(count: int) -> Float[ndarray, " band"]:
     """Of the mel bands (Hz)."""
-    return _hertz(np.linspace(*_mels(np.array(BAND)), count + 2))[1:-1]
+    return _corners(count)[1:-1]
+
+
+def _corners(count: int) -> Float[ndarray, " corner"]:
+    low, high = _mels(np.array(BAND)).tolist()
+    return _hertz(np.linspace(low, high, count + 2))
 
 
 def _mels(hertz: ndarray) -> ndarray:
