@@ -93,6 +93,7 @@ def few(full):
         return train_at_bits(examples(), full, 2, TINY, seed=1), looked, models
 
 
+@pytest.mark.slow
 def test_an_ablation_is_stored_and_follows_from_its_seed(full, few, tmp_path):
     save(full, tmp_path / "full.zarr")
     back = load(Ablation, tmp_path / "full.zarr")
@@ -103,6 +104,7 @@ def test_an_ablation_is_stored_and_follows_from_its_seed(full, few, tmp_path):
     assert few[0].limits == again.limits
 
 
+@pytest.mark.slow
 def test_the_table_has_a_row_for_each_method_with_its_spread(full, few, tmp_path):
     rows = table([full, few[0]])
     assert [row["bits"] for row in rows] == [FULL] * 4 + [2] * 8
@@ -116,6 +118,7 @@ def test_the_table_has_a_row_for_each_method_with_its_spread(full, few, tmp_path
     assert (tmp_path / "spiking.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_limits_are_chosen_by_validation_examples_alone(few):
     """Test examples are looked at once for each method of the table, after all is chosen."""
     trial = ablation._Trial.of(examples(), TINY, 1, "cpu")
@@ -128,6 +131,7 @@ def test_limits_are_chosen_by_validation_examples_alone(few):
     assert all(groups[2] == each for each in looked[-methods:])
 
 
+@pytest.mark.slow
 def test_after_training_the_weights_are_those_of_full_precision(full, few):
     for exact, rounded in zip(full.models, few[2][f"{AFTER}, {CENTRED}"], strict=True):
         assert all(torch.equal(exact.state[name], rounded.state[name]) for name in exact.state)
