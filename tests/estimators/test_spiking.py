@@ -154,6 +154,17 @@ def test_a_model_comes_back_from_disk_and_from_its_seed(tmp_path, spiking: bool)
     assert not torch.equal(told, other.probabilities(examples))
 
 
+def test_tuning_begins_with_the_weights_it_is_given():
+    """With a learning rate of next to nothing it ends with them too."""
+    examples = order_of_pulses()
+    model = train_spiking(examples, QUICK.replace(epochs=1), Precision(), seed=1)
+    still = QUICK.replace(tuning_epochs=1, tuning_learning_rate=1e-12)
+    tuned = train_spiking(examples, still, Precision(2, 2), seed=5, start=model)
+    for name, weights in model.state.items():
+        # Six steps of Adam move a weight by 1e-12 each at most; the rest is rounding of float32.
+        torch.testing.assert_close(tuned.state[name], weights, rtol=1e-6, atol=1e-11)
+
+
 def test_bad_examples_are_refused_by_name():
     good = order_of_pulses()
     model = train_spiking(good, QUICK.replace(epochs=1), Precision(), seed=1)

@@ -40,7 +40,7 @@ TEST, VALIDATION = 0.2, 0.25
 class Ablation:
     """Scores on the test examples by method, a number for each network.
 
-    `limits` are those that validation chose. `models` are the spiking networks of full precision.
+    `limits` are those that validation chose. `models` are the networks of full precision.
     """
 
     task: str
@@ -81,14 +81,14 @@ def train_full_precision(
     """Networks with and without spikes; a perceptron on means over time; the majority class."""
     trial = _Trial.of(examples, settings, seed, device)
     averaged = replace(trial, training=_averaged(trial.training))
-    spiking = trial.networks(Precision())
+    spiking, plain = (trial.networks(Precision(), spiking=kind) for kind in (True, False))
     trained: dict[str, Sequence[Classifier]] = {
         SPIKING: spiking,
-        PLAIN: trial.networks(Precision(), spiking=False),
+        PLAIN: plain,
         MEANS: [_OfMeans(model) for model in averaged.networks(Precision(), spiking=False)],
         MAJORITY: [MajorityClass(trial.training)],
     }
-    return replace(trial.judged(task, FULL, trained, {}), models=tuple(spiking))
+    return replace(trial.judged(task, FULL, trained, {}), models=(*spiking, *plain))
 
 
 def train_at_bits(
@@ -96,15 +96,16 @@ def train_at_bits(
 ) -> Ablation:
     """Weights, states, and both at `bits` while training; both after it; both without spikes.
 
+    Networks trained at few bits begin with the weights of those of full precision.
     Each way to spread the levels has the limits whose network (both, the first seed) had the
     highest macro-F1 on the validation examples. After training, and without spikes, limits are
     chosen in the same way.
     """
-    trial = _Trial.of(examples, settings, seed, device)
+    trial = replace(_Trial.of(examples, settings, seed, device), models=full.models or ())
     chosen: dict[str, Precision] = {}
 
     def rounded(precision: Precision) -> list[SpikingModel]:
-        return [replace(model, precision=precision) for model in full.models or ()]
+        return [replace(model, precision=precision) for model in trial.starts(spiking=True)]
 
     trained = {WEIGHTS: trial.networks(Precision(bits, None))}
     for levels in (UNIFORM, CENTRED):
@@ -133,6 +134,7 @@ class _Trial:
     settings: Spiking
     seed: int
     device: str
+    models: tuple[SpikingModel, ...] = ()
 
     @classmethod
     def of(cls, examples: Examples, settings: Spiking, seed: int, device: str) -> _Trial:
@@ -140,16 +142,21 @@ class _Trial:
         rest, test = examples.held_out(TEST, seed)
         return cls(*rest.held_out(VALIDATION, seed), test, settings, seed, device)
 
+    def starts(self, spiking: bool) -> list[SpikingModel]:
+        """The networks of full precision."""
+        return [model for model in self.models if model.spiking is spiking]
+
     def networks(
         self, precision: Precision, count: int | None = None, spiking: bool = True
     ) -> list[SpikingModel]:
-        """So many, or as many as the settings say, from one seed after the other."""
+        """So many, or as many as the settings say, from one seed and start after the other."""
+        starts = self.starts(spiking) or [None] * self.settings.networks
         return [
             train_spiking(
                 self.training, self.settings, precision, self.seed + number,
-                spiking=spiking, device=self.device,
+                spiking=spiking, start=start, device=self.device,
             )
-            for number in range(count or self.settings.networks)
+            for number, start in enumerate(starts[:count])
         ]  # fmt: skip
 
     def best(

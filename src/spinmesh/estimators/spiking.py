@@ -245,23 +245,30 @@ def train_spiking(
     seed: int,
     *,
     spiking: bool = True,
+    start: SpikingModel | None = None,
     checkpoint: str | Path | None = None,
     device: str = "cpu",
 ) -> SpikingModel:
     """Train a network whose numbers are rounded from the start; cross-entropy, Adam, one cycle.
 
-    The result depends on examples, settings, precision and seed alone. Raises ConfigError for
-    examples without sequences or labels; see `learning.fit` for checkpoints.
+    With `start` its weights are tuned: fewer epochs, a lower learning rate. The result depends on
+    examples, settings, precision, seed and start alone. Raises ConfigError for examples without
+    sequences or labels; see `learning.fit` for checkpoints.
     """
     if training.label is None or len(training) == 0:
         raise ConfigError("spiking: no examples, or examples without labels. Training needs both.")
     sequence, classes, batch = _sequence(training), training.names.classes, settings.batch
-    inputs, iterations = sequence.shape[2], settings.epochs * max(len(sequence) // batch, 1)
+    inputs, epochs, rate = sequence.shape[2], settings.epochs, settings.learning_rate
     generator = torch.Generator(device).manual_seed(seed)
     network = NETWORKS[spiking](inputs, len(classes), settings, precision, generator)
+    if start is not None:
+        network.load_state_dict(start.state)
+        epochs, rate = settings.tuning_epochs, settings.tuning_learning_rate
+    iterations = epochs * max(len(sequence) // batch, 1)
     task = Classification(sequence.to(device), training.label.to(device), len(classes), batch)
-    recipe = replace(one_cycle(iterations, settings.learning_rate, 0.0), half_life=None)
-    run = fingerprint(training, settings, precision, spiking, seed, torch.__version__)
+    recipe = replace(one_cycle(iterations, rate, 0.0), half_life=None)
+    weights = None if start is None else start.state
+    run = fingerprint(training, settings, precision, spiking, seed, weights, torch.__version__)
     state = Checkpoint(None if checkpoint is None else Path(checkpoint), run)
     fitted = fit(network, task, recipe, generator, "training a network", checkpoint=state)
     return SpikingModel(

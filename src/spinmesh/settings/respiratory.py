@@ -85,6 +85,10 @@ class Spiking(Setting):
     """Examples of one update of the weights."""
     learning_rate: PositiveFloat = 0.02
     """Highest of the one-cycle schedule."""
+    tuning_epochs: PositiveInt = 12
+    """The same at few bits, which begins with the weights of full precision."""
+    tuning_learning_rate: PositiveFloat = 0.005
+    """The same at few bits."""
     networks: PositiveInt = 3
     """Of every kind, each from a seed of its own: the tables show their mean and spread."""
     bits: tuple[Annotated[int, Field(ge=1, le=8)], ...] = (8, 4, 2)
