@@ -150,7 +150,8 @@ class _Trial:
         self, precision: Precision, count: int | None = None, spiking: bool = True
     ) -> list[SpikingModel]:
         """So many, or as many as the settings say, from one seed and start after the other."""
-        starts = self.starts(spiking) or [None] * self.settings.networks
+        nothing: list[SpikingModel | None] = [None] * self.settings.networks
+        starts = self.starts(spiking) or nothing
         return [
             train_spiking(
                 self.training, self.settings, precision, self.seed + number,
