@@ -10,8 +10,14 @@ from spinmesh.errors import ConfigError
 from spinmesh.estimators import ClassScores, Examples, Names
 from spinmesh.estimators.attention import augmented
 from spinmesh.estimators.classifier import Classification, PlainPerceptron
-from spinmesh.estimators.comparison import compare, per_class, pooled, summary
-from spinmesh.estimators.ensemble import SoundModel, train_sound_model
+from spinmesh.estimators.ensemble import (
+    SoundModel,
+    compare,
+    per_class,
+    pooled,
+    summary,
+    train_sound_model,
+)
 from spinmesh.io import load, save
 from spinmesh.settings.respiratory import Afen, SoundFeatures
 from spinmesh.sounds.features import kinds

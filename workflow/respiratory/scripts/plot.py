@@ -1,6 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.estimators.comparison import Comparison, pooled, summary
+from spinmesh.estimators.ensemble import Comparison, pooled, summary
 from spinmesh.io import load_all
 from spinmesh.io.sounds import read_folder
 from spinmesh.progress import log_to
