@@ -5,6 +5,7 @@
 # make conditional  images given a signal: calibrated? (experiments/conditional), table and figure
 # make synthesis  score models compared (experiments/scores): tables and galleries
 # make respiratory  classifiers of lung sounds, by patient: table and figures (config/respiratory.yaml)
+# make plan     what a run will take on a cluster, from what earlier runs took
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -32,10 +33,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the locale C, Python reads no path with an accent.
 export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 
-.PHONY: help setup run free readable paper phantom maps conditional synthesis respiratory unlock report test check fuzz schema clean
+.PHONY: FORCE help setup run free readable paper phantom maps conditional synthesis respiratory unlock report test test-hpc plan check fuzz schema clean
 
 help:
-	@echo "make run | paper | phantom | maps | conditional | synthesis | respiratory | unlock | report | test | check | fuzz | schema | setup | clean"
+	@echo "make run | paper | phantom | maps | conditional | synthesis | respiratory | unlock | report | plan | test | test-hpc | check | fuzz | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -55,7 +56,14 @@ $(STAMP): pyproject.toml constraints.txt
 	test -n "$$UV_DEFAULT_INDEX" || unset UV_DEFAULT_INDEX; \
 	uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(EXTRAS)]' \
 	    || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'
-	@touch $@
+	@echo '$(EXTRAS)' > $@
+
+# Extras given on the command line are installed if the environment has others.
+ifneq ($(origin EXTRAS),file)
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(EXTRAS))
+$(STAMP): FORCE
+endif
+endif
 
 run: $(STAMP) free readable
 	@$(SNAKEMAKE)
@@ -107,6 +115,16 @@ report: $(STAMP) readable
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder
+
+# What a run will take: make plan CONFIG=my.yaml RECORDED="results/small results/larger" NODES=100
+RECORDED ?= $(patsubst %/times,%,$(wildcard results/*/times))
+NODES ?= 1
+plan: $(STAMP) readable
+	@$(SNAKEMAKE) --dag --forceall 2>/dev/null | $(BIN)/spinmesh plan $(CONFIG) $(RECORDED) --nodes $(NODES)
+
+# A private Slurm of two nodes on this machine, one of which is lost on the way; 5 minutes.
+test-hpc: $(STAMP)
+	@SPINMESH_HPC=1 OMP_NUM_THREADS=1 $(BIN)/pytest -rs -s tests/hpc
 
 check: $(STAMP)
 	$(BIN)/ruff check .

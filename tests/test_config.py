@@ -368,6 +368,18 @@ def test_cuda_that_is_absent_is_refused() -> None:
             device_named("cuda")
 
 
+def test_a_job_of_slurm_takes_no_gpu_that_it_was_not_given(monkeypatch) -> None:
+    """On a node whose GPUs are not fenced off torch sees those of all jobs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("SLURM_JOB_ID", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    assert device_named("auto") == "cuda"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert device_named("auto") == "cpu"
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    assert device_named("auto") == "cuda"
+
+
 def test_schema_is_strict_json() -> None:
     """Infinity, the default T2, is no JSON; other tools must be able to read the schema."""
     strict = json.loads(schema_text(), parse_constant=lambda word: pytest.fail(f"{word} found"))

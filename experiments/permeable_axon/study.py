@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -66,9 +67,7 @@ def drawn(mesh: spinmesh.TetMesh, family: str, count: int, seed: int) -> spinmes
     membranes = low + (high - low) * torch.rand(count, generator=generator, dtype=torch.float64)
     pairs = zip(table.parameters, membranes.tolist(), strict=True)
     points = torch.stack([surrounded(mesh, row, membrane) for row, membrane in pairs])
-    return spinmesh.Substrates(
-        mesh, points, table.parameters, table.names, table.family, table.split
-    )
+    return replace(table, given=points)
 
 
 def shape_model(mesh: spinmesh.TetMesh, per_family: int, latent: int) -> spinmesh.ShapeModel:
@@ -79,7 +78,8 @@ def shape_model(mesh: spinmesh.TetMesh, per_family: int, latent: int) -> spinmes
     )
     family = tuple(name for part in parts for name in part.family)
     split = ("train",) * len(family)
-    table = spinmesh.Substrates(mesh, points, parameters, parts[0].names, family, split)
+    names = parts[0].names
+    table = spinmesh.Substrates(mesh, parameters, names, family, split, given=points)
     spec = spinmesh.ShapeTraining(
         kind="pca", latent=latent, modes=200, scores=latent, width=8, epochs=1
     )

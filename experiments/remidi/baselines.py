@@ -74,7 +74,7 @@ def train_signal_network(
     _, singular, directions = torch.linalg.svd(features - centre, full_matrices=False)
     kept = singular > SMALLEST_FEATURE * singular[0]
     whitening = directions[kept].T / singular[kept] * len(features) ** 0.5
-    answer = basis.encode(substrates.points[index]).flatten(-2)
+    answer = basis.encode(substrates.take(index).points).flatten(-2)
     mean = answer.mean(0)
     _, _, principal = torch.linalg.svd(answer - mean, full_matrices=False)
     spread = principal[:ANSWERS]

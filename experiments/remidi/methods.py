@@ -141,7 +141,7 @@ def estimate(
         if not math.isinf(arm.snr):
             generator = torch.Generator().manual_seed(SEED_STRIDE * bench.seed + i)
             target = target.noisy(arm.snr, generator)
-        truth = Truth(shapes.points[i], held_out_rotation(shapes.parameters[i]))
+        truth = Truth(shapes.mesh(i).points, held_out_rotation(shapes.parameters[i]))
         begun = time.process_time()
         found, misfit = method(target, truth)
         seconds.append(time.process_time() - begun)
@@ -152,7 +152,7 @@ def estimate(
         arm.snr,
         tuple(shapes.family[i] for i in index),
         tuple(f"{i} {describe(shapes, i)}" for i in index),
-        shapes.points[index],
+        shapes.take(index).points,
         torch.stack(points).detach(),
         torch.tensor(chi2, dtype=torch.float64),
         torch.tensor(seconds, dtype=torch.float64),
@@ -233,7 +233,7 @@ def _nearest_pose(bench: Bench, target: Target) -> tuple[int, Tensor]:
 def _nearest(bench: Bench, target: Target) -> Tensor:
     """Points of the training shape with the nearest signal, in the pose in which it is nearest."""
     place, rotation = _nearest_pose(bench, target)
-    return bench.substrates.points[place] @ rotation.T
+    return bench.substrates.mesh(place).points @ rotation.T
 
 
 def _descend(bench: Bench, target: Target) -> Found:

@@ -14,8 +14,7 @@ from spinmesh.mesh import (
     PARAMETERS,
     Substrates,
     TetMesh,
-    check_quality,
-    deform,
+    checked,
     neutral_parameters,
 )
 
@@ -82,11 +81,7 @@ def published_substrates(
             family += [name] * size
             split += [part] * size
     parameters = torch.cat(rows)
-    points = torch.cat([deform(template, some) for some in parameters.split(256)])
-    table = Substrates(template, points, parameters, PARAMETERS, tuple(family), tuple(split))
-    for index in range(len(table)):
-        check_quality(table.mesh(index))
-    return table
+    return checked(Substrates(template, parameters, PARAMETERS, tuple(family), tuple(split)))
 
 
 def further_parameters(

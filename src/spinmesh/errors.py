@@ -2,7 +2,12 @@
 
 
 class SpinmeshError(Exception):
-    """Base class of every error spinmesh raises on purpose."""
+    """Base class of every error spinmesh raises on purpose.
+
+    What is `refused` would be refused again: a scheduler need not try it another time.
+    """
+
+    refused = True
 
 
 class ConfigError(SpinmeshError):
@@ -23,6 +28,12 @@ class ReductionError(SpinmeshError):
 
 class StoreError(SpinmeshError):
     """A store or an input file is missing, incomplete or of another schema."""
+
+
+class MachineError(SpinmeshError):
+    """Memory or a process is missing: on another machine, or later, the same may succeed."""
+
+    refused = False
 
 
 class ScaleWarning(UserWarning):

@@ -13,12 +13,14 @@ from typing import TypeVar, cast
 import torch
 from threadpoolctl import threadpool_limits
 
-from spinmesh.errors import ConfigError, SpinmeshError
+from spinmesh.errors import ConfigError, MachineError
 
 Result = TypeVar("Result")
 
 # What a container may take, and has taken.
 LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
+# Set by Slurm in a job that was given GPUs.
+GIVEN = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
 # What a process of its own does with a number; it was there when the process was forked.
 _WORK: list[Callable[[int], object]] = []
 
@@ -39,9 +41,14 @@ def available_memory() -> int:
 
 
 def device_named(device: str) -> str:
-    """The torch device, `auto` being cuda where there is one; ConfigError if torch lacks it."""
+    """The torch device, `auto` being cuda where there is one; ConfigError if torch lacks it.
+
+    In a job of Slurm `auto` is cuda only if the job was given a GPU: where Slurm does not fence
+    them off, torch sees those of other jobs too.
+    """
+    ungiven = "SLURM_JOB_ID" in os.environ and not any(map(os.environ.get, GIVEN))
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() and not ungiven else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ConfigError(f"device: {device!r} is unknown. Give auto, cpu or cuda.")
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -54,7 +61,7 @@ def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
 
     With one thread, one number, or where processes cannot be forked: one after the other, here. The
     work must not use a GPU. Results are sent between processes; what the work holds is not. Raises
-    SpinmeshError if a process is killed from outside.
+    MachineError if a process is killed from outside.
     """
     processes = min(torch.get_num_threads(), count)
     if processes == 1 or "fork" not in get_all_start_methods():
@@ -64,7 +71,7 @@ def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
         try:
             yield from cast(Iterator[Result], pool.map(_number, range(count)))
         except BrokenProcessPool as error:
-            raise SpinmeshError(
+            raise MachineError(
                 f"one of {processes} processes was killed, most likely for lack of memory: "
                 f"{available_memory() / 1e9:.2g} GB are free. Give fewer threads, or more memory."
             ) from error

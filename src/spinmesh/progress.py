@@ -20,6 +20,8 @@ Item = TypeVar("Item")
 LOGGER = logging.getLogger("spinmesh")
 # Seconds between two log lines of one loop; a shorter loop says nothing.
 INTERVAL = 5.0
+# Last line of the log of a job that was refused its input: the workflow tries it no other time.
+REFUSED = "refused: another attempt would end in the same way"
 LINE = "{desc}: {n} of {total}, {elapsed}, about {remaining} to go{postfix}"
 LINE_WITHOUT_TOTAL = "{desc}: {n}, {elapsed}{postfix}"
 
@@ -78,6 +80,8 @@ def log_to(path: str | Path) -> None:
     def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         LOGGER.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
         print(f"{kind.__name__}: {error} (log: {path})", file=sys.stderr)
+        if getattr(error, "refused", False):
+            LOGGER.error(REFUSED)
 
     sys.excepthook = told
     warnings.showwarning = lambda message, category, *_: LOGGER.warning(

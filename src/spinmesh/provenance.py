@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
+import platform
 import resource
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +19,10 @@ from pathlib import Path
 from typing import Any
 
 GIB = 1 << 30
+# Packages whose version changes numbers.
+NUMERICS = ("numpy", "scipy", "scikit-fem", "torch")
+# Where the workflow says how its stores are made: jobs are programs that nobody starts by hand.
+COMMAND = "SPINMESH_COMMAND"
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,32 @@ def cost() -> dict[str, float]:
 def package_version() -> str:
     """Version of the installed spinmesh."""
     return version("spinmesh")
+
+
+def origin() -> dict[str, Any]:
+    """What a store is made with: versions, git revision, and the command, empty if unknown."""
+    program = Path(sys.argv[0]).name
+    typed = shlex.join([program, *sys.argv[1:]]) if program == "spinmesh" else ""
+    packages = {name: version(name) for name in NUMERICS}
+    return {
+        "versions": {"python": platform.python_version(), **packages},
+        "revision": revision(),
+        "command": os.environ.get(COMMAND, typed),
+    }
+
+
+@cache
+def revision() -> str:
+    """Git revision of the sources, with "-dirty" if they were edited; "unknown" without a clone."""
+    clone = SOURCES.parent
+    if not (clone / ".git").exists():
+        return "unknown"
+    words = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        told = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return told.stdout.strip() or "unknown"
 
 
 def config_digest(config: Any) -> str:

@@ -7,8 +7,9 @@ import torch
 import xarray as xr
 
 from spinmesh.bloch_torrey import Signals
+from spinmesh.bundles import ImageSet
 from spinmesh.errors import StoreError
-from spinmesh.io import load, save
+from spinmesh.io import gather_shards, load, load_shards, rows_of_shard, save, store
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, sample_substrates, swept_disk
 from spinmesh.provenance import Provenance
 from spinmesh.sequence import Acquisition
@@ -62,8 +63,8 @@ def test_xarray_opens_a_store_without_a_warning_and_every_array_has_units(tmp_pa
         dataset = xr.open_zarr(path)
     assert json.loads((path / "zarr.json").read_text())["zarr_format"] == 3
     assert all("units" in variable.attrs for variable in dataset.variables.values())
-    assert dataset["points"].dims == ("substrate", "point", "axis")
-    wanted = {"schema": "spinmesh/substrates", "schema_version": 2, "seed": 7}
+    assert dataset["parameters"].dims == ("substrate", "parameter")
+    wanted = {"schema": "spinmesh/substrates", "schema_version": 3, "seed": 7}
     wanted |= {"config_digest": "abc"}
     assert wanted.items() <= dataset.attrs.items()
     assert "package_version" in dataset.attrs
@@ -89,6 +90,61 @@ def test_a_store_that_lost_or_changed_a_file_is_refused(tmp_path, damage):
         chunk.write_bytes(chunk.read_bytes()[:-1] + b"x")
     with pytest.raises(StoreError, match=damage.split(maxsplit=1)[0]):
         load(TetMesh, path)
+
+
+@pytest.fixture
+def in_small_chunks(monkeypatch):
+    """Chunks of four small images, and gathers that hold little more."""
+    monkeypatch.setattr(store, "CHUNK", 128)
+    monkeypatch.setattr(store, "GATHERED", 600)
+
+
+def image_set(count: int) -> ImageSet:
+    """Images told apart by their grey level; the last ones are held out."""
+    level = torch.arange(count) / count
+    words = ["train"] * (count - 2) + ["test"] * 2
+    picture, columns = level[:, None, None].expand(-1, 2, 4).clone(), level[:, None].repeat(1, 3)
+    return ImageSet(picture, columns, level, tuple(words), 20.0)
+
+
+def test_some_rows_are_read_and_only_their_chunks_are_checked(tmp_path, in_small_chunks):
+    """A job of a large table pays for its own part, and damage elsewhere does not stop it."""
+    path, whole = tmp_path / "images.zarr", image_set(9)
+    save(whole, path)
+    assert len(list(path.glob("images/c/*/0/0"))) == 3  # four rows of 32 bytes each
+    for rows in (slice(1, None, 4), [7, 0], slice(8, 99)):
+        part = load(ImageSet, path, image=rows)
+        assert torch.equal(part.images, whole.images[rows])
+        assert part.split == whole.chosen(range(9)[rows] if isinstance(rows, slice) else rows).split
+    (path / "images/c/1/0/0").write_bytes(b"x")
+    assert len(load(ImageSet, path, image=[3, 8])) == 2
+    for rows in ({}, {"image": [4]}):
+        with pytest.raises(StoreError, match=r"images/c/1/0/0 has changed"):
+            load(ImageSet, path, **rows)
+    (path / "volume_fraction/zarr.json").unlink()
+    with pytest.raises(StoreError, match=r"zarr.json is missing"):
+        load(ImageSet, path, image=[3])
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 23])
+def test_shards_are_gathered_a_few_rows_at_a_time(tmp_path, in_small_chunks, count):
+    """Every row in its place, words that only one shard has, and one acquisition or setting."""
+    whole, paths = image_set(count + 4), []
+    for number in range(3):
+        paths.append(tmp_path / f"{number}.zarr")
+        save(whole.chosen(range(len(whole))[rows_of_shard(str(number), 3)]), paths[-1])
+    gather_shards(ImageSet, paths, "image", tmp_path / "whole.zarr", Provenance(3, "abc"))
+    back, at_once = load(ImageSet, tmp_path / "whole.zarr"), load_shards(ImageSet, paths, "image")
+    for images in (back, at_once):
+        assert torch.equal(images.images, whole.images)
+        assert torch.equal(images.condition, whole.condition)
+        assert images.split == whole.split
+        assert images.field_of_view == 20.0
+    assert store.attributes_of(tmp_path / "whole.zarr")["seed"] == 3
+    (paths[1] / "images/zarr.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"1.zarr: images/zarr.json has changed"):
+        gather_shards(ImageSet, paths, "image", tmp_path / "whole.zarr")
+    assert torch.equal(load(ImageSet, tmp_path / "whole.zarr").images, whole.images)
 
 
 def test_no_store_says_which_stage_to_run(tmp_path):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from spinmesh.mesh import (
     check_quality,
     corner_volumes,
     deform,
+    families,
     maps,
     nested_cylinder,
     neutral_parameters,
@@ -23,6 +25,7 @@ from spinmesh.mesh import (
     sample_substrates,
     single_substrate,
     swept_disk,
+    tet_quality,
 )
 
 SPEC = SweptDisk(rings=2, layers=6, radius_um=2.0, length_um=15.0)
@@ -102,11 +105,40 @@ def test_splits_have_their_share_and_partition_the_table():
     assert counts == {"train": 48, "validation": 6, "test": 6}
 
 
-def test_shards_partition_the_table():
-    substrates = table(count=2)
-    shards = [substrates.shard(i, 5) for i in range(5)]
-    assert sum(len(shard) for shard in shards) == len(substrates)
-    assert torch.equal(shards[1].points[0], substrates.points[1])
+def test_a_shape_has_the_same_points_in_every_part_of_the_table():
+    """Bit for bit: shards of any count simulate the same shapes."""
+    substrates = table(count=3)
+    points = torch.cat([part.points for part in substrates.parts(4)])
+    assert torch.equal(points, substrates.points)
+    assert torch.equal(substrates.take([5, 2]).points, points[[5, 2]])
+    assert torch.equal(substrates.mesh(7).points, points[7])
+
+
+def test_the_quality_of_the_worst_tet_is_told_for_every_shape():
+    substrates = table(count=1)
+    worst = [tet_quality(substrates.mesh(i)).min() for i in range(len(substrates))]
+    assert torch.equal(substrates.quality, torch.stack(worst))
+    assert torch.equal(substrates.take([3]).quality, worst[3][None])
+
+
+def test_shapes_are_checked_side_by_side_as_one_after_the_other(monkeypatch):
+    """In several processes, the order kept; what folds in one of them is told by its number."""
+    alone = table(count=2)
+    monkeypatch.setattr(families, "AT_ONCE", 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert torch.equal(families.checked(alone).quality, alone.quality)
+    turned = alone.parameters.clone()
+    turned[8, [PARAMETERS.index("fan_angle"), PARAMETERS.index("radius")]] = turned.new([2.5, 6.0])
+    with pytest.raises(MeshError, match=r"substrate 8 .*`fan_angle` folds it"):
+        families.checked(replace(alone, parameters=turned))
+
+
+def test_points_that_no_deformation_makes_have_to_be_given():
+    substrates = table(count=1)
+    with pytest.raises(MeshError, match="give the points"):
+        replace(substrates, names=("latent_0",))
+    moved = replace(substrates, given=substrates.points + 1.0, names=("latent_0",))
+    assert torch.equal(moved.take([1]).points[0], substrates.points[1] + 1.0)
 
 
 def test_a_folded_substrate_is_refused_by_name_tet_and_parameter():

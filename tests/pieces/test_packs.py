@@ -18,7 +18,7 @@ from spinmesh.bodies import (
     simulate,
     strongest_protocol,
 )
-from spinmesh.errors import ConfigError, ReductionError, StoreError
+from spinmesh.errors import ConfigError, MachineError, ReductionError, StoreError
 from spinmesh.io import load, save
 from spinmesh.mesh import SweptDisk, TetMesh, sample_substrates, swept_disk
 from spinmesh.sequence import PGSE, Acquisition, Sequence, TrapezoidalOGSE
@@ -165,7 +165,7 @@ def test_a_pack_comes_back_bit_for_bit_and_a_damaged_one_does_not(
     with pytest.raises(StoreError, match="spinmesh/pack"):
         load(Signals, path)
     monkeypatch.setattr("spinmesh.io.store.available_memory", lambda: 1000)
-    with pytest.raises(StoreError, match="GB are free"):
+    with pytest.raises(MachineError, match="GB are free"):
         load(Pack, path)
     monkeypatch.undo()
     file = next(file for file in path.rglob("models.moments/c/**/*") if file.is_file())

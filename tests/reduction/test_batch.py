@@ -1,5 +1,7 @@
 """Many shapes at once are each shape alone."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -69,7 +71,9 @@ def test_directions_that_a_shape_lacks_are_zero_functions():
 def test_a_folded_shape_and_a_large_template_are_refused():
     template = swept_disk(SweptDisk(rings=1, layers=6, radius_um=2.0, length_um=10.0))
     shapes = sample_substrates(template, {"straight": 2}, RANGES, SPLIT, 0)
-    shapes.points[1, :, 0] *= -1
+    points = shapes.points
+    points[1, :, 0] *= -1
+    shapes = replace(shapes, given=points)
     with pytest.raises(MeshError, match="inverted"):
         simulate_substrates(shapes, Tissue.uniform(2.0), ACQUISITION, Basis(blocks=2))
     large = ball(3.0, 2)

@@ -9,10 +9,11 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from spinmesh.bloch_torrey import Signals
 from spinmesh.inversion import Gaussian
 from spinmesh.report.meshes import plot_meshes
 from spinmesh.report.reconstruction import aligned, plot_reconstruction, radius_spread
-from spinmesh.report.signals import plot_signals
+from spinmesh.report.signals import plot_signals, shown
 from spinmesh.report.style import picture
 from spinmesh.report.synthesis import plot_synthesis
 from spinmesh.shapes import profile, shape_errors
@@ -43,7 +44,11 @@ def test_signals_have_a_row_per_timing_and_a_column_per_shape(
     tmp_path, signals, substrates, target
 ) -> None:
     """Two timings times (straight, beading, target), and the colour bar."""
-    figure = plot_signals(signals, substrates, target, tmp_path / "signals.png")
+    titles = shown(substrates)
+    assert [title.split()[0] for title in titles.values()] == ["straight", "beading"]
+    columns = (column[list(titles)] for column in (signals.signal, signals.unweighted))
+    rows = Signals(signals.acquisition, *columns)
+    figure = plot_signals(rows, titles.values(), target, tmp_path / "signals.png")
     assert_picture(tmp_path / "signals.png", figure, axes=2 * 3 + 1)
     dots = figure.axes[2].collections
     drawn = np.concatenate([c.get_offsets()[:, 1] for c in dots if len(c.get_offsets()) > 1])

@@ -38,7 +38,7 @@ TIMES = {"mesh": 1.5, "simulate": 30.0, "simulate_shard-0": 7.0, "reconstruct": 
 
 @pytest.fixture
 def parts(substrates, signals, reconstruction, model, target_mesh, synthesis):
-    return [substrates, signals, 3, reconstruction, model, target_mesh, synthesis]
+    return [substrates, signals.acquisition, 3, reconstruction, model, target_mesh, synthesis]
 
 
 def test_summary_states_the_key_number_of_every_stage(parts) -> None:

@@ -69,7 +69,7 @@ def test_training_is_reproducible_and_ignores_test_shapes(substrates: Substrates
     first = train_shape_model(substrates, spec, seed=1)
     moved = substrates.points.clone()
     moved[[s == "test" for s in substrates.split]] += 1.0
-    second = train_shape_model(replace(substrates, points=moved), spec, seed=1)
+    second = train_shape_model(replace(substrates, given=moved), spec, seed=1)
     z = torch.ones(4, dtype=torch.float64)
     assert torch.equal(first.decode(z), second.decode(z))
 

@@ -98,21 +98,21 @@ class Workspace:
         return {rule for rule, _ in rows} - {"all", "everything"}
 
 
+def workspace_in(root: Path) -> Workspace:
+    """A fresh copy in an empty folder, without results."""
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            nothing = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / part, root / part, ignore=nothing)
+        else:
+            shutil.copy2(ROOT / part, root / part)
+    return Workspace(root)
+
+
 @pytest.fixture(scope="session")
 def new_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Workspace]:
     """Makes fresh copies, without results."""
-
-    def copy() -> Workspace:
-        root = tmp_path_factory.mktemp("workspace")
-        for part in PARTS:
-            if (ROOT / part).is_dir():
-                nothing = shutil.ignore_patterns("__pycache__")
-                shutil.copytree(ROOT / part, root / part, ignore=nothing)
-            else:
-                shutil.copy2(ROOT / part, root / part)
-        return Workspace(root)
-
-    return copy
+    return lambda: workspace_in(tmp_path_factory.mktemp("workspace"))
 
 
 # Seconds within which the first shard of a run is written; a machine with other work has taken 300.

@@ -1,13 +1,34 @@
 # What every rule that runs a script has, said once and included last: a log, a table of the time it took,
 # the software it runs in, and in `params.code` the digest of the code it runs: a changed statement reruns
 # what depends on it, a changed comment nothing.
+import os
+import shlex
 from functools import cache
 from pathlib import Path
 
-from spinmesh.provenance import code_digest
+from snakemake.exceptions import WorkflowError
+from snakemake.jobs import Job
 
-# Packages whose version changes numbers.
-NUMERICS = ("numpy", "scipy", "scikit-fem", "torch")
+import spinmesh
+from spinmesh.progress import REFUSED
+from spinmesh.provenance import COMMAND, NUMERICS, code_digest
+
+# A copy in site-packages would run, and no edit of src/ would change anything.
+OURS = Path(str(workflow.current_basedir)).parents[1] / "src/spinmesh"
+if OURS.is_dir() and not OURS.samefile(Path(spinmesh.__file__).parent):
+    raise WorkflowError(
+        f"spinmesh is imported from {Path(spinmesh.__file__).parent}, but this workflow's own is {OURS}. "
+        "Run `make setup` (on a cluster: make setup EXTRAS=workflow,mesher,dev,slurm) and start "
+        ".venv/bin/snakemake."
+    )
+
+# Jobs inherit it and write it into their stores.
+files = " ".join(shlex.quote(os.path.relpath(file)) for file in workflow.configfiles)
+snakefile = shlex.quote(os.path.relpath(workflow.main_snakefile))
+os.environ.setdefault(
+    COMMAND, f"snakemake --cores all --snakefile {snakefile} --configfile {files} --"
+)
+
 digest = cache(lambda script: code_digest(script, NUMERICS))
 
 for made in workflow.rules:
@@ -20,3 +41,14 @@ for made in workflow.rules:
         made.benchmark = f"{TIMES}/{stage}/{job}.tsv"
         made.conda_env = "../../envs/spinmesh.yaml"
         made.set_params(code=lambda wildcards, script=file.parent / made.script: digest(script))
+
+
+def restarts(job):
+    """As many as the profile allows; none of a job that was refused its input."""
+    logs = [Path(log) for log in job.log if Path(log).is_file()]
+    refused = any(log.read_text().rstrip().endswith(REFUSED) for log in logs)
+    return 0 if refused else job.rule.restart_times
+
+
+# Snakemake has retries of rules only.
+Job.restart_times = property(restarts)

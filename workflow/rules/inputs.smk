@@ -18,6 +18,8 @@ rule mesh_input:
         lambda wildcards: INPUTS[wildcards.input].path,
     output:
         mesh=directory(INPUT_MESH),
+    resources:
+        **needs(8, 120),
     params:
         entry=lambda wildcards: meshed(wildcards)["entry"],
         provenance=lambda wildcards: provenance(meshed(wildcards)),
@@ -37,6 +39,8 @@ rule draw_input:
             caption="../report/inputs.rst",
         ),
         scene=INPUT_SCENE,
+    resources:
+        **needs(4, 30),
     script:
         "../scripts/draw_input.py"
 
@@ -48,6 +52,8 @@ rule simulate_input:
     output:
         signals=directory(INPUT_SIGNALS),
         table=f"{RESULTS}/simulate/inputs/{{input}}.csv",
+    resources:
+        **needs(8, 120, CONFIG.simulate.device),
     params:
         filled=filled,
         provenance=lambda wildcards: provenance(meshed(wildcards), filled(wildcards)),

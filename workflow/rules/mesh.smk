@@ -8,6 +8,9 @@ MESH_STORES = [SUBSTRATES, TARGET_MESH]
 rule sample_substrates:
     output:
         substrates=directory(SUBSTRATES),
+    threads: 4
+    resources:
+        **needs(2, 60),
     params:
         **made_by(SAMPLED),
     script:
@@ -17,6 +20,8 @@ rule sample_substrates:
 rule make_target_mesh:
     output:
         mesh=directory(TARGET_MESH),
+    resources:
+        **needs(2, 10),
     params:
         **made_by(TARGETED),
     script:

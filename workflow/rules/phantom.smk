@@ -12,6 +12,8 @@ rule simulate_phantom:
         acquisition=PHANTOM_FILES,
     output:
         phantom=directory(PHANTOM),
+    resources:
+        **needs(4, 120),
     params:
         **made_by(IMAGED_FIELD, SAMPLED),
     script:

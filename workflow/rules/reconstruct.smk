@@ -21,6 +21,8 @@ rule train_shape_model:
         substrates=SUBSTRATES,
     output:
         model=directory(SHAPE_MODEL),
+    resources:
+        **needs(4, 120),
     params:
         **made_by(LEARNED, SAMPLED),
     script:
@@ -49,6 +51,8 @@ rule reconstruct_shape:
     output:
         reconstruction=directory(RECONSTRUCTION),
         mesh=f"{RESULTS}/reconstruct/reconstruction.vtu",
+    resources:
+        **needs(4, 120),
     params:
         **RECONSTRUCTED,
         # Named by what it belongs to, so that a changed configuration starts afresh.
@@ -66,6 +70,8 @@ rule reconstruct_voxels:
         signals=KNOWN_SIGNALS,
     output:
         voxels=directory(f"{RESULTS}/reconstruct/voxels/{{shard}}-of-{VOXEL_SHARDS}.zarr"),
+    resources:
+        **needs(4, 240),
     params:
         **RECONSTRUCTED,
         voxels=VOXELS,
@@ -82,6 +88,8 @@ rule gather_voxels:
     output:
         voxels=directory(f"{RESULTS}/reconstruct/voxels.zarr"),
         maps=f"{RESULTS}/reconstruct/maps.nii.gz",
+    resources:
+        **needs(2, 30),
     params:
         provenance=provenance(SAMPLED, LEARNED, RECONSTRUCTED, MEASURED_WITH, VOXELS),
     script:

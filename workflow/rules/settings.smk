@@ -62,13 +62,26 @@ RECONSTRUCTED = part("tissue") | {
     "seed": CONFIG.seed,
 }
 IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
-SCORED = {"score_model": CONFIG.synthesise.score_model.model_dump(), "seed": CONFIG.seed}
+SCORED = {
+    "score_model": CONFIG.synthesise.score_model.model_dump(),
+    "device": CONFIG.synthesise.device,
+    "seed": CONFIG.seed,
+}
 DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}
 BUNDLED = IMAGED | {"bundles": CONFIG.synthesise.bundles.model_dump()}
 IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
     "phantom": CONFIG.phantom.model_dump(exclude={"label", "acquisition"}),
     "measured_with": (CONFIG.phantom.acquisition or CONFIG.acquisition).model_dump(),
 }
+
+
+def needs(memory_gb, minutes, device="cpu"):
+    """Resources of a rule, more at each further attempt; a GPU where the stage's key asks for one."""
+    return {
+        "mem_mb": lambda wildcards, attempt: attempt * memory_gb * 1000,
+        "runtime": lambda wildcards, attempt: attempt * minutes,
+        "gpu": int(device == "cuda"),
+    }
 
 
 INPUTS = {entry.name: entry for entry in CONFIG.mesh.inputs}

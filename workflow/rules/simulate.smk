@@ -16,6 +16,8 @@ rule simulate_shard:
         acquisition=ACQUISITION_FILES,
     output:
         signals=directory(SIMULATED_SHARD),
+    resources:
+        **needs(3, 60, CONFIG.simulate.device),
     params:
         **made_by(SIMULATED, SAMPLED),
     script:
@@ -28,6 +30,8 @@ rule reduce_shard:
         substrates=SUBSTRATES,
     output:
         pack=directory(f"{RESULTS}/simulate/packs/{{shard}}-of-{SHARDS}.zarr"),
+    resources:
+        **needs(3, 60),
     params:
         **made_by(REDUCED, SAMPLED),
     script:
@@ -40,6 +44,8 @@ rule replay_shard:
         acquisition=ACQUISITION_FILES,
     output:
         signals=directory(REPLAYED_SHARD),
+    resources:
+        **needs(3, 30, CONFIG.simulate.device),
     params:
         **made_by(REPLAYED, SAMPLED, REDUCED),
     script:
@@ -51,6 +57,8 @@ rule gather_signals:
         shards=expand(SIGNAL_SHARD, shard=range(SHARDS)),
     output:
         signals=directory(SIGNALS),
+    resources:
+        **needs(2, 30),
     params:
         provenance=provenance(SAMPLED, SIMULATED),
     script:
@@ -63,6 +71,8 @@ rule simulate_target:
         acquisition=ACQUISITION_FILES,
     output:
         target=directory(TARGET),
+    resources:
+        **needs(4, 60),
     params:
         **made_by(TARGET_SIMULATED, TARGETED),
     script:

@@ -15,6 +15,8 @@ rule make_images:
         signals=SIGNALS,
     output:
         images=directory(CUT_IMAGES),
+    resources:
+        **needs(4, 60),
     params:
         **made_by(IMAGED, SAMPLED, SIMULATED),
     script:
@@ -24,6 +26,8 @@ rule make_images:
 rule simulate_bundles:
     output:
         images=directory(f"{RESULTS}/synthesise/bundle_shards/{{shard}}-of-{BUNDLE_SHARDS}.zarr"),
+    resources:
+        **needs(3, 60),
     params:
         **made_by(BUNDLED),
     script:
@@ -35,6 +39,8 @@ rule gather_bundles:
         shards=expand(rules.simulate_bundles.output.images, shard=range(BUNDLE_SHARDS)),
     output:
         images=directory(BUNDLES),
+    resources:
+        **needs(2, 30),
     params:
         provenance=provenance(BUNDLED),
     script:
@@ -46,6 +52,8 @@ rule train_score_model:
         images=IMAGES,
     output:
         model=directory(SCORE_MODEL),
+    resources:
+        **needs(8, 240, CONFIG.synthesise.device),
     params:
         **made_by(SCORED, SAMPLED, SIMULATED, IMAGED),
         # Named by what it belongs to, so that a changed configuration starts afresh.
@@ -60,6 +68,8 @@ rule synthesise_images:
         images=IMAGES,
     output:
         synthesis=directory(SYNTHESIS),
+    resources:
+        **needs(4, 60),
     params:
         **made_by(DRAWN, SAMPLED, SIMULATED, IMAGED, SCORED),
     script:

@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.bodies import reduce_substrates, strongest_protocol
-from spinmesh.io import load, save
+from spinmesh.io import load, rows_of_shard, save
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
@@ -12,10 +12,9 @@ snakemake: Snakemake
 log_to(snakemake.log[0])
 simulate = Simulate(**snakemake.params.simulate)
 strength = simulate.packs
+rows = rows_of_shard(snakemake.wildcards.shard, simulate.shards)
 pack = reduce_substrates(
-    load(Substrates, snakemake.input.substrates).shard(
-        int(snakemake.wildcards.shard), simulate.shards
-    ),
+    load(Substrates, snakemake.input.substrates, substrate=rows),
     Tissue.from_settings(snakemake.params.tissue),
     strongest_protocol(strength.strongest_gradient_mt_per_m, strength.longest_time_ms),
     simulate.basis,

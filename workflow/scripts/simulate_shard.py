@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh.bodies import simulate_substrates
-from spinmesh.io import load, save
+from spinmesh.io import load, rows_of_shard, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
@@ -12,9 +12,9 @@ from spinmesh.tissue import Tissue
 snakemake: Snakemake
 log_to(snakemake.log[0])
 simulate = Simulate(**snakemake.params.simulate)
-substrates = load(Substrates, snakemake.input.substrates)
+rows = rows_of_shard(snakemake.wildcards.shard, simulate.shards)
 signals = simulate_substrates(
-    substrates.shard(int(snakemake.wildcards.shard), simulate.shards),
+    load(Substrates, snakemake.input.substrates, substrate=rows),
     Tissue.from_settings(snakemake.params.tissue),
     read_acquisition(**snakemake.params.acquisition),
     simulate.basis,

@@ -14,7 +14,7 @@ summary = summary_text(
     snakemake.params.results,
     stage_times(f"{snakemake.params.results}/times"),
     load(Substrates, snakemake.input.substrates),
-    load(Signals, snakemake.input.signals),
+    load(Signals, snakemake.input.signals, substrate=[0]).acquisition,
     snakemake.params.inputs,
     load(Reconstruction, snakemake.input.reconstruction),
     load(ShapeModel, snakemake.input.model),

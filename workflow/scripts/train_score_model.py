@@ -2,6 +2,7 @@ from snakemake.iocontainers import Snakemake
 
 from spinmesh.bundles import ImageSet
 from spinmesh.io import load, save
+from spinmesh.machine import device_named
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
 from spinmesh.scores import train_score
@@ -14,5 +15,6 @@ model = train_score(
     ScoreTraining(**snakemake.params.score_model),
     snakemake.params.seed,
     snakemake.params.checkpoint,
+    device_named(snakemake.params.device),
 )
 save(model, snakemake.output.model, Provenance(**snakemake.params.provenance))

@@ -3,7 +3,7 @@ from snakemake.iocontainers import Snakemake
 from experiments.remidi.methods import simulate_held_out
 from experiments.remidi.settings import Experiment
 from spinmesh import Substrates, Tissue, swept_disk
-from spinmesh.io import load, save
+from spinmesh.io import load, rows_of_shard, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
@@ -12,11 +12,11 @@ from spinmesh.settings import Mesh
 snakemake: Snakemake
 log_to(snakemake.log[0])
 experiment = Experiment(**snakemake.params.experiment)
-template = Mesh(**snakemake.params.mesh).template
 shapes = load(Substrates, snakemake.input.substrates).select("test")
+rows = rows_of_shard(snakemake.wildcards.shard, snakemake.params.shards)
 signals = simulate_held_out(
-    shapes.shard(int(snakemake.wildcards.shard), snakemake.params.shards),
-    swept_disk(template.refined(experiment.refine)),
+    shapes.take(list(range(len(shapes))[rows])),
+    swept_disk(Mesh(**snakemake.params.mesh).template.refined(experiment.refine)),
     Tissue.from_settings(snakemake.params.tissue),
     read_acquisition(**snakemake.params.acquisition),
     experiment.basis,

@@ -22,8 +22,9 @@ from spinmesh.tissue import Tissue
 
 # Unweighted signal at the echo over that at the start: below this it is rounding.
 FAINTEST = 1e-12
-# Entries of one dense matrix of a batch (512 MB); a batch holds about ten such.
-DENSE = 2**26
+# Entries of one dense matrix of a batch, which holds about fifteen such: 8 GB of a GPU; on a CPU,
+# where larger batches are no faster, 0.5 GB.
+DENSE, DENSE_ON_CPU = 2**26, 2**22
 # On a CPU sparse factors win from here on (docs/decisions/0006).
 MOST_DENSE_ON_CPU = 400
 
@@ -151,11 +152,11 @@ def simulate_substrates(
     size = len(function_space(substrates.template))
     most = MOST_DENSE_ON_CPU if device == "cpu" else MOST_DENSE
     if basis.kind == "krylov" and not basis.adaptive and size <= most:
-        indices, most = list(range(len(substrates))), max(1, DENSE // size**2)
-        parts = [substrates.take(indices[i : i + most]) for i in indices[::most]]
+        most = max(1, (DENSE_ON_CPU if device == "cpu" else DENSE) // size**2)
+        count = -(-len(substrates) // most)
         rows = [
             _simulate_batch(part, tissue, acquisition, basis, device)
-            for part in progress(parts, "simulate batches")
+            for part in progress(substrates.parts(most), "simulate batches", total=count)
         ]
     else:
         rows = [
@@ -178,5 +179,6 @@ def _simulate_batch(
         check_quality(mesh)
     check_tissue(template, function_space(template), tissue)
     size = (basis.degree, basis.blocks or 0)
-    reduced = reduce_shapes(template, substrates.points.to(device), tissue, *size)
+    points = torch.stack([mesh.points for mesh in meshes]).to(device)
+    reduced = reduce_shapes(template, points, tissue, *size)
     return _simulated([mesh.name for mesh in meshes], reduced, acquisition)

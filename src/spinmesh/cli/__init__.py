@@ -13,6 +13,8 @@ from spinmesh.cli.classify import classify
 from spinmesh.cli.maps import maps
 from spinmesh.cli.mesh import mesh
 from spinmesh.cli.packs import is_pack, reduce, replayed
+from spinmesh.cli.plan import plan
+from spinmesh.cli.provenance import provenance
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
 from spinmesh.errors import (
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(mesh)
 app.command()(reduce)
+app.command()(provenance)
+app.command()(plan)
 app.command()(reconstruct)
 app.command()(maps)
 app.command()(synthesise)

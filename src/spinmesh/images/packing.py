@@ -82,14 +82,13 @@ class _Cutter:
 
     def __init__(self, substrates: Substrates) -> None:
         self.faces = outer_faces(substrates.template.tets.numpy())[0][:, :3]
-        self.points = substrates.points.detach().numpy()
-        z = self.points[:, np.unique(self.faces), 2]
-        self.low, self.high = z.min(1), z.max(1)
+        self.substrates, self.corners = substrates, np.unique(self.faces)
 
     def random_outline(self, index: int, rng: np.random.Generator) -> Segments:
         fraction = rng.uniform(END_MARGIN, 1 - END_MARGIN)
-        height = self.low[index] + fraction * (self.high[index] - self.low[index])
-        cut = outline(self.points[index], self.faces, height)
+        points = self.substrates.mesh(index).points.detach().numpy()
+        low, high = points[self.corners, 2].min(), points[self.corners, 2].max()
+        cut = outline(points, self.faces, low + fraction * (high - low))
         return rotated(cut, rng.uniform(0, 2 * np.pi))
 
 

@@ -50,11 +50,11 @@ def posterior_shapes(reconstruction: Reconstruction, model: ShapeModel) -> Subst
     latents = tuple(f"latent_{i}" for i in range(samples.z.shape[1]))
     return Substrates(
         model.basis.template,
-        samples.points(model).detach(),
         torch.cat([samples.z, samples.physics], 1),
         (*latents, *samples.quantities),
         ("posterior",) * len(samples),
         ("sample",) * len(samples),
+        given=samples.points(model).detach(),
     )
 
 

@@ -16,7 +16,7 @@ that a noun lists in `DERIVED`, with axis and unit, are written for other reader
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -43,6 +43,18 @@ def encode(noun: Any) -> xr.Dataset:
     declared = next((base for base in type(noun).__mro__ if "__store__" in vars(base)), type(noun))
     _encode_noun(noun, declared, "", variables, attributes)
     return xr.Dataset(_with_equal_lengths(variables), attrs=attributes)
+
+
+def with_words(dataset: xr.Dataset, words: Mapping[str, Iterable[str]]) -> xr.Dataset:
+    """The dataset with its codes numbered by all `words` of a variable, those it lacks too."""
+    recoded = {}
+    for name, more in words.items():
+        variable = dataset.variables[name]
+        meanings = sorted({*variable.attrs["flag_meanings"], *more})
+        code = np.array([meanings.index(w) for w in variable.attrs["flag_meanings"]], np.int32)
+        attrs = variable.attrs | {"flag_meanings": meanings}
+        recoded[name] = xr.Variable(variable.dims, code[variable.values], attrs)
+    return dataset.assign(recoded)
 
 
 def gather(shards: Sequence[Noun], axis: str) -> Noun:

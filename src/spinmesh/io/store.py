@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import xarray as xr
 
-from spinmesh.errors import StoreError
+from spinmesh.errors import MachineError, StoreError
 from spinmesh.io import codec
 from spinmesh.machine import available_memory
-from spinmesh.provenance import Provenance, package_version
+from spinmesh.progress import progress
+from spinmesh.provenance import Provenance, origin, package_version
 from spinmesh.reading import reading
 from spinmesh.stored import schema_of
 from spinmesh.writing import complete_or_absent
@@ -22,59 +25,117 @@ from spinmesh.writing import complete_or_absent
 Noun = TypeVar("Noun")
 # The group's own file, which names all others.
 GROUP = "zarr.json"
+# Bytes of one chunk of an array, and of what a gather holds of its shards.
+CHUNK = 2**22
+GATHERED = 2**27
 
 
 def save(value: Any, path: str | Path, provenance: Provenance | None = None) -> None:
     """Write `value` as a Zarr v3 store at `path`, complete or not at all.
 
     The store is written beside `path` and renamed at the end. Group attributes: schema,
-    schema_version, seed, package_version, config_digest, notes and cost if there are any, manifest
-    (SHA-256 of every file), digest (of all these).
+    schema_version, seed, package_version, config_digest, what made it (`provenance.origin`), notes
+    and cost if there are any, manifest (SHA-256 of every file), digest (of all these). Arrays lie
+    in chunks of some rows, so that a few can be read alone.
 
     Raises StoreError if something else than a spinmesh store is there.
     """
-    schema = schema_of(type(value))
+    _save_parts([value], path, provenance or Provenance())
+
+
+def _save_parts(
+    parts: Iterable[Any],
+    path: str | Path,
+    provenance: Provenance,
+    axis: str = "",
+    words: Mapping[str, Iterable[str]] | None = None,
+) -> None:
+    """As `save`, of a value that comes in parts along an axis; `words` are all that may come."""
     refuse_foreign(path)
-    provenance = provenance or Provenance()
+    with complete_or_absent(Path(path)) as partial, warnings.catch_warnings():
+        # Consolidated metadata keeps readers from listing the folder, where Snakemake leaves
+        # its timestamp file; zarr-python warns that v3 has not standardised it yet.
+        warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata.*")
+        for number, part in enumerate(parts):
+            dataset = codec.with_words(codec.encode(part), words or {})
+            dataset = dataset.assign_attrs(_attributes(part, dataset, provenance))
+            if number == 0:
+                chunks = {str(name): _chunks(array) for name, array in dataset.variables.items()}
+                dataset.to_zarr(
+                    partial, mode="w", encoding=chunks, zarr_format=3, consolidated=True
+                )
+            else:
+                still = [
+                    name for name, array in dataset.variables.items() if axis not in array.dims
+                ]
+                rows = dataset.drop_vars(still)
+                rows.to_zarr(partial, append_dim=axis, zarr_format=3, consolidated=True)
+        group = _group(partial)
+        files = [file for file in sorted(partial.rglob("*")) if file.is_file()]
+        names = [file.relative_to(partial).as_posix() for file in files if file != partial / GROUP]
+        group["attributes"]["manifest"] = {name: _sha256(partial / name) for name in names}
+        group["attributes"]["digest"] = _digest(group)
+        (partial / GROUP).write_text(json.dumps(group, indent=1))
+
+
+def _attributes(value: Any, dataset: xr.Dataset, provenance: Provenance) -> dict[str, Any]:
+    """Of the group: what the store is and where it comes from."""
+    schema = schema_of(type(value))
     attributes = {
         "schema": schema.name,
         "schema_version": schema.version,
         "seed": provenance.seed,
         "package_version": package_version(),
         "config_digest": provenance.config_digest,
+        **origin(),
         **provenance.cost,
     }
     if provenance.notes:
         attributes["notes"] = list(provenance.notes)
-    dataset = codec.encode(value)
     for name in dataset.attrs.keys() & {*attributes, "manifest", "digest"}:
         raise StoreError(f"{type(value).__name__}: the field name {name} is the store's own.")
-    dataset = dataset.assign_attrs(attributes)
-    with complete_or_absent(Path(path)) as partial:
-        with warnings.catch_warnings():
-            # Consolidated metadata keeps readers from listing the folder, where Snakemake leaves
-            # its timestamp file; zarr-python warns that v3 has not standardised it yet.
-            warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata.*")
-            dataset.to_zarr(partial, mode="w", zarr_format=3, consolidated=True)
-        group = _group(partial)
-        group["attributes"]["manifest"] = _digests(partial)
-        group["attributes"]["digest"] = _digest(group)
-        (partial / GROUP).write_text(json.dumps(group, indent=1))
+    return attributes
 
 
-def load(noun: type[Noun], path: str | Path) -> Noun:
-    """Read a `noun` from the store at `path`.
+def _chunks(array: xr.Variable) -> dict[str, tuple[int, ...]]:
+    """Encoding of an array: as many rows a chunk as CHUNK holds; no chunk of one that is empty."""
+    if array.size == 0 or array.ndim == 0:
+        return {}
+    row = array.nbytes // len(array)
+    return {"chunks": (min(len(array), max(1, CHUNK // row)), *array.shape[1:])}
+
+
+def load(noun: type[Noun], path: str | Path, **rows: slice | Sequence[int]) -> Noun:
+    """Read a `noun` from the store at `path`, or some of its rows: `load(Signals, path,
+    substrate=[3, 5])` reads and checks those chunks of the axis `substrate` that hold the two.
 
     Raises StoreError if the store is missing, damaged, or of another schema or version; the
-    message names the stage to rerun.
+    message names the stage to rerun. MachineError if the memory is too small.
     """
-    schema = schema_of(noun)
-    path = Path(path)
+    path, (group, remedy) = Path(path), _group_of(noun, path)
+    for name, digest in group["attributes"]["manifest"].items():
+        if _is_touched(name, group, rows) and digest != (present := _sha256(path / name)):
+            what = "has changed" if present else "is missing"
+            raise StoreError(f"{path}: {name} {what} since the store was written. {remedy}")
+    with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
+        dataset = dataset.isel(rows)
+        if dataset.nbytes > (free := available_memory()):
+            raise MachineError(
+                f"{path}: takes {dataset.nbytes / 1e9:.2g} GB of memory; {free / 1e9:.2g} GB are "
+                "free. Go to a larger machine, or divide the store's substrates into more shards."
+            )
+        value: Noun = codec.decode(noun, dataset.load())
+    return value
+
+
+def _group_of(noun: type, path: str | Path) -> tuple[dict[str, Any], str]:
+    """The group's own file of a noun's store, and the remedy if the store is damaged."""
+    schema, path = schema_of(noun), Path(path)
     if not (path / GROUP).is_file():
         raise StoreError(f"{path}: no Zarr store here. First run {schema.maker}.")
     remedy = f"Delete the store and rerun {schema.maker}."
     with reading(path / GROUP, "Zarr store", remedy):
-        group = _group(path)
+        group: dict[str, Any] = _group(path)
         attributes = dict(group["attributes"])
     stored = (attributes.get("schema"), attributes.get("schema_version"))
     if stored != (schema.name, schema.version):
@@ -84,19 +145,28 @@ def load(noun: type[Noun], path: str | Path) -> Noun:
         )
     if "manifest" not in attributes or attributes.get("digest") != _digest(group):
         raise StoreError(f"{path}: {GROUP} has changed since the store was written. {remedy}")
-    present = _digests(path)
-    for name, digest in attributes["manifest"].items():
-        if present.get(name) != digest:
-            what = "has changed" if name in present else "is missing"
-            raise StoreError(f"{path}: {name} {what} since the store was written. {remedy}")
-    with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
-        if dataset.nbytes > (free := available_memory()):
-            raise StoreError(
-                f"{path}: takes {dataset.nbytes / 1e9:.2g} GB of memory; {free / 1e9:.2g} GB are "
-                "free. Go to a larger machine, or divide the store's substrates into more shards."
-            )
-        value: Noun = codec.decode(noun, dataset.load())
-    return value
+    return group, remedy
+
+
+def _arrays(group: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Shape, axes and chunks of every array, by name."""
+    arrays: dict[str, dict[str, Any]] = group["consolidated_metadata"]["metadata"]
+    return arrays
+
+
+def _is_touched(name: str, group: dict[str, Any], rows: Mapping[str, Any]) -> bool:
+    """Whether a file holds one of the rows, or no rows of their axis at all."""
+    array, chunk, places = name.partition("/c/")
+    if not chunk:
+        return True
+    stored = _arrays(group)[array]
+    sizes, axes = stored["chunk_grid"]["configuration"]["chunk_shape"], stored["dimension_names"]
+    for place, size, length, axis in zip(
+        places.split("/"), sizes, stored["shape"], axes, strict=True
+    ):
+        if axis in rows and int(place) not in np.arange(length)[rows[axis]] // size:
+            return False
+    return True
 
 
 def attributes_of(path: str | Path) -> dict[str, Any]:
@@ -118,6 +188,50 @@ def load_optional(noun: type[Noun], path: str | Path | list[str]) -> Noun | None
 def load_shards(noun: type[Noun], paths: Sequence[str | Path], axis: str) -> Noun:
     """Read all shards of a noun and put their members in order along an axis."""
     return codec.gather(load_all(noun, paths), axis)
+
+
+def rows_of_shard(number: int | str, count: int) -> slice:
+    """Rows of one of `count` shards: every `count`-th from `number` on, so that all cost alike."""
+    return slice(int(number), None, count)
+
+
+def gather_shards(
+    noun: type,
+    paths: Sequence[str | Path],
+    axis: str,
+    path: str | Path,
+    provenance: Provenance | None = None,
+) -> None:
+    """Write the whole of which the stores at `paths` are the shards (`rows_of_shard`).
+
+    At most about three times GATHERED bytes are in memory, however large the whole is.
+    """
+    groups = [_group_of(noun, shard)[0] for shard in paths]
+    lengths, words, row = [], dict[str, set[str]](), 1
+    for group in groups:
+        along = {n: a for n, a in _arrays(group).items() if axis in a["dimension_names"]}
+        lengths.append(max(array["shape"][0] for array in along.values()))
+        row = max(row, sum(_row_bytes(array) for array in along.values()))
+        for name, array in along.items():
+            if "flag_meanings" in array["attributes"]:
+                words.setdefault(name, set()).update(array["attributes"]["flag_meanings"])
+    step = max(1, GATHERED // (row * len(paths)))
+
+    def parts() -> Iterator[Any]:
+        for start in progress(range(0, max(lengths), step), "gather"):
+            rows = {axis: slice(start, start + step)}
+            yield codec.gather(
+                [load(noun, p, **rows) for p, n in zip(paths, lengths, strict=True) if start < n],
+                axis,
+            )
+
+    _save_parts(parts(), path, provenance or Provenance(), axis, words)
+
+
+def _row_bytes(array: dict[str, Any]) -> int:
+    """Of an array's row in memory."""
+    size = 16 if array["data_type"].startswith("complex") else 8
+    return size * math.prod(array["shape"][1:])
 
 
 def is_foreign_zarr(path: str | Path) -> bool:
@@ -145,14 +259,9 @@ def _group(path: Path) -> Any:
     return json.loads((path / GROUP).read_text())
 
 
-def _digests(path: Path) -> dict[str, str]:
-    """SHA-256 of every file of a store but the group's own and hidden ones, by name."""
-    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-    return {
-        file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file != path / GROUP and not file.name.startswith(".")
-    }
+def _sha256(file: Path) -> str | None:
+    """Of a file's bytes; None if it is not there."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def _digest(group: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from spinmesh.mesh.families import (
     PARAMETER_TABLE,
     PARAMETERS,
     Substrates,
+    checked,
     deform,
     internal_values,
     neutral_parameters,

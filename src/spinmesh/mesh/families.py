@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, MeshError
+from spinmesh.machine import side_by_side
 from spinmesh.mesh.maps import (
     beaded,
     bent,
@@ -22,7 +23,8 @@ from spinmesh.mesh.maps import (
     undulating,
     unfolded,
 )
-from spinmesh.mesh.tetmesh import TetMesh
+from spinmesh.mesh.tetmesh import TetMesh, tet_quality
+from spinmesh.progress import progress
 from spinmesh.settings.mesh import SHAPE_PARAMETERS, Mesh, ShapeKey
 from spinmesh.stored import quantity, store
 from spinmesh.units import rad_from_deg
@@ -56,8 +58,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 # A full bend (beta = 1) displaces the tip by this many template radii (ReMiDi uses "order ten").
 BEND_WIDTHS = 10.0
-# Shapes that are deformed together: what a fan needs of them fits in 200 MB.
-AT_ONCE = 256
+# Shapes that a process checks before it reports.
+AT_ONCE = 500
 
 
 def internal_values(settings: Mapping[ShapeKey, Any]) -> dict[str, Any]:
@@ -102,46 +104,64 @@ def _template_size(template: TetMesh) -> tuple[float, float]:
     return radius, float(template.points[:, 2].max())
 
 
-@store("spinmesh/substrates", version=2, stage="mesh")
+@store("spinmesh/substrates", version=3, stage="mesh")
 @dataclass(frozen=True, eq=False)
 class Substrates:
-    """A table of shapes on one template."""
+    """A table of shapes on one template.
+
+    A shape is the template deformed by its parameters: its points are made where they are needed,
+    in half a millisecond, so that a table of any size takes 150 bytes a shape. Shapes that are no
+    deformation of the template (samples of a posterior) bring their points as `given`.
+    """
 
     template: TetMesh
-    points: Float[Tensor, "substrate point 3"] = quantity("um")
     parameters: Float[Tensor, "substrate parameter"] = quantity("see PARAMETER_TABLE")
     names: tuple[str, ...] = quantity()  # of the parameters
     family: tuple[str, ...] = quantity(axis="substrate")
     split: tuple[str, ...] = quantity(axis="substrate")  # train, validation or test
+    quality: Float[Tensor, " substrate"] | None = quantity(default=None)  # of each one's worst tet
+    given: Float[Tensor, "substrate point 3"] | None = quantity("um", default=None)
 
     def __post_init__(self) -> None:
-        if len(self.points) == 0:
+        if len(self.parameters) == 0:
             raise MeshError("substrate table: empty. Raise a family's count or another split.")
-        lengths = {len(self.points), len(self.parameters), len(self.family), len(self.split)}
+        columns = (self.parameters, self.family, self.split, self.quality, self.given)
+        lengths = {len(column) for column in columns if column is not None}
         if len(lengths) != 1:
             raise MeshError(f"substrate table: columns of lengths {sorted(lengths)}.")
+        if self.given is None and self.names != PARAMETERS:
+            raise MeshError("substrate table: give the points of shapes that `deform` cannot make.")
 
     def __len__(self) -> int:
-        return len(self.points)
+        return len(self.parameters)
+
+    @property
+    def points(self) -> Float[Tensor, "substrate point 3"]:
+        """Points (um) of all shapes, made anew each time: of a large table ask for some."""
+        return torch.stack([self.mesh(index).points for index in range(len(self))])
 
     def mesh(self, index: int) -> TetMesh:
         """The mesh of one substrate."""
-        name = f"substrate {index} ({self.family[index]})"
-        return self.template.with_points(self.points[index], name)
+        # One at a time, so that no bit depends on which others are made with it.
+        given, name = self.given, f"substrate {index} ({self.family[index]})"
+        points = deform(self.template, self.parameters[index]) if given is None else given[index]
+        return self.template.with_points(points, name)
 
     def take(self, index: list[int]) -> Substrates:
         """The substrates at `index`, in that order."""
         family, split = (tuple(words[i] for i in index) for words in (self.family, self.split))
-        points, parameters = self.points[index], self.parameters[index]
-        return replace(self, points=points, parameters=parameters, family=family, split=split)
+        quality, given = (x if x is None else x[index] for x in (self.quality, self.given))
+        rows = (self.parameters[index], self.names, family, split, quality, given)
+        return Substrates(self.template, *rows)
+
+    def parts(self, most: int) -> Iterator[Substrates]:
+        """The table in pieces of at most `most` substrates."""
+        for start in range(0, len(self), most):
+            yield self.take(list(range(start, min(start + most, len(self)))))
 
     def select(self, split: str) -> Substrates:
         """The substrates of one split; MeshError if it has none."""
         return self.take([i for i, s in enumerate(self.split) if s == split])
-
-    def shard(self, number: int, count: int) -> Substrates:
-        """Every `count`-th substrate from `number` on, so that shards cost alike."""
-        return self.take(list(range(number, len(self), count)))
 
 
 def sample_substrates(
@@ -170,9 +190,8 @@ def sample_substrates(
             if count > 0
         ]
     )
-    points = torch.cat([deform(template, some) for some in parameters.split(AT_ONCE)])
     splits = _splits(split, len(names), rng)
-    return _unfolded(Substrates(template, points, parameters, PARAMETERS, names, splits))
+    return checked(Substrates(template, parameters, PARAMETERS, names, splits))
 
 
 def substrates_of(template: TetMesh, settings: Mesh, seed: int) -> Substrates:
@@ -189,13 +208,15 @@ def single_substrate(
     parameters = neutral_parameters(template)
     for name, value in values.items():
         parameters[PARAMETERS.index(name)] = value
-    points = deform(template, parameters)[None]
-    shape = Substrates(template, points, parameters[None], PARAMETERS, (family,), ("test",))
-    return _unfolded(shape)
+    return checked(Substrates(template, parameters[None], PARAMETERS, (family,), ("test",)))
 
 
-def _unfolded(table: Substrates) -> Substrates:
-    """The table; MeshError with the substrate and the parameter to blame if a tet is turned."""
+def checked(table: Substrates) -> Substrates:
+    """The table with the quality of each shape's worst tet, one shape in memory at a time.
+
+    Each thread's process looks at some. Raises MeshError with the substrate and the parameter to
+    blame if a tet is turned.
+    """
     template = table.template
     neutral = dict(zip(PARAMETERS, neutral_parameters(template).tolist(), strict=True))
     units = {name: unit for name, (unit, _) in PARAMETER_TABLE.items()}
@@ -203,12 +224,21 @@ def _unfolded(table: Substrates) -> Substrates:
     def points_of(values: Mapping[str, float]) -> Tensor:
         return deform(template, template.points.new_tensor([values[name] for name in PARAMETERS]))
 
-    for index, row in enumerate(table.parameters.tolist()):
-        values = dict(zip(PARAMETERS, row, strict=True))
+    def quality(index: int) -> float:
+        values = dict(zip(PARAMETERS, table.parameters[index].tolist(), strict=True))
         # Sizes last: a thick cell may fold in a fan, but then the fan is what was wanted less of.
         values = {**{name: values[name] for name in PARAMETERS if name not in _SIZE}, **values}
-        unfolded(table.mesh(index), points_of, values, neutral, units)
-    return table
+        mesh = unfolded(table.mesh(index), points_of, values, neutral, units)
+        return float(tet_quality(mesh).min())
+
+    def qualities(part: int) -> list[float]:
+        return [quality(index) for index in range(len(table))[part * AT_ONCE :][:AT_ONCE]]
+
+    count = -(-len(table) // AT_ONCE)
+    parts = side_by_side(qualities, count)
+    parts = progress(parts, "check shapes", total=count) if count > 1 else parts
+    worst = [value for part in parts for value in part]
+    return replace(table, quality=torch.tensor(worst, dtype=torch.float64))
 
 
 def _sample_family(

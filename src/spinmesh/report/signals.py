@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,16 +26,21 @@ SHOWN = ("straight", "beading", "fanning")
 LOWEST = 1e-3
 
 
+def shown(substrates: Substrates) -> dict[int, str]:
+    """Places in the table of those substrates whose signals are drawn, with their titles."""
+    families = [f for f in SHOWN if f in substrates.family] or list(substrates.family[:1])
+    places = {most_deformed(substrates, family): family for family in families}
+    return {i: f"{family.replace('_', ' + ')} (no. {i})" for i, family in places.items()}
+
+
 def plot_signals(
-    signals: Signals, substrates: Substrates, target: Target, path: str | Path
+    signals: Signals, titles: Iterable[str], target: Target, path: str | Path
 ) -> Figure:
-    """Log attenuation against b, a row per timing: substrates, and the noisy target."""
-    chosen = [f for f in SHOWN if f in substrates.family] or list(substrates.family[:1])
-    columns: list[tuple[str, Acquisition, Tensor, float]] = []
-    for family in chosen:
-        index = most_deformed(substrates, family)
-        title = f"{family.replace('_', ' + ')} (no. {index})"
-        columns.append((title, signals.acquisition, signals.attenuation[index], 0.0))
+    """Log attenuation against b, a row per timing: titled substrates, and the noisy target."""
+    columns: list[tuple[str, Acquisition, Tensor, float]] = [
+        (title, signals.acquisition, attenuation, 0.0)
+        for title, attenuation in zip(titles, signals.attenuation, strict=True)
+    ]
     columns.append(("target, as measured", target.acquisition, target.attenuation, target.sigma))
     timings = timings_of([acquisition for _, acquisition, _, _ in columns])
     with picture(path, 2.75 * len(columns) + 1.2, 2.9 * len(timings) + 0.6) as figure:

@@ -6,10 +6,10 @@ import csv
 from pathlib import Path
 from textwrap import wrap
 
-from spinmesh.bloch_torrey import Signals
 from spinmesh.images import Synthesis
 from spinmesh.inversion import Reconstruction, credibility
-from spinmesh.mesh import Substrates, tet_quality
+from spinmesh.mesh import Substrates
+from spinmesh.sequence import Acquisition
 from spinmesh.shapes import ShapeModel, errors_beside_mean_shape
 
 WIDTH, MARGIN = 100, 24
@@ -35,7 +35,7 @@ def summary_text(
     results: str,
     times: dict[str, float],
     substrates: Substrates,
-    signals: Signals,
+    acquisition: Acquisition,
     inputs: int,
     reconstruction: Reconstruction,
     model: ShapeModel,
@@ -51,7 +51,7 @@ def summary_text(
     numbers = {
         "mesh": _mesh(substrates)
         + [f"{inputs} inputs: {results}/inputs.csv, .html"] * bool(inputs),
-        "simulate": _simulate(signals, times),
+        "simulate": _simulate(len(substrates), len(acquisition), times),
         "reconstruct": _reconstruct(reconstruction, model, truth),
         "synthesise": _synthesise(synthesis),
     }
@@ -68,15 +68,14 @@ def summary_text(
 
 
 def _mesh(substrates: Substrates) -> list[str]:
-    worst = min(float(tet_quality(substrates.mesh(i)).min()) for i in range(len(substrates)))
-    return [
-        f"{len(substrates)} substrates of {len(substrates.template.tets):,} tets, "
-        f"worst tet quality {worst:.2f} (1: regular, 0: flat)"
-    ]
+    words = f"{len(substrates)} substrates of {len(substrates.template.tets):,} tets"
+    if substrates.quality is not None:
+        worst = float(substrates.quality.min())
+        words += f", worst tet quality {worst:.2f} (1: regular, 0: flat)"
+    return [words]
 
 
-def _simulate(signals: Signals, times: dict[str, float]) -> list[str]:
-    count, measurements = signals.signal.shape
+def _simulate(count: int, measurements: int, times: dict[str, float]) -> list[str]:
     line = f"{count * measurements:,} signals ({count} substrates x {measurements} measurements)"
     # The stage's time also holds the target, the inputs and the figure.
     seconds = sum(t for name, t in times.items() if name.startswith("simulate_shard"))

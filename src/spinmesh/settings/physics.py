@@ -155,7 +155,7 @@ class Simulate(Setting):
     shards: PositiveInt = 2
     """Into how many jobs the substrates are divided."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one."""
+    """cuda: each job asks for a GPU; auto: where it happens to have one."""
     packs: Packs | None = None
     """Keep the substrates' reduced models, so that another acquisition is replayed from them; null:
     the substrates are simulated anew."""

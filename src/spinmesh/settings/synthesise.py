@@ -141,6 +141,9 @@ class Synthesise(Setting):
     """The network and its training."""
     samples: Sampling = Sampling()
     """The synthetic images."""
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """Where the score model is trained. cuda: the job asks for a GPU; auto: where it happens to
+    have one."""
 
     @model_validator(mode="after")
     def _axons_fit(self) -> Synthesise:

@@ -38,13 +38,12 @@ class Components:
 
     @classmethod
     def of(
-        cls, basis: SpectralBasis, points: Float[Tensor, "substrate point 3"], most: int
+        cls, basis: SpectralBasis, coefficients: Float[Tensor, "substrate coefficient"], most: int
     ) -> Components:
-        """At most `most` components, those that are rounding left out."""
-        coefficients = basis.encode(points).flatten(-2)
+        """At most `most` components of shapes' coefficients, those that are rounding left out."""
         mean = coefficients.mean(0)
         _, singular, directions = torch.linalg.svd(coefficients - mean, full_matrices=False)
-        spread = singular / (len(points) - 1) ** 0.5
+        spread = singular / (len(coefficients) - 1) ** 0.5
         count = min(most, int((spread > NEGLIGIBLE_SPREAD * spread[0]).sum()))
         return cls(basis, mean, directions[:count], spread[:count])
 
@@ -114,6 +113,10 @@ class ShapeModel(ABC):
     def encode(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch latent"]:
         """Latent numbers of shapes on the template."""
         return self.encoded_scores(self.components.scores(points))
+
+    def decoded(self, points: Float[Tensor, "*batch point 3"]) -> Float[Tensor, "*batch point 3"]:
+        """What is left of shapes (um) in their latent numbers."""
+        return self.decode(self.encode(points))
 
 
 @final

@@ -22,7 +22,7 @@ from spinmesh.shapes.variational import fit_variational
 # Fraction of the training shapes that choose the epoch when the table has no validation split.
 VALIDATION_FRACTION = 0.15
 REPORT_EVERY = 10
-# Further shapes are deformed this many at a time.
+# Points of this many shapes are in memory at a time.
 CHUNK = 256
 # The network's input layer starts with weights this much smaller than usual, so that it begins as a
 # slowly varying function of z; with the usual ones it fits the training shapes and no others.
@@ -48,10 +48,13 @@ def train_shape_model(
     if further is not None and settings.kind != "variational":
         raise ConfigError(f"shape model: kind {settings.kind!r} learns from no further shapes.")
     train, validation, held_out = _split(substrates, seed)
-    points, count = substrates.points, min(settings.modes, len(substrates.template.points))
+    count = min(settings.modes, len(substrates.template.points))
     basis = spectral_basis(substrates.template, count, settings.degree)
-    components = Components.of(basis, points[train], settings.scores)
-    scores = components.scores(points)
+    count = -(-len(substrates) // CHUNK)
+    parts = progress(substrates.parts(CHUNK), "expanding shapes", total=count)
+    coefficients = torch.cat([basis.encode(some.points).flatten(-2) for some in parts])
+    components = Components.of(basis, coefficients[train], settings.scores)
+    scores = (coefficients - components.mean) @ components.directions.T
     training = torch.zeros(len(substrates), dtype=torch.bool)
     training[train] = True
     latents = components.whitened(scores, settings.latent)
@@ -69,13 +72,15 @@ def train_shape_model(
         model = replace(model, latents=model.encoded_scores(scores))
     elif settings.kind != "pca":
         model = _with_network(linear, fitted, choosing, settings, generator)
+    judging = substrates.take(held_out.tolist())
     errors = {
-        "decoder": _rms_error(model, points[held_out]),
-        "pca": _rms_error(linear, points[held_out]),
-        "mean_shape": _rms(linear.mean_points - points[held_out]),
+        "decoder": _rms_error(model.decoded, judging),
+        "pca": _rms_error(linear.decoded, judging),
+        "mean_shape": _rms_error(lambda _: linear.mean_points, judging),
     }
     if settings.kind == "best":
-        model = min((model, linear), key=lambda each: _rms_error(each, points[validation]))
+        deciding = substrates.take(validation.tolist())
+        model = min((model, linear), key=lambda each: _rms_error(each.decoded, deciding))
     return replace(model, errors=errors)
 
 
@@ -97,12 +102,13 @@ def _split(substrates: Substrates, seed: int) -> list[Int[Tensor, " shape"]]:
     return [training, validation, test if len(test) else validation]
 
 
-def _rms_error(model: ShapeModel, points: Float[Tensor, "shape point 3"]) -> float:
-    return _rms(model.decode(model.encode(points)) - points)
-
-
-def _rms(difference: Float[Tensor, "*batch point 3"]) -> float:
-    return float(difference.square().sum(-1).mean().sqrt())
+def _rms_error(decoded: Callable[[Tensor], Tensor], shapes: Substrates) -> float:
+    """Root mean square distance (um) of the points of shapes from what `decoded` makes of them."""
+    total = 0.0
+    for some in shapes.parts(CHUNK):
+        points = some.points
+        total += float((decoded(points) - points).square().sum(-1).mean(-1).sum())
+    return (total / len(shapes)) ** 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,39 @@
+"""`spinmesh provenance`: where a store comes from, and how to make it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spinmesh.errors import StoreError
+
+STORE = "Of any stage or command: a folder that ends in .zarr."
+
+
+def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
+    """Print what made a store: seed, configuration, versions, and the command that makes it again.
+
+    Exit code 0: printed. 1: there is no store of ours, with the reason. 2: wrong usage.
+    """
+    from spinmesh.io.store import attributes_of, is_foreign_zarr
+
+    if is_foreign_zarr(store):
+        raise StoreError(f"{store}: was not written by spinmesh, so nothing is known of it.")
+    stored = attributes_of(store)
+    command = stored.get("command") or "unknown: written by a program of your own"
+    # The workflow's command makes any of its stores: this one is named last.
+    remake = f"{command} {store}" if command.endswith(" --") else command
+    rows = {
+        "store": f"{stored['schema']}, version {stored['schema_version']}",
+        "seed": stored["seed"],
+        "configuration": f"digest {stored['config_digest']}",
+        "spinmesh": f"{stored['package_version']}, git {stored.get('revision', 'unknown')}",
+        "versions": ", ".join(f"{n} {v}" for n, v in stored.get("versions", {}).items()),
+        "digest": stored["digest"],
+        "made again by": remake,
+    }
+    rows |= {"note": "; ".join(stored["notes"])} if "notes" in stored else {}
+    for name, value in rows.items():
+        typer.echo(f"{name:<14} {value}")

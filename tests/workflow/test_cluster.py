@@ -1,0 +1,109 @@
+"""What the workflow asks of a scheduler, and what it does when a job fails."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+
+import pytest
+from typer.testing import CliRunner
+
+from spinmesh.cli import app
+from spinmesh.errors import StoreError
+from spinmesh.io.store import attributes_of
+from spinmesh.provenance import NUMERICS
+from tests.workflow.conftest import ROOT, Workspace
+from tests.workflow.test_scripts import RULES
+
+LIGHT = re.compile(r"(plot|tabulate|show|read|write)_.*|summarise")
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_rule_states_what_it_needs(name: str) -> None:
+    """Figures, tables and small files take what the profile gives."""
+    assert ("**needs(" in RULES[name]) != bool(LIGHT.fullmatch(name))
+
+
+@pytest.fixture(scope="module")
+def workspace(new_workspace: Callable[[], Workspace]) -> Workspace:
+    """A copy in which only stage 1 is run."""
+    return new_workspace()
+
+
+def asked(workspace: Workspace, *options: str, **values: str) -> dict[str, str]:
+    """Resources of each rule's last job, as a dry run tells them."""
+    config = workspace.with_values({key.replace("_", ".", 1): v for key, v in values.items()})
+    done = workspace.snakemake("--dry-run", "--forceall", *options, config=config)
+    assert done.returncode == 0, done.stdout
+    return dict(re.findall(r"^rule (\w+):$.*?^    resources: (.*?)$", done.stdout, re.M | re.S))
+
+
+@pytest.mark.slow
+def test_one_key_asks_for_the_gpu_and_uses_it(workspace: Workspace) -> None:
+    """And memory and time grow with the attempt."""
+    users = {"simulate_shard", "simulate_input"}
+    for stage, rules in {"simulate": users, "synthesise": {"train_score_model"}}.items():
+        resources = asked(workspace, **{f"{stage}_device": "cuda"})
+        assert {name for name, text in resources.items() if "gpu=1" in text} == rules
+    assert "gpu=1" not in str(asked(workspace, simulate_device="auto", synthesise_device="auto"))
+    second = asked(workspace, "--attempt", "2")
+    assert "mem_mb=3000" in resources["simulate_shard"]
+    assert "runtime=60" in resources["simulate_shard"]
+    assert "mem_mb=6000" in second["simulate_shard"]
+    assert "runtime=120" in second["simulate_shard"]
+
+
+@pytest.mark.slow
+def test_what_was_refused_is_not_tried_again_and_what_died_is(workspace: Workspace) -> None:
+    script = workspace.root / "workflow/scripts/make_target_mesh.py"
+    before, again = script.read_text(), "Trying to restart job"
+    target = "results/tiny/mesh/target.zarr"
+    fold = {"mesh.target.shape": {"radius_um": 5.0, "fan_angle_deg": 90.0}}
+    folded = workspace.with_values(fold)
+    refused = workspace.snakemake(target, "--retries", "2", config=folded)
+    assert refused.returncode != 0
+    assert "`fan_angle` folds it" in refused.stdout and again not in refused.stdout
+    # Of another cause, twice: the log of the refusal is still there.
+    counted = 'attempts = open("attempts", "a+")\nattempts.write("x")\nattempts.seek(0)\n'
+    script.write_text(before + counted + "1 / (len(attempts.read()) > 2)\n")
+    died = workspace.snakemake(target, "--retries", "2")
+    script.write_text(before)
+    assert died.returncode == 0, died.stdout
+    assert died.stdout.count(again) == 2
+
+
+@pytest.mark.slow
+def test_a_store_tells_the_command_that_makes_it_again(workspace: Workspace) -> None:
+    """Deleted and made by that command, every file has the digest that it had."""
+    store = workspace.root / "results/tiny/mesh/target.zarr"
+    done = workspace.snakemake(str(store.relative_to(workspace.root)))
+    assert done.returncode == 0, done.stdout
+    before = attributes_of(store)
+    told = CliRunner().invoke(app, ["provenance", str(store)])
+    assert told.exit_code == 0, told.output
+    rows = dict(re.split(r"  +", line, maxsplit=1) for line in told.stdout.splitlines())
+    assert rows["seed"] == "7"
+    assert all(f"{name} {version(name)}" in rows["versions"] for name in NUMERICS)
+    command = rows["made again by"].replace("--cores all", "--cores 1").split()
+    shutil.rmtree(store)
+    run = [sys.executable, "-m", *command]
+    subprocess.run(run, cwd=workspace.root, env=workspace.environment, check=True)
+    assert attributes_of(store)["manifest"] == before["manifest"]
+    (store / "zarr.json").unlink()
+    refused = CliRunner().invoke(app, ["provenance", str(store)])
+    assert isinstance(refused.exception, StoreError)
+
+
+@pytest.mark.slow
+def test_another_copy_of_the_package_is_refused_at_start(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own edits would change nothing: the copy in site-packages ran instead."""
+    elsewhere = {**workspace.environment, "PYTHONPATH": str(ROOT / "src")}
+    monkeypatch.setattr(Workspace, "environment", elsewhere)
+    refused = workspace.snakemake("--dry-run")
+    assert refused.returncode != 0
+    assert f"imported from {ROOT}/src/spinmesh" in refused.stdout
+    assert "make setup" in refused.stdout
