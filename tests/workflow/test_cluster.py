@@ -75,12 +75,15 @@ def test_what_was_refused_is_not_tried_again_and_what_died_is(workspace: Workspa
 
 
 @pytest.mark.slow
-def test_a_store_tells_the_command_that_makes_it_again(workspace: Workspace) -> None:
+def test_a_store_tells_the_command_that_makes_it_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Deleted and made by that command, every file has the digest that it had."""
     store = workspace.root / "results/tiny/mesh/target.zarr"
     done = workspace.snakemake(str(store.relative_to(workspace.root)))
     assert done.returncode == 0, done.stdout
     before = attributes_of(store)
+    monkeypatch.chdir(workspace.root)
     told = CliRunner().invoke(app, ["provenance", str(store)])
     assert told.exit_code == 0, told.output
     rows = dict(re.split(r"  +", line, maxsplit=1) for line in told.stdout.splitlines())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +24,8 @@ def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
         raise StoreError(f"{store}: was not written by spinmesh, so nothing is known of it.")
     stored = attributes_of(store)
     command = stored.get("command") or "unknown: written by a program of your own"
-    # The workflow's command makes any of its stores: this one is named last.
-    remake = f"{command} {store}" if command.endswith(" --") else command
+    # The workflow's command makes any of its stores, by the name they have from the run's folder.
+    remake = f"{command} {os.path.relpath(store)}" if command.endswith(" --") else command
     rows = {
         "store": f"{stored['schema']}, version {stored['schema_version']}",
         "seed": stored["seed"],
