@@ -110,7 +110,8 @@ def write_posterior(maps: PosteriorMaps, folder: str | Path, source: str | Path)
             label = re.sub("_(.)", lambda letter: letter[1].upper(), name)
             for kind, (words, values) in kinds.items():
                 file = target / f"{stem}_model-spinmesh_param-{label}_desc-{kind}_dwimap"
-                about = {"Description": words, "Units": "1" if kind == "shrinkage" else units}
+                unit = "1" if kind == "shrinkage" else units
+                about: dict[str, Any] = {"Description": words, "Units": unit}
                 _write_map(maps, values[:, number], file, about | {"Sources": [str(source)]})
         about = {"Description": "Sum of flags; 0: answered.", "Flags": FLAGS}
         _write_map(maps, answers.flags, target / f"{stem}_model-spinmesh_desc-flags_dwimap", about)

@@ -206,14 +206,14 @@ def _axon(
     shape: tuple[float, float], nodes: Nodes, rng: np.random.Generator
 ) -> Callable[[Acquisition], Tensor]:
     """Attenuations of the water in an axon of unit size."""
-    mesh, tissue = axon_cell(*map(float, shape)), Tissue.uniform(1.0)
+    mesh, tissue = axon_cell(float(shape[0]), float(shape[1])), Tissue.uniform(1.0)
     return lambda acquisition: simulate_periodic(
         mesh, tissue, acquisition, TOLERANCE
     ).signals.attenuation[0]
 
 
 def _packing(
-    shape: tuple[float, int], nodes: Nodes, rng: np.random.Generator
+    shape: tuple[float, float], nodes: Nodes, rng: np.random.Generator
 ) -> Callable[[Acquisition], Tensor]:
     """Of the water between circles whose <r^3>/<r^2> is 1; the mean of both directions across."""
     gamma = 1 / VARIATION**2

@@ -113,7 +113,7 @@ class MapModel:
             (1 / sigma < low) | (1 / sigma > high),
             (shrinkage[:, TISSUE] > DETERMINED).all(1),
         ]
-        flags = sum(bit * flag for bit, flag in zip(FLAGS.values(), flagged, strict=True))
+        flags = torch.stack(flagged, 1).long() @ torch.tensor(tuple(FLAGS.values()))
         silent = ((flags & UNANSWERED) > 0)[:, None]
         numbers = (torch.where(silent, torch.nan, x) for x in (*quantiles, shrinkage))
         return (*numbers, flags)

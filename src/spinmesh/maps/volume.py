@@ -62,7 +62,8 @@ def posterior_maps(
     whole = numbers.new_full((4, len(voxel), numbers.shape[2]), torch.nan)
     whole[:, usable] = numbers
     flags = given.flags.new_zeros(len(voxel)).index_put((usable,), given.flags)
-    return PosteriorMaps(grid, voxel, Answers(*whole, flags))
+    low, median, high, shrinkage = whole
+    return PosteriorMaps(grid, voxel, Answers(low, median, high, shrinkage, flags))
 
 
 def matched(
