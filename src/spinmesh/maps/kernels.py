@@ -140,7 +140,7 @@ def simulate_kernels(
         _scaled(tissue.bead_period, legendre.leggauss(nodes.bead_period)[0]),
     )
     packings = itertools.product(
-        _chebyshev(tissue.packed_fraction, nodes.packed_fraction), range(nodes.packings)
+        _chebyshev(tissue.packed_fraction, nodes.packed_fraction), np.arange(float(nodes.packings))
     )
     bodies = [(_axon, pair, sizes[0], rates[0]) for pair in axons]
     bodies += [(_packing, pair, sizes[1], rates[1]) for pair in packings]
