@@ -101,6 +101,15 @@ def test_voxels_without_signal_stay_empty(model):
     assert torch.isnan(maps.answers.median[1]).all() and maps.answers.flags[1] == 0
 
 
+def test_no_number_of_the_held_out_tissues_was_learnt_from(model):
+    """Not one column of them, though seed and drawing are the training's."""
+    learnt = draw_voxels(model.kernels.tissue, 40, 1, 5).quantities
+    judged = calibrate(model, 40, 5).truth
+    known = known_phantom(model.kernels, MapPhantom(), 5)[1].quantities
+    for others in (judged, known):
+        assert not bool(torch.isin(others, learnt).any())
+
+
 def test_calibration_has_a_row_for_every_quantity_and_band(model, tmp_path):
     found = calibrate(model, 40, 5)
     rows = found.rows()

@@ -47,6 +47,8 @@ DRAWS, TOGETHER = 64, 1000
 # Draws of each voxel whose signals are predicted.
 PREDICTED = 8
 LEVELS = (0.5, 0.8, 0.9)
+# Added to the seed, so that limits, calibration and phantom are of tissues that no training drew.
+FOR_LIMITS, HELD_OUT, KNOWN = 1, 2, 3
 SNR_BANDS = ((10.0, 20.0), (20.0, 40.0), (40.0, 100.0))
 
 
@@ -182,8 +184,8 @@ def train_posterior(
     assert examples.table is not None and examples.target is not None
     precision = torch.linalg.inv(torch.cov(examples.table.T))
     model = MapModel(kernels, flow, examples.target.std(0), precision)
-    judged = draw_voxels(kernels.tissue, min(JUDGED, training.substrates), 1, seed + 1)
-    attenuation = simulate_measured(kernels, judged, seed + 1)
+    judged = draw_voxels(kernels.tissue, min(JUDGED, training.substrates), 1, seed + FOR_LIMITS)
+    attenuation = simulate_measured(kernels, judged, seed + FOR_LIMITS)
     table = features(kernels.acquisition, attenuation, judged.snr)
     draws = [_few(flow.samples(some, DRAWS, device)) for some in table.split(TOGETHER)]
     misfit = model.chi2(kernels.acquisition, attenuation, 1 / judged.snr, torch.cat(draws))
@@ -235,10 +237,10 @@ class MapCalibration:
 def calibrate(
     model: MapModel, substrates: int, seed: int, device: str = "cpu", draws: int = 300
 ) -> MapCalibration:
-    """Ranks and errors on `substrates` that no training drew, one voxel each."""
+    """Ranks and errors on substrates that a training of this seed did not draw, one voxel each."""
     kernels, device = model.kernels, device_named(device)
-    voxels = draw_voxels(kernels.tissue, substrates, 1, seed)
-    attenuation = simulate_measured(kernels, voxels, seed)
+    voxels = draw_voxels(kernels.tissue, substrates, 1, seed + HELD_OUT)
+    attenuation = simulate_measured(kernels, voxels, seed + HELD_OUT)
     table = features(kernels.acquisition, attenuation, voxels.snr)
     rank, mean, spread = [], [], []
     for some in progress(list(torch.arange(substrates).split(TOGETHER)), "calibrating"):

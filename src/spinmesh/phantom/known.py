@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spinmesh.maps.kernels import Kernels
+from spinmesh.maps.model import KNOWN
 from spinmesh.maps.voxels import Voxels, axon_fraction, draw_voxels, signals
 from spinmesh.noise import add_rician
 from spinmesh.phantom.field import Field, grid_affine
@@ -29,7 +30,7 @@ def known_phantom(kernels: Kernels, settings: MapPhantom, seed: int) -> tuple[Ph
     free water and the right half two bundles that cross at right angles, whose quantities are NaN.
     """
     nx, ny = settings.shape
-    drawn = draw_voxels(kernels.tissue, nx * ny, 1, seed)
+    drawn = draw_voxels(kernels.tissue, nx * ny, 1, seed + KNOWN)
     x, y = torch.cartesian_prod(torch.arange(nx), torch.arange(ny)).T
     tissue, quantities = kernels.tissue, drawn.quantities.clone()
     g_ratio = torch.full_like(drawn.g_ratio, sum(tissue.g_ratio) / 2)
@@ -46,7 +47,7 @@ def known_phantom(kernels: Kernels, settings: MapPhantom, seed: int) -> tuple[Ph
     attenuation = signals(kernels.acquisition, coefficients, axis)
     other = signals(kernels.acquisition, coefficients, across)
     attenuation[crossing] = (attenuation[crossing] + other[crossing]) / 2
-    noisy = add_rician(attenuation, settings.snr, torch.Generator().manual_seed(seed))
+    noisy = add_rician(attenuation, settings.snr, torch.Generator().manual_seed(seed + KNOWN))
     quantities[crossing] = torch.nan
     fractions = torch.stack([1 - quantities[:, 4].nan_to_num(), quantities[:, 4].nan_to_num()], 1)
     field = Field(
