@@ -38,6 +38,7 @@ def test_folds_depend_on_the_seed_alone():
         return [part.table.tolist() for _, part in examples().folds(4, seed)]
 
     assert parts(1) == parts(1)
+    assert parts(2**63 - 1)
     assert parts(1) != parts(2)
 
 

@@ -15,6 +15,10 @@ from spinmesh.errors import ConfigError
 from spinmesh.stored import quantity, store
 
 
+# Seeds of scikit-learn are below it.
+MOST_SEED = 2**32
+
+
 @dataclass(frozen=True)
 class Names:
     """Names of the columns of a table and a target with their units, and of the classes."""
@@ -103,7 +107,7 @@ class Examples:
                     "be learnt and judged. Add others, or leave the class out."
                 )
         kind = GroupKFold if self.label is None else StratifiedGroupKFold
-        folds = kind(count, shuffle=True, random_state=seed)
+        folds = kind(count, shuffle=True, random_state=seed % MOST_SEED)
         labels = None if self.label is None else self.label.numpy()
         pairs = folds.split(np.zeros(len(self)), labels, self.group.numpy())
         return [(self[torch.from_numpy(a)], self[torch.from_numpy(b)]) for a, b in pairs]
