@@ -14,7 +14,6 @@ from torch import Tensor
 from spinmesh.errors import ConfigError
 from spinmesh.stored import quantity, store
 
-
 # Seeds of scikit-learn are below it.
 MOST_SEED = 2**32
 
