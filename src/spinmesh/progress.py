@@ -89,6 +89,12 @@ def log_to(path: str | Path) -> None:
     )
 
 
+def was_refused(logs: Iterable[str | Path]) -> bool:
+    """Whether one of a job's logs ends by saying that its input was refused."""
+    files = [Path(log) for log in logs if Path(log).is_file()]
+    return any(file.read_text().rstrip().endswith(REFUSED) for file in files)
+
+
 def _listen(handler: logging.Handler) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     LOGGER.addHandler(handler)

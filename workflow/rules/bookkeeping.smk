@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 import spinmesh
-from spinmesh.progress import REFUSED
+from spinmesh.progress import was_refused
 from spinmesh.provenance import COMMAND, NUMERICS, code_digest
 
 # A copy in site-packages would run, and no edit of src/ would change anything.
@@ -42,13 +42,6 @@ for made in workflow.rules:
         made.conda_env = "../../envs/spinmesh.yaml"
         made.set_params(code=lambda wildcards, script=file.parent / made.script: digest(script))
 
-
-def restarts(job):
-    """As many as the profile allows; none of a job that was refused its input."""
-    logs = [Path(log) for log in job.log if Path(log).is_file()]
-    refused = any(log.read_text().rstrip().endswith(REFUSED) for log in logs)
-    return 0 if refused else job.rule.restart_times
-
-
-# Snakemake has retries of rules only.
-Job.restart_times = property(restarts)
+# As many restarts as the profile allows; none of a job that was refused its input. Snakemake has
+# retries of rules only.
+Job.restart_times = property(lambda job: 0 if was_refused(job.log) else job.rule.restart_times)
