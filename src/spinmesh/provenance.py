@@ -74,10 +74,10 @@ def revision() -> str:
         return "unknown"
     words = ["git", "-C", str(clone), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        told = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
+        answer = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return told.stdout.strip() or "unknown"
+    return answer.stdout.strip() or "unknown"
 
 
 def config_digest(config: Any) -> str:

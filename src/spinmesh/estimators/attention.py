@@ -26,7 +26,7 @@ class AttentionNetwork(nn.Module):
     """A branch of convolutions for each kind of feature, joined column by column.
 
     `rows` says how many rows of the image are of each kind. Self-attention then lets every column
-    weigh all others, and the classes are told from mean and maximum over the columns.
+    weigh all others, and the classes follow from mean and maximum over the columns.
     """
 
     def __init__(self, channels: int, rows: Sequence[int], width: int, classes: int) -> None:

@@ -46,7 +46,7 @@ class MajorityClass(Classifier):
 class PlainPerceptron(Classifier):
     """The baseline that anyone would try first: one hidden layer on the standardised table.
 
-    Of the weights during training, those are taken by which validation examples are told best.
+    Of the weights during training, those with the lowest loss on validation examples are taken.
     """
 
     def __init__(self, training: Examples, validation: Examples, seed: int) -> None:

@@ -34,7 +34,7 @@ from spinmesh.settings.respiratory import Afen, SoundFeatures
 from spinmesh.sounds.features import kinds
 from spinmesh.stored import quantity, store
 
-# Images whose classes are told at once, which bounds memory.
+# Images that are classified at once, which bounds memory.
 CHUNK = 64
 # Rounds of trees without progress on validation patients after which no more are grown.
 PATIENCE = 40
@@ -139,7 +139,7 @@ def _standardised(image: Tensor, moments: Tensor) -> Tensor:
 def _grown(
     training: Examples, validation: Examples, settings: Afen, seed: int
 ) -> UInt8[Tensor, " byte"]:
-    """Trees, as many as validation examples are told best by."""
+    """Trees, as many as give validation examples the lowest loss."""
     data, judge = (
         xgboost.DMatrix(_inputs(part)[1].numpy(), part.label.numpy())  # type: ignore[union-attr]
         for part in (training, validation)

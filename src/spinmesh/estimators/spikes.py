@@ -47,15 +47,15 @@ def band_spikes(examples: Examples, step_db: float) -> Examples:
 
 
 def changes(levels: Float[Tensor, "example step band"], threshold: float) -> tuple[Tensor, Tensor]:
-    """Where each band has risen, and where fallen, by the threshold since it last told so.
+    """Where each band has risen, and where fallen, by the threshold since its last spike.
 
-    It then remembers the level it told of: whole thresholds from the first level.
+    The level of reference then moves by as many thresholds.
     """
-    told = levels[:, 0].clone()
+    reference = levels[:, 0].clone()
     moves = []
     for level in levels.unbind(1):
-        move = torch.trunc((level - told) / threshold)
-        told = told + move * threshold
+        move = torch.trunc((level - reference) / threshold)
+        reference = reference + move * threshold
         moves.append(move)
     moved = torch.stack(moves, 1)
     return moved > 0, moved < 0

@@ -39,7 +39,7 @@ GAIN = 10.0
 RECURRENT = 0.3
 UNIFORM, CENTRED = "uniform", "threshold-centred"
 LEVELS = {UNIFORM: uniform_levels, CENTRED: threshold_levels}
-# Examples whose classes are told at once, which bounds memory.
+# Examples that are classified at once, which bounds memory.
 CHUNK = 1024
 
 
@@ -123,7 +123,7 @@ class RecurrentNetwork(nn.Module, ABC):
 
 
 class SpikingNetwork(RecurrentNetwork):
-    """Leaky integrate-and-fire neurons; the class whose neuron fires most often is told.
+    """Leaky integrate-and-fire neurons; the class whose neuron fires most often is the answer.
 
     Neurons of the classes hear what the others fired a step before, as these do among each other.
     """

@@ -113,9 +113,9 @@ def plot_maps(maps: PosteriorMaps, truth: Voxels, path: str | Path) -> Figure:
     with picture(path, 2.3 * (len(maps.names) + 1), 3 * 2.3 * ratio + 1.2) as figure:
         panels = figure.subplots(3, len(maps.names) + 1)
         for column, (name, unit) in enumerate(zip(maps.names, maps.units, strict=True)):
-            known = truth.quantities[:, column].reshape(section).T.numpy()
-            low, high = np.nanmin(known), np.nanmax(known)
-            rows = [known, image(answers.median[:, column].numpy())]
+            true = truth.quantities[:, column].reshape(section).T.numpy()
+            low, high = np.nanmin(true), np.nanmax(true)
+            rows = [true, image(answers.median[:, column].numpy())]
             rows.append(image(answers.shrinkage[:, column].numpy()))
             words = [
                 f"{name.replace('_', ' ')} ({unit})".replace(" (1)", ""),
