@@ -4,7 +4,7 @@
 # make maps     a posterior for every voxel: trained, calibrated, a slice of known truth mapped
 # make conditional  images given a signal: calibrated? (experiments/conditional), table and figure
 # make synthesis  score models compared (experiments/scores): tables and galleries
-# make respiratory  classifiers of lung sounds, by patient: table and figures (config/respiratory.yaml)
+# make respiratory  classifiers of lung sounds, by patient: tables and figures (experiments/respiratory)
 # make plan     what a run will take on a cluster, from what earlier runs took
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
@@ -99,9 +99,9 @@ synthesis: CONFIG = experiments/scores/config.yaml
 synthesis: $(STAMP)
 	@$(SNAKEMAKE) --snakefile experiments/scores/Snakefile
 
-respiratory: CONFIG = config/respiratory.yaml
+respiratory: CONFIG = experiments/respiratory/config.yaml
 respiratory: $(STAMP)
-	@$(SNAKEMAKE) --snakefile workflow/respiratory/Snakefile
+	@$(SNAKEMAKE) --snakefile experiments/respiratory/Snakefile
 	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
 	    "$$(ls -t results/*/table.csv | head -n 1)"
 

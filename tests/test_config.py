@@ -24,13 +24,12 @@ from spinmesh.settings import (
 from spinmesh.settings.loading import PRESETS
 from spinmesh.settings.maps import Maps
 from spinmesh.settings.mesh import SHAPE_PARAMETERS
-from spinmesh.settings.respiratory import Respiratory
 from spinmesh.tissue import Tissue
 
 ROOT = Path(__file__).parents[1]
 FSL = {"bvals": "b", "bvecs": "v", "delta_ms": 8, "Delta_ms": 19}
 # Of workflows with a configuration of their own.
-OWN = {"maps": Maps, "respiratory": Respiratory}
+OWN = {"maps": Maps}
 COMMITTED = sorted((ROOT / "config").rglob("*.yaml"))
 CONFIGS = [path for path in COMMITTED if path.stem not in OWN]
 CONFIGS_OF_OWN = [path for path in COMMITTED if path.stem in OWN]

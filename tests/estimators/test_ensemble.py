@@ -6,16 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from experiments.respiratory.comparison import compare, per_class, pooled, summary
 from spinmesh.errors import ConfigError
 from spinmesh.estimators import ClassScores, Examples, Names
 from spinmesh.estimators.attention import augmented
 from spinmesh.estimators.classifier import Classification, PlainPerceptron
 from spinmesh.estimators.ensemble import (
     SoundModel,
-    compare,
-    per_class,
-    pooled,
-    summary,
     train_sound_model,
 )
 from spinmesh.io import load, save

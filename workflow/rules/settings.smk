@@ -75,13 +75,7 @@ IMAGED_FIELD = part("simulate", "basis", seed=CONFIG.seed) | {
 }
 
 
-def needs(memory_gb, minutes, device="cpu"):
-    """Resources of a rule, more at each further attempt; a GPU where the stage's key asks for one."""
-    return {
-        "mem_mb": lambda wildcards, attempt: attempt * memory_gb * 1000,
-        "runtime": lambda wildcards, attempt: attempt * minutes,
-        "gpu": int(device == "cuda"),
-    }
+include: "resources.smk"
 
 
 INPUTS = {entry.name: entry for entry in CONFIG.mesh.inputs}

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import torch
 from jaxtyping import Float
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
-from spinmesh.estimators.examples import Examples, Names
+from spinmesh.estimators.examples import Examples
 
-# Grey levels of scikit-learn's digits go from 0 to this.
-WHITE = 16
 # Spikes that a band sends by its level: one for each of these steps above its median.
 LEVELS = (1, 2, 3)
-
-
-def digit_spikes(steps: int, seed: int) -> Examples:
-    """The 1,797 digits of scikit-learn: each pixel sends spikes at a rate, its grey level.
-
-    A white pixel sends one at every step. Who wrote a digit is not known, so each is a group.
-    """
-    images, label = load_digits(return_X_y=True)
-    rates = torch.from_numpy(images).float() / WHITE
-    generator = torch.Generator().manual_seed(seed)
-    spikes = torch.rand((len(rates), steps, rates.shape[1]), generator=generator) < rates[:, None]
-    names = Names(classes=tuple(map(str, range(10))))
-    return Examples(
-        torch.arange(len(label)), names, label=torch.from_numpy(label), sequence=spikes.float()
-    )
 
 
 def band_spikes(examples: Examples, step_db: float) -> Examples:

@@ -243,7 +243,9 @@ def calibrate(
     attenuation = simulate_measured(kernels, voxels, seed + HELD_OUT)
     table = features(kernels.acquisition, attenuation, voxels.snr)
     rank, mean, spread = [], [], []
-    for some in progress(list(torch.arange(substrates).split(TOGETHER)), "calibrating"):
+    for some in progress(
+        list(torch.arange(substrates).split(TOGETHER * DRAWS // draws)), "calibrating"
+    ):
         samples = model.flow.samples(table[some], draws, device, seed=1)
         rank.append(ranks(samples, voxels.quantities[some]))
         mean.append(samples.mean(1))

@@ -1,8 +1,8 @@
-"""The configuration of `make respiratory`: sounds, features, and what is trained on them."""
+"""Settings of lung sounds, their features, and the classifiers that are trained on them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -104,22 +104,3 @@ class Spiking(Setting):
     """Steps for which a digit is shown: its pixels send spikes at a rate."""
     step_db: PositiveFloat = 4.0
     """A band of a lung sound sends a spike when it has risen or fallen by so much."""
-
-
-class Respiratory(Setting):
-    """A run of `make respiratory`."""
-
-    run: str = Field("respiratory", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    """Name of the run; its results go to results/<run>/."""
-    seed: int = Field(1, ge=0, lt=2**63)
-    """Every random number follows from it."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained; auto: the GPU if there is one."""
-    sounds: LungSounds = LungSounds()
-    """What is listened to."""
-    features: SoundFeatures = SoundFeatures()
-    """What is computed of it."""
-    afen: Afen = Afen()
-    """What is trained on whole windows."""
-    spiking: Spiking = Spiking()
-    """Networks of spiking neurons, and their bits."""

@@ -1,6 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.estimators.spikes import digit_spikes
+from experiments.respiratory.ablation import digit_spikes
 from spinmesh.io import save
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance

@@ -6,22 +6,24 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from spinmesh.errors import ConfigError
-from spinmesh.estimators import Examples, Names, ablation
-from spinmesh.estimators.ablation import (
+from experiments.respiratory import ablation
+from experiments.respiratory.ablation import (
     AFTER,
     FULL,
     MAJORITY,
     SPIKING,
     Ablation,
+    digit_spikes,
     table,
     train_at_bits,
     train_full_precision,
 )
-from spinmesh.estimators.spikes import band_spikes, changes, digit_spikes
+from experiments.respiratory.figures import plot_ablation
+from spinmesh.errors import ConfigError
+from spinmesh.estimators import Examples, Names
+from spinmesh.estimators.spikes import band_spikes, changes
 from spinmesh.estimators.spiking import CENTRED
 from spinmesh.io import load, save
-from spinmesh.report.estimators import plot_ablation
 from spinmesh.settings.respiratory import Spiking
 
 TINY = Spiking(

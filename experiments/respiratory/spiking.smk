@@ -42,6 +42,8 @@ rule train_full_precision:
         spikes=SPIKES,
     output:
         ablation=directory(ABLATION.replace("{bits}", str(FULL))),
+    resources:
+        **needs(2, 60, CONFIG.device),
     params:
         **TRAINED,
         seed=CONFIG.seed,
@@ -56,6 +58,8 @@ rule train_at_bits:
         full=ABLATION.replace("{bits}", str(FULL)),
     output:
         ablation=directory(ABLATION),
+    resources:
+        **needs(2, 60, CONFIG.device),
     params:
         **TRAINED,
         seed=CONFIG.seed,

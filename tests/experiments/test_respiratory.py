@@ -11,18 +11,16 @@ import numpy as np
 import pytest
 import yaml
 
+from experiments.respiratory.settings import Respiratory
 from spinmesh import cli
 from spinmesh.errors import ConfigError
 from spinmesh.io.sounds import write_wav
 from spinmesh.io.tables import read_rows
-from spinmesh.settings.respiratory import Respiratory
 from spinmesh.sounds import Recording
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ROOT / "workflow/respiratory/scripts"
-TINY = Respiratory.checked(
-    yaml.safe_load((ROOT / "config/test/respiratory.yaml").read_text()), "tiny"
-)
+HOME = ROOT / "experiments/respiratory"
+TINY = Respiratory.checked(yaml.safe_load((HOME / "tiny.yaml").read_text()), "tiny")
 # Settings of the spikes themselves, which networks are not told.
 SPIKES = ("bits", "rate_steps", "step_db")
 
@@ -40,7 +38,7 @@ def script(name: str, home: Path, wildcards: dict[str, str] | None = None, **fil
         input=names, output=names, params=SimpleNamespace(**sections, **other),
         log=[str(home / "logs" / f"{name}.log")], wildcards=SimpleNamespace(**wildcards or {}),
     )  # fmt: skip
-    runpy.run_path(str(SCRIPTS / f"{name}.py"), init_globals={"snakemake": given})
+    runpy.run_path(str(HOME / f"scripts/{name}.py"), init_globals={"snakemake": given})
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +142,7 @@ def test_figures_are_drawn(results: Path, name: str) -> None:
 
 
 def test_configuration_is_checked_before_any_job() -> None:
+    Respiratory.checked(yaml.safe_load((HOME / "config.yaml").read_text()), "config")
     with pytest.raises(ConfigError, match=r"sounds\.pateints.*patients"):
         Respiratory.checked({"sounds": {"pateints": 100}}, "config")
     with pytest.raises(ConfigError, match=r"afen\.test_fraction"):

@@ -1,10 +1,10 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.estimators.ablation import Ablation, table
+from experiments.respiratory.ablation import Ablation, table
+from experiments.respiratory.figures import plot_ablation
 from spinmesh.io import load_all
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to
-from spinmesh.report.estimators import plot_ablation
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
+from experiments.respiratory.ablation import train_full_precision
 from spinmesh.estimators import Examples
-from spinmesh.estimators.ablation import Ablation, train_at_bits
 from spinmesh.io import load, save
 from spinmesh.machine import device_named
 from spinmesh.progress import log_to
@@ -10,10 +10,9 @@ from spinmesh.settings.respiratory import Spiking
 
 snakemake: Snakemake
 log_to(snakemake.log[0])
-ablation = train_at_bits(
+ablation = train_full_precision(
     load(Examples, snakemake.input.spikes),
-    load(Ablation, snakemake.input.full),
-    int(snakemake.wildcards.bits),
+    snakemake.wildcards.task,
     Spiking(**snakemake.params.spiking),
     snakemake.params.seed,
     device_named(snakemake.params.device),

@@ -1,10 +1,11 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.estimators.ensemble import Comparison, pooled, summary
+from experiments.respiratory.comparison import Comparison, pooled, summary
+from experiments.respiratory.figures import plot_splits
 from spinmesh.io import load_all
 from spinmesh.io.sounds import read_folder
 from spinmesh.progress import log_to
-from spinmesh.report.estimators import plot_class_scores, plot_sounds, plot_splits
+from spinmesh.report.estimators import plot_class_scores, plot_sounds
 
 snakemake: Snakemake
 log_to(snakemake.log[0])

@@ -1,6 +1,6 @@
 from snakemake.iocontainers import Snakemake
 
-from spinmesh.estimators.ensemble import Comparison, per_class, summary
+from experiments.respiratory.comparison import Comparison, per_class, summary
 from spinmesh.io import load_all
 from spinmesh.io.tables import write_rows
 from spinmesh.progress import log_to

@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
+from experiments.respiratory.comparison import compare
 from spinmesh.estimators import Examples
-from spinmesh.estimators.ensemble import compare
 from spinmesh.io import load, save
 from spinmesh.machine import device_named
 from spinmesh.progress import log_to

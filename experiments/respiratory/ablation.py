@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from sklearn.datasets import load_digits
 from torch import Tensor
 
-from spinmesh.estimators.classifier import Classifier, MajorityClass
-from spinmesh.estimators.examples import Examples
-from spinmesh.estimators.metrics import ClassScores
+from spinmesh.estimators import Classifier, ClassScores, Examples, MajorityClass, Names
 from spinmesh.estimators.spiking import (
     CENTRED,
     UNIFORM,
@@ -33,6 +32,23 @@ SPIKING, PLAIN, MEANS, MAJORITY = "spiking", "without spikes", "means over time"
 WEIGHTS, STATES, BOTH, AFTER = "weights", "states", "both", "after training"
 # Part of the groups that are judged at the end, and of the others, that choose.
 TEST, VALIDATION = 0.2, 0.25
+# Grey levels of scikit-learn's digits go from 0 to this.
+WHITE = 16
+
+
+def digit_spikes(steps: int, seed: int) -> Examples:
+    """The 1,797 digits of scikit-learn: each pixel sends spikes at a rate, its grey level.
+
+    A white pixel sends one at every step. Who wrote a digit is not known, so each is a group.
+    """
+    images, label = load_digits(return_X_y=True)
+    rates = torch.from_numpy(images).float() / WHITE
+    generator = torch.Generator().manual_seed(seed)
+    spikes = torch.rand((len(rates), steps, rates.shape[1]), generator=generator) < rates[:, None]
+    names = Names(classes=tuple(map(str, range(10))))
+    return Examples(
+        torch.arange(len(label)), names, label=torch.from_numpy(label), sequence=spikes.float()
+    )
 
 
 @store("spinmesh/ablation", version=1, stage="respiratory")
