@@ -32,6 +32,7 @@ USED_OTHERWISE = {
     "mypy": "a program",
     "ruff": "a program",
     "snakefmt": "a program",
+    "playwright": "pytest.importorskip",
     "pytest-xdist": "pytest -n",
     "snakemake-executor-plugin-slurm": "snakemake --executor slurm",
 }

@@ -10,7 +10,7 @@ from spinmesh.bodies import simulate, simulate_substrates
 from spinmesh.bundles import ImageSet
 from spinmesh.images import Synthesis
 from spinmesh.inversion import Fit, Gaussian, Posterior, Reconstruction, Samples, Target
-from spinmesh.mesh import Substrates, SweptDisk, sample_substrates, swept_disk
+from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, sample_substrates, swept_disk
 from spinmesh.noise import add_rician, rician_mean, rician_std
 from spinmesh.scores import ScoreModel
 from spinmesh.scores.features import Features
@@ -22,6 +22,14 @@ from spinmesh.tissue import Tissue
 
 FAMILIES = {"straight": 1, "bend_twist": 2, "beading": 2, "combined": 2}
 RANGES = {"radius": (1.0, 2.0), "bend": (0.1, 0.3), "bead_amplitude": (0.1, 0.3)}
+
+
+@pytest.fixture(scope="session")
+def nested() -> TetMesh:
+    """A ball of 5 um, curved, whose tets within 2.5 um are compartment 1."""
+    whole = ball(5.0, 2)
+    outside = whole.points[whole.tets[:, :4]].mean(1).norm(dim=1) > 2.5
+    return TetMesh(whole.points, whole.tets, 1 + outside.long(), "nested")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from tests.workflow.conftest import ROOT, TINY, Run, Workspace
 
 SPHERE = "config/demo/sphere.vtu"
 AXON = {"path": ["config/demo/myelin.ply", "config/demo/axon.ply"], "name": "axon", "size_um": 2.0}
-OF_ALL = ("show_inputs", "tabulate_inputs", "summarise")
+OF_ALL = ("view", "tabulate_inputs", "summarise")
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,6 @@ def test_an_input_that_fails_stops_no_other_and_has_a_row_with_the_reason(
     assert not rows["axon"]["simulate_cpu_seconds"]
     assert "took more than 0.001 s" in rows["axon"]["failed"]
     assert not rows["sphere"]["failed"] and float(rows["sphere"]["simulate_cpu_seconds"]) > 0
-    page = (results / "inputs.html").read_text()
-    assert '"name": "sphere"' in page and '"name": "axon"' not in page
     # What the next run must make anew is older than all that it is made of.
     assert (results / "inputs.csv").stat().st_mtime == 0
 

@@ -1,12 +1,10 @@
-# Shapes of the run's own: of each a mesh, a picture and signals; of all a table and a page to turn them on.
+# Shapes of the run's own: of each a mesh, a picture and signals; of all a table.
 INPUT_MESH = f"{RESULTS}/mesh/inputs/{{input}}.zarr"
-INPUT_SCENE = f"{RESULTS}/mesh/inputs/{{input}}.json"
 INPUT_PICTURE = f"{RESULTS}/figures/inputs/{{input}}.png"
 INPUT_SIGNALS = f"{RESULTS}/simulate/inputs/{{input}}.zarr"
 INPUT_TABLE = f"{RESULTS}/inputs.csv"
-INPUT_PAGE = f"{RESULTS}/inputs.html"
 INPUT_STORES = expand([INPUT_MESH, INPUT_SIGNALS], input=INPUTS)
-INPUT_FIGURES = [*expand(INPUT_PICTURE, input=INPUTS), INPUT_TABLE, INPUT_PAGE] if INPUTS else []
+INPUT_FIGURES = [*expand(INPUT_PICTURE, input=INPUTS), INPUT_TABLE] if INPUTS else []
 
 
 wildcard_constraints:
@@ -38,7 +36,6 @@ rule draw_input:
             labels={"input": "{input}"},
             caption="../report/inputs.rst",
         ),
-        scene=INPUT_SCENE,
     resources:
         **needs(4, 30),
     script:
@@ -73,25 +70,15 @@ rule tabulate_inputs:
         "../scripts/tabulate_inputs.py"
 
 
-rule show_inputs:
-    input:
-        scenes=expand(INPUT_SCENE, input=INPUTS),
-    output:
-        page=report(INPUT_PAGE, category="inputs", caption="../report/inputs.rst"),
-    script:
-        "../scripts/show_inputs.py"
-
-
 onerror:
-    # The table and the page wait for all inputs; of those that are there both are made all the same.
+    # The table waits for all inputs; of those that are there it is made all the same.
     from spinmesh.inputs.gathering import show_what_is_there
 
     print(
         show_what_is_there(
             {name: entry.path for name, entry in INPUTS.items()},
-            {"mesh": INPUT_MESH, "signals": INPUT_SIGNALS, "scene": INPUT_SCENE},
+            {"mesh": INPUT_MESH, "signals": INPUT_SIGNALS, "figure": INPUT_PICTURE},
             LOGS,
             INPUT_TABLE,
-            INPUT_PAGE,
         )
     )

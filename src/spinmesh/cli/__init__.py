@@ -17,6 +17,7 @@ from spinmesh.cli.plan import plan
 from spinmesh.cli.provenance import provenance
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
+from spinmesh.cli.view import view
 from spinmesh.errors import (
     ConfigError,
     MeshWarning,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command()(mesh)
 app.command()(reduce)
+app.command()(view)
 app.command()(provenance)
 app.command()(plan)
 app.command()(reconstruct)

@@ -145,12 +145,12 @@ def _build(inputs: Sequence[Path], options: MeshOptions, out: Path, picture: Pat
 def _draw(filling: Filling, picture: Path) -> None:
     from spinmesh.io import write_text
     from spinmesh.report.inputs import plot_input
-    from spinmesh.report.page import page_of, scene_of
+    from spinmesh.report.page import mesh_scene, page_of
 
     if picture.suffix == ".png":
         plot_input(filling.mesh, filling.lines, picture)
     else:
-        write_text(page_of([scene_of(filling.mesh, filling.lines)]), picture)
+        write_text(page_of([mesh_scene(filling.mesh, filling.lines)]), picture)
 
 
 def _write(filling: Filling, out: Path) -> None:

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from spinmesh.io.tables import write_input_table
 from spinmesh.io.text import text_of
-from spinmesh.report.page import page_of
-from spinmesh.writing import write_text
 
-JOBS = {"mesh": "mesh_input", "scene": "draw_input", "signals": "simulate_input"}
+JOBS = {"mesh": "mesh_input", "figure": "draw_input", "signals": "simulate_input"}
 
 
 def show_what_is_there(
@@ -20,13 +18,12 @@ def show_what_is_there(
     patterns: Mapping[str, str],
     logs: str,
     table: str,
-    page: str,
 ) -> str:
-    """Write the table and the page of the inputs that a run with failures has, and say so.
+    """Write the table of the inputs that a run with failures has, and say so.
 
     `files` are those of each input by its name. `patterns` are the places of `mesh`, `signals` and
-    `scene`, with `{input}` for the name, and `logs` is the folder of the jobs' logs. Both are dated
-    before all that they show, so that the next run makes them anew. Nothing is written, and the
+    `figure`, with `{input}` for the name, and `logs` is the folder of the jobs' logs. The table is
+    dated before all that it shows, so that the next run makes it anew. Nothing is written, and the
     answer is empty, where nothing failed.
     """
     failed = {name: _reason(name, patterns, logs) for name in files}
@@ -36,15 +33,11 @@ def show_what_is_there(
         part: [pattern.format(input=name) for name in files] for part, pattern in patterns.items()
     }
     write_input_table(places["mesh"], places["signals"], list(files.values()), table, failed)
-    # Where the mesh is not, the scene is that of an earlier one.
-    pairs = zip(places["mesh"], places["scene"], strict=True)
-    scenes = [scene for mesh, scene in pairs if Path(mesh).exists() and Path(scene).exists()]
-    write_text(page_of(list(map(text_of, scenes))), page)
-    for path in (table, page):
-        os.utime(path, (0, 0))
+    os.utime(table, (0, 0))
     reasons = [f"  {name}: {reason}" for name, reason in failed.items() if reason]
     head = (
-        f"{len(reasons)} of {len(files)} inputs are not complete; {table} and {page} show the rest"
+        f"{len(reasons)} of {len(files)} inputs are not complete; {table} has the rest, and "
+        f"`spinmesh view {Path(table).parent}` shows it"
     )
     return "\n".join([head, *reasons])
 

@@ -43,7 +43,7 @@ def _draw_shapes(axes: Axes, substrates: Substrates, target: Substrates) -> None
     for table, index, family in [*rows, (target, 0, "target")]:
         mesh = table.mesh(index)
         colour = VERMILLION if table is target else FAMILY_COLOURS.get(family, GREY)
-        words = family.replace("_", " + "), _parameters_in_words(table, index)
+        words = family.replace("_", " + "), "\n".join(parameters_in_words(table, index))
         shapes.append((surface(mesh, view(mesh), [colour]), *words))
     height = max(float(np.ptp(shape.box[:, 1])) for shape, *_ in shapes)
     scale_bar(axes, 0.0, 1.1 * height, height)
@@ -67,14 +67,14 @@ def most_deformed(substrates: Substrates, family: str) -> int:
     return int(torch.where(members, score, -1.0).argmax())
 
 
-def _parameters_in_words(substrates: Substrates, index: int) -> str:
-    """The parameters of one substrate that differ from zero, one per line."""
+def parameters_in_words(substrates: Substrates, index: int) -> list[str]:
+    """The parameters of one substrate that differ from zero, with their units."""
     values = dict(zip(substrates.names, substrates.parameters[index].tolist(), strict=True))
-    return "\n".join(
+    return [
         f"{symbol} {values[name] * factor:.3g}{unit}"
         for name, (symbol, unit, factor) in SHOWN.items()
         if abs(values.get(name, 0.0)) > 1e-9
-    )
+    ]
 
 
 def _draw_quality(axes: Axes, substrates: Substrates, target: Substrates) -> None:

@@ -73,6 +73,21 @@ def tensor_maps(phantom: Phantom, section: int) -> tuple[ndarray, ndarray, ndarr
     return fa, md, direction
 
 
+def phantom_maps(phantom: Phantom) -> dict[str, ndarray]:
+    """Maps of the whole volume by their words: images, FA and MD, and what the voxels hold."""
+    b, series = phantom.acquisition.b_value, phantom.series
+    slices = [tensor_maps(phantom, section) for section in range(series.shape[2])]
+    fa, md = (np.stack([each[k] for each in slices], 2) for k in (0, 1))
+    maps = {"unweighted": series[..., b <= max(LEAST, float(b.min()))].mean(-1).numpy()}
+    maps |= {
+        f"b = {b_to_s_per_mm2(float(b.max())):.0f} s/mm²": series[..., int(b.argmax())].numpy()
+    }
+    maps |= {"FA": fa, "MD (µm²/ms)": md}
+    fractions = phantom.field.fractions.numpy()
+    parts = {f"fraction of {m}": fractions[..., k] for k, m in enumerate(phantom.field.materials)}
+    return maps | parts
+
+
 def _draw(figure: Figure, axes: Axes, phantom: Phantom, values: ndarray, top: float | None) -> None:
     """One slice with right on the right and front up, whatever the grid's orientation."""
     linear = phantom.field.affine[:3, :3].numpy()
