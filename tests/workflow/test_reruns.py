@@ -142,11 +142,11 @@ def test_second_run_does_nothing(run: Run) -> None:
     [
         (
             {"reconstruct.iterations": 5},
-            {"reconstruct_shape", "plot_reconstruction", "summarise"},
+            {"reconstruct_shape", "plot_reconstruction", "view", "summarise"},
         ),
         (
             {"reconstruct.shape_model.epochs": 51},
-            RECONSTRUCT | {"summarise"},
+            RECONSTRUCT | {"view", "summarise"},
         ),
         (
             {"simulate.snr": 30.0},
@@ -155,20 +155,21 @@ def test_second_run_does_nothing(run: Run) -> None:
                 "plot_signals",
                 "reconstruct_shape",
                 "plot_reconstruction",
+                "view",
                 "summarise",
             },
         ),
         (
             # Neither the inputs nor the target are drawn from the ranges.
             {"mesh.ranges.radius_um": [1.5, 2.4]},
-            {"sample_substrates", "simulate_shard", "gather_signals", "summarise"}
+            {"sample_substrates", "simulate_shard", "gather_signals", "view", "summarise"}
             | RECONSTRUCT
             | SYNTHESISE
             | FIGURES,
         ),
         (
             {"synthesise.samples.steps": 9},
-            {"synthesise_images", "plot_synthesis", "summarise"},
+            {"synthesise_images", "plot_synthesis", "view", "summarise"},
         ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -182,13 +183,13 @@ def test_changed_value_reruns_what_depends_on_it(
 def test_changed_statement_of_the_search_reruns_the_search_alone(run: Run) -> None:
     source = run.workspace.root / "src/spinmesh/inversion/descent.py"
     with edited(source, "damping *= 4", "damping *= 5"):
-        assert run.workspace.plan() == (RECONSTRUCT - {"train_shape_model"}) | {"summarise"}
+        assert run.workspace.plan() == (RECONSTRUCT - {"train_shape_model"}) | {"view", "summarise"}
 
 
 def test_changed_statement_of_a_sampler_draws_again_and_trains_nothing(run: Run) -> None:
     source = run.workspace.root / "src/spinmesh/scores/samplers.py"
     with edited(source, "0.5 * (slope", "0.4 * (slope"):
-        assert run.workspace.plan() == {"synthesise_images", "plot_synthesis", "summarise"}
+        assert run.workspace.plan() == {"synthesise_images", "plot_synthesis", "view", "summarise"}
 
 
 def test_comments_and_docstrings_rerun_nothing(run: Run) -> None:
