@@ -6,6 +6,7 @@
 # make synthesis  score models compared (experiments/scores): tables and galleries
 # make respiratory  classifiers of lung sounds, by patient: tables and figures (experiments/respiratory)
 # make plan     what a run will take on a cluster, from what earlier runs took
+# make docs     the documentation as a site (build/site), examples run and drawn;  make photograph: pictures of the demo's page
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -18,7 +19,7 @@ endif
 CONFIG ?= config/config.yaml
 CORES ?= $(shell getconf _NPROCESSORS_ONLN)
 REPORT ?= report.html
-EXTRAS ?= workflow,mesher,dev
+EXTRAS ?= workflow,mesher,dev,docs
 PYTHON ?= python3
 VENV ?= .venv
 
@@ -33,10 +34,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the locale C, Python reads no path with an accent.
 export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 
-.PHONY: FORCE help setup run free readable paper phantom maps conditional synthesis respiratory unlock report test test-hpc plan check fuzz schema clean
+.PHONY: FORCE help setup run free readable paper phantom maps conditional synthesis respiratory unlock report docs photograph test test-hpc plan check fuzz schema clean
 
 help:
-	@echo "make run | paper | phantom | maps | conditional | synthesis | respiratory | unlock | report | plan | test | test-hpc | check | fuzz | schema | setup | clean"
+	@echo "make run | paper | phantom | maps | conditional | synthesis | respiratory | unlock | report | docs | plan | test | test-hpc | check | fuzz | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -112,6 +113,19 @@ unlock: $(STAMP)
 report: $(STAMP) readable
 	@$(SNAKEMAKE)
 	@$(SNAKEMAKE) --report $(REPORT)
+
+# Each example is run when it has changed; its figure and last words stand in the gallery.
+build/examples/%.txt: examples/%.py $(STAMP)
+	@mkdir -p $(@D)
+	MPLBACKEND=agg $(BIN)/python $< $(@D) > $@.partial && mv $@.partial $@
+
+docs: $(patsubst examples/%.py,build/examples/%.txt,$(wildcard examples/*.py))
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "build/site/index.html; with search: $(BIN)/python -m http.server --directory build/site"
+
+# Of a run of the demo (make run); needs Chromium.
+photograph: $(STAMP)
+	@$(BIN)/python docs/photograph.py results/demo
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n $(CORES) --dist loadgroup --no-loadscope-reorder

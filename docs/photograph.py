@@ -1,4 +1,4 @@
-"""Photographs of a run's page for README.md and docs/: `make run`, then python docs/photograph.py."""
+"""Photographs of a run's page for the documentation: python docs/photograph.py results/demo."""
 
 from __future__ import annotations
 

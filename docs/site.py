@@ -66,7 +66,9 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def gallery() -> str:
     """Every example: what it shows, its figure and last words where it was run, its code."""
-    parts = ["# Gallery\n\nEach runs as it stands, ends in a number that a test asserts, and a figure."]
+    parts = [
+        "# Gallery\n\nEach runs as it stands, ends in a number that a test asserts, and a figure."
+    ]
     for file in sorted((ROOT / "examples").glob("*.py")):
         code = file.read_text()
         title = ast.get_docstring(ast.parse(code)).partition("\n")[0].rstrip(".")
@@ -75,7 +77,7 @@ def gallery() -> str:
             parts.append(f"![{title}](gallery/{file.stem}.png)")
         if (words := DRAWN / f"{file.stem}.txt").is_file():
             parts.append(f"```text\n{words.read_text().strip()}\n```")
-        parts.append(f"```python title=\"examples/{file.name}\"\n{code}```")
+        parts.append(f'```python title="examples/{file.name}"\n{code}```')
     return "\n\n".join(parts)
 
 

@@ -57,7 +57,7 @@ class Target:
         return replace(self, attenuation=attenuation, sigma=1 / snr)
 
     def select(self, index: Tensor) -> Target:
-        """Some of the measurements."""
+        """The measurements at `index` (mask or indices), in that order."""
         return Target(self.acquisition.select(index), self.attenuation[index], self.sigma)
 
 

@@ -174,7 +174,8 @@ def sample_substrates(
     """Latin-hypercube samples of each family's parameters, shuffled into splits.
 
     `ranges` gives [low, high] in internal units for any of `PARAMETERS`; the others stay neutral.
-    Raises MeshError naming the substrate if a deformation folds a tet.
+    Raises MeshError naming the substrate if a deformation folds a tet; ConfigError for an unknown
+    family or parameter.
     """
     unknown = [name for name in (*families, *ranges) if name not in FAMILIES | PARAMETER_TABLE]
     if unknown:

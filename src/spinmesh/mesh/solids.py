@@ -16,7 +16,8 @@ from spinmesh.settings import SweptDisk
 def ball(radius: float, refinements: int, order: int = 2) -> TetMesh:
     """A ball of `radius` um: a refined octahedron, each of its nodes moved along its ray.
 
-    Order 2 gives curved tets with the surface nodes, mid-edge ones too, on the sphere.
+    Order 2 gives curved tets with the surface nodes, mid-edge ones too, on the sphere. Raises
+    MeshError for a radius of 0 or less and other orders than 1 and 2.
     """
     if not radius > 0 or refinements < 0 or order not in (1, 2):
         raise MeshError(
@@ -44,7 +45,8 @@ def ball(radius: float, refinements: int, order: int = 2) -> TetMesh:
 def nested_cylinder(size: SweptDisk, inner_rings: int) -> TetMesh:
     """The swept disk with compartment 1 inside ring `inner_rings` and compartment 2 around it.
 
-    Rings are equally spaced, so the membrane is at radius * inner_rings / rings.
+    Rings are equally spaced, so the membrane is at radius * inner_rings / rings. Raises MeshError
+    unless some rings are left on both sides of it.
     """
     if not 0 < inner_rings < size.rings:
         raise MeshError(

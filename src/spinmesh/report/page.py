@@ -252,7 +252,9 @@ def _shape(
         frames, triangles = _frames(part.frames, max(200, most // len(parts)))
         for words, (nodes, value) in (coloured or {}).items() if number == 0 else ():
             nearest, top = cKDTree(nodes).query(frames[0])[1], float(value.max())
-            values.append({"words": words, "high": top, "values": _packed(value[nearest], 0.0, top)})
+            values.append(
+                {"words": words, "high": top, "values": _packed(value[nearest], 0.0, top)}
+            )
         packed.append(
             {
                 "colour": part.colour,

@@ -135,7 +135,8 @@ def train_score(
     """Train on the train images; the result depends on images, settings and seed alone.
 
     Of images with a protocol each draw of a condition has new noise. A killed training goes on
-    from the file `checkpoint`: see `learning.fit` for what is raised.
+    from the file `checkpoint`: see `learning.fit` for what is raised. ConfigError if all pixels
+    are equal.
     """
     train = images.select("train")
     pixels = train.images.to(NETWORK_DTYPE)

@@ -103,7 +103,8 @@ class Acquisition:
     def of(cls, sequence: Sequence, b, direction, frame=None) -> Acquisition:
         """One sequence of any kind at several b (ms/um^2) and directions (measurement, 3).
 
-        `frame` (measurement, 3, 3) fixes the turn of a vector profile about the direction.
+        `frame` (measurement, 3, 3) fixes the turn of a vector profile about the direction. Raises
+        SequenceError for negative b, directions off unit length, or lengths that differ.
         """
         b = _strengths("b-value (ms/um^2)", b)
         return cls._weighted((sequence,), torch.zeros(len(b)).long(), b, direction, frame)
@@ -122,7 +123,7 @@ class Acquisition:
 
     @classmethod
     def from_gradient(cls, amplitude, direction, delta, Delta, *, ramp=0.0, TE=None) -> Acquisition:
-        """The same from gradient amplitudes (mT/m) instead of b-values."""
+        """The same from gradient amplitudes (mT/m) instead of b-values; the same SequenceError."""
         amplitude = _strengths("gradient (mT/m)", amplitude)
         pulses = distinct_pgse(amplitude, delta=delta, Delta=Delta, ramp=ramp, TE=TE)
         return cls(*pulses, amplitude[:, None] * _unit(direction, amplitude))

@@ -93,7 +93,9 @@ class ShapeModel(ABC):
         """Principal scores; smooth in z."""
 
     @abstractmethod
-    def encoded_scores(self, scores: Float[Tensor, "*batch score"]) -> Tensor:
+    def encoded_scores(
+        self, scores: Float[Tensor, "*batch score"]
+    ) -> Float[Tensor, "*batch latent"]:
         """Latent numbers of shapes with these principal scores."""
 
     @property

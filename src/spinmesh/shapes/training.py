@@ -42,7 +42,8 @@ def train_shape_model(
     Without a validation split a seeded 15% of the training shapes choose. Errors are measured on
     `test` if there is one. Loss: volume-weighted squared displacement as a fraction of the shapes'
     variance. `further` are parameters (`deform`) of more training shapes for the variational kind,
-    which cost no signal. Raises MeshError with too few training shapes.
+    which cost no signal. Raises MeshError with too few training shapes; ConfigError if a kind that
+    takes no `further` is given some.
     """
     settings = settings or ShapeTraining()
     if further is not None and settings.kind != "variational":
