@@ -69,7 +69,8 @@ def read_mesh(
 
     Raises MeshError for other cell types, mixed orders, folded or degenerate tets, cell data that
     may be labels under other names; StoreError if the file is missing or unreadable; ConfigError
-    for a scale of 0 or less. They name the file; the mesh is called `name`, by default the file's without its folder and suffix.
+    for a scale of 0 or less. They name the file; the mesh is called `name`, by default the file's
+    without its folder and suffix.
     """
     path = Path(path)
     if scale_to_um is not None and not 0 < scale_to_um < np.inf:
