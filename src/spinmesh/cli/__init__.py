@@ -14,10 +14,9 @@ from spinmesh.cli.maps import maps
 from spinmesh.cli.mesh import mesh
 from spinmesh.cli.packs import is_pack, reduce, replayed
 from spinmesh.cli.plan import plan
-from spinmesh.cli.provenance import provenance
+from spinmesh.cli.provenance import provenance, view
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.synthesise import synthesise
-from spinmesh.cli.view import view
 from spinmesh.errors import (
     ConfigError,
     MeshWarning,

@@ -1,4 +1,4 @@
-"""`spinmesh provenance`: where a store comes from, and how to make it again."""
+"""`spinmesh provenance` and `spinmesh view`: where a store comes from, and what is in it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
-from spinmesh.errors import StoreError
+from spinmesh.cli import measured
+from spinmesh.errors import ConfigError, StoreError
 
 STORE = "Of any stage or command: a folder that ends in .zarr."
+STORES = "A run's folder (results/<run>), a folder of `spinmesh reconstruct`, or stores (.zarr)."
+Page = Annotated[Path, typer.Option(help="FILE.html, for any browser; it needs no network.")]
 
 
 def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
@@ -38,3 +41,20 @@ def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
     rows |= {"note": "; ".join(stored["notes"])} if "notes" in stored else {}
     for name, value in rows.items():
         typer.echo(f"{name:<14} {value}")
+
+
+def view(
+    stores: Annotated[list[Path], typer.Argument(help=STORES)],
+    out: Page = Path("view.html"),
+    force: measured.Replace = False,
+) -> None:
+    """Make one page: shapes to turn, posterior samples, signals, images, maps by the slice.
+
+    Exit code 0: written. 1: there is nothing to show, with the reason. 2: wrong usage.
+    """
+    if out.suffix != ".html":
+        raise ConfigError(f"--out {out}: give a name that ends in .html.")
+    measured.refuse_existing(out, force)
+    from spinmesh.view import write_page
+
+    typer.echo(write_page(stores, out))
