@@ -39,7 +39,8 @@ def write_page(paths: Iterable[str | Path], out: str | Path) -> str:
 
     Raises StoreError if nothing there can be shown, or a store is damaged.
     """
-    stores = stores_in([Path(path) for path in paths])
+    # Absolute, so that a run's folder has a name from inside too.
+    stores = stores_in([Path(path).absolute() for path in paths])
     scenes = []
     for path in progress([p for p in stores if stores[p] in SCENES], "view"):
         if (scene := SCENES[stores[path]](path, stores)) is not None:

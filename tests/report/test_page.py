@@ -138,9 +138,15 @@ def test_maps_have_their_axes_towards_right_front_and_up() -> None:
     assert steps[0, 2, 0] == 0 and (steps == 0).sum() == 1
 
 
-def test_the_page_of_a_run_has_a_scene_for_what_can_be_shown(run: Path, tmp_path: Path) -> None:
-    """Signals with their shapes, the posterior's samples with the reconstruction; no shards."""
-    write_page([run], tmp_path / "view.html")
+def test_the_page_of_a_run_has_a_scene_for_what_can_be_shown(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signals with their shapes, the posterior's samples with the reconstruction; no shards.
+
+    Also from inside the run's folder.
+    """
+    monkeypatch.chdir(run)
+    write_page(["."], tmp_path / "view.html")
     page = (tmp_path / "view.html").read_text()
     scenes = scenes_in(page)
     names = ["substrates", "target", "reconstruction", "voxels", "samples", "nested"]
