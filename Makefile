@@ -26,6 +26,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SNAKEMAKE = $(BIN)/snakemake --workflow-profile profiles/default --configfile $(CONFIG) --cores $(CORES)
+# One screen while it runs: src/snakemake_logger_plugin_spinmesh.
+RUN = $(SNAKEMAKE) --logger spinmesh
 
 # Programs started by rules are those of the environment; each runs on the threads its rule gives it.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -67,7 +69,7 @@ endif
 endif
 
 run: $(STAMP) free readable
-	@$(SNAKEMAKE)
+	@$(RUN)
 
 # Said before Snakemake says it in its own words.
 free:
@@ -80,29 +82,29 @@ readable:
 	    load_config(sys.argv[1])' $(CONFIG)
 
 phantom: $(STAMP) readable
-	@$(SNAKEMAKE) phantom
+	@$(RUN) phantom
 
 paper: CONFIG = experiments/remidi/config.yaml
 paper: $(STAMP)
-	@$(SNAKEMAKE) --snakefile experiments/remidi/Snakefile
+	@$(RUN) --snakefile experiments/remidi/Snakefile
 	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
 	    "$$(ls -t results/*/paper/table.csv | head -n 1)"
 
 maps: CONFIG = config/maps.yaml
 maps: $(STAMP)
-	@$(SNAKEMAKE) --snakefile workflow/maps/Snakefile
+	@$(RUN) --snakefile workflow/maps/Snakefile
 
 conditional: CONFIG = experiments/conditional/config.yaml
 conditional: $(STAMP)
-	@$(SNAKEMAKE) --snakefile experiments/conditional/Snakefile
+	@$(RUN) --snakefile experiments/conditional/Snakefile
 
 synthesis: CONFIG = experiments/scores/config.yaml
 synthesis: $(STAMP)
-	@$(SNAKEMAKE) --snakefile experiments/scores/Snakefile
+	@$(RUN) --snakefile experiments/scores/Snakefile
 
 respiratory: CONFIG = experiments/respiratory/config.yaml
 respiratory: $(STAMP)
-	@$(SNAKEMAKE) --snakefile experiments/respiratory/Snakefile
+	@$(RUN) --snakefile experiments/respiratory/Snakefile
 	@$(BIN)/python -c 'import sys, pandas as pd; print(pd.read_csv(sys.argv[1]).round(3).to_string(index=False))' \
 	    "$$(ls -t results/*/table.csv | head -n 1)"
 
@@ -111,7 +113,7 @@ unlock: $(STAMP)
 	@$(SNAKEMAKE) --unlock
 
 report: $(STAMP) readable
-	@$(SNAKEMAKE)
+	@$(RUN)
 	@$(SNAKEMAKE) --report $(REPORT)
 
 # Each example is run when it has changed; its figure and last words stand in the gallery.

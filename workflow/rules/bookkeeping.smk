@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
+from snakemake.logging import logger
 
 import spinmesh
 from spinmesh.progress import was_refused
@@ -31,16 +32,20 @@ os.environ.setdefault(
 
 digest = cache(lambda script: code_digest(script, NUMERICS))
 
+stages = {}
 for made in workflow.rules:
     if made.script and not made.log:
         file = Path(made.snakefile)
         job = "-".join([made.name, *(f"{{{name}}}" for name in sorted(made.wildcard_names))])
         made.log_modifier = made.benchmark_modifier = made.output_modifier
         made.set_log(f"{LOGS}/{job}.log")
-        stage = file.stem if file.suffix else file.parent.name
-        made.benchmark = f"{TIMES}/{stage}/{job}.tsv"
+        stages[made.name] = file.stem if file.suffix else file.parent.name
+        made.benchmark = f"{TIMES}/{stages[made.name]}/{job}.tsv"
         made.conda_env = "../../envs/spinmesh.yaml"
         made.set_params(code=lambda wildcards, script=file.parent / made.script: digest(script))
+
+# For src/snakemake_logger_plugin_spinmesh, which draws the stages and estimates the time left.
+logger.info("", extra={"stages": stages, "times": TIMES})
 
 # As many restarts as the profile allows; none of a job that was refused its input. Snakemake has
 # retries of rules only.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -127,6 +128,8 @@ def _write(signals: Signals, out: Path) -> None:
 
 def run() -> None:
     """Entry point: an error of ours is one message and exit code 1, not a traceback."""
+    # A tenth of the time that imports take is looking for cycles; there are few in what follows.
+    gc.set_threshold(100_000)
     # Of warnings, those of ours are for the user; what libraries say to programmers is not.
     warnings.simplefilter("ignore")
     for category in (MeshWarning, ResolutionWarning, ScaleWarning, SoundWarning):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from spinmesh.errors import ConfigError
@@ -36,6 +35,8 @@ class Line:
     @classmethod
     def through(cls, items: list[float], values: list[float]) -> Line:
         """Least squares with weights 1/value; through equal items the largest value, level."""
+        import numpy as np
+
         if len(set(items)) == 1:
             return cls(max(values), 0.0)
         weight = 1 / np.maximum(values, 1e-9)

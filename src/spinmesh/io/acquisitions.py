@@ -15,7 +15,6 @@ from numpy import ndarray
 from spinmesh.errors import SequenceError
 from spinmesh.io.schemes import read_camino_scheme, read_waveforms
 from spinmesh.io.text import column_of, numbers_of, read_sidecar
-from spinmesh.io.volumes import affine_of
 from spinmesh.sequence import Acquisition
 from spinmesh.sequence.acquisition import UNIT_TOLERANCE
 from spinmesh.settings import AcquisitionFiles
@@ -115,6 +114,8 @@ def _gradients(files: AcquisitionFiles, threshold: float) -> tuple[ndarray, ndar
         raise SequenceError(_off_unit(bvals, bvecs, b, length, off[best]))
     direction = np.where(units[best][:, None], layouts[best], 0.0)
     if files.image is not None and files.scheme is None:
+        from spinmesh.io.volumes import affine_of
+
         direction = direction @ fsl_axes(affine_of(files.image)).T
     return b, direction
 

@@ -19,41 +19,71 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import numpy as np
 import torch
-import xarray as xr
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from torch import Tensor
 
 from spinmesh.errors import StoreError
 
+if TYPE_CHECKING:
+    import xarray as xr  # slow to import, so where it is used
+
 Noun = TypeVar("Noun")
 # A mapping of tensors without entries is an attribute.
 ANY_CLASS = ConfigDict(arbitrary_types_allowed=True)
 
 
+class Variable(NamedTuple):
+    """What xarray makes a variable of."""
+
+    axes: tuple[str, ...]
+    values: np.ndarray
+    attrs: dict[str, Any]
+
+
 def encode(noun: Any) -> xr.Dataset:
-    """The dataset of a noun; StoreError if a field has no place in a store, or must be finite."""
-    variables: dict[str, xr.Variable] = {}
+    """The dataset of a noun; StoreError as `described`."""
+    import xarray as xr
+
+    variables, attributes = described(noun)
+    return xr.Dataset(variables, attrs=attributes)
+
+
+def described(noun: Any) -> tuple[dict[str, Variable], dict[str, Any]]:
+    """Variables and attributes of a noun's dataset.
+
+    Raises StoreError if a field has no place in a store, or must be finite.
+    """
+    variables: dict[str, Variable] = {}
     attributes: dict[str, Any] = {}
     # Of a noun whose class inherits its store, the store names the class.
     declared = next((base for base in type(noun).__mro__ if "__store__" in vars(base)), type(noun))
     _encode_noun(noun, declared, "", variables, attributes)
-    return xr.Dataset(_with_equal_lengths(variables), attrs=attributes)
+    return _with_equal_lengths(variables), attributes
 
 
 def with_words(dataset: xr.Dataset, words: Mapping[str, Iterable[str]]) -> xr.Dataset:
     """The dataset with its codes numbered by all `words` of a variable, those it lacks too."""
-    recoded = {}
+    recoded: dict[str, Variable] = {}
     for name, more in words.items():
         variable = dataset.variables[name]
         meanings = sorted({*variable.attrs["flag_meanings"], *more})
         code = np.array([meanings.index(w) for w in variable.attrs["flag_meanings"]], np.int32)
         attrs = variable.attrs | {"flag_meanings": meanings}
-        recoded[name] = xr.Variable(variable.dims, code[variable.values], attrs)
+        recoded[name] = Variable(variable.dims, code[variable.values], attrs)
     return dataset.assign(recoded)
 
 
@@ -77,10 +107,10 @@ def gather(shards: Sequence[Noun], axis: str) -> Noun:
     return type(shards[0])(**values)
 
 
-def _refuse_non_finite(name: str, variable: xr.Variable) -> None:
+def _refuse_non_finite(name: str, variable: Variable) -> None:
     wrong = ~np.isfinite(variable.values)
     if wrong.any():
-        first = zip(variable.dims, np.argwhere(wrong)[0].tolist(), strict=True)
+        first = zip(variable.axes, np.argwhere(wrong)[0].tolist(), strict=True)
         raise StoreError(
             f"{name}: {int(wrong.sum())} of {wrong.size} values are not finite (first: "
             f"{', '.join(f'{axis} {number}' for axis, number in first)}). Compute it again; "
@@ -124,7 +154,7 @@ def _encode_noun(
             name, hint = prefix + item.name, hints[item.name]
             _encode_field(name, value, hint, item.metadata, variables, attributes)
     for name, (axis, units) in getattr(noun, "DERIVED", {}).items():
-        variables[prefix + name] = xr.Variable(axis, getattr(noun, name).numpy(), {"units": units})
+        variables[prefix + name] = Variable((axis,), getattr(noun, name).numpy(), {"units": units})
 
 
 def _encode_field(
@@ -139,7 +169,7 @@ def _encode_field(
     if isinstance(value, Tensor | np.ndarray):
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
         axes = _axes(name, _options(annotation)[0], array.ndim)
-        variables[name] = xr.Variable(axes, array, {"units": units})
+        variables[name] = Variable(axes, array, {"units": units})
         if metadata.get("finite"):
             _refuse_non_finite(name, variables[name])
     elif isinstance(value, BaseModel):
@@ -151,7 +181,7 @@ def _encode_field(
         meanings = sorted(set(value))
         codes = np.array([meanings.index(word) for word in value], dtype=np.int32)
         attrs = {"units": "1", "flag_meanings": meanings}
-        variables[name] = xr.Variable((metadata["axis"],), codes, attrs)
+        variables[name] = Variable((metadata["axis"],), codes, attrs)
     elif isinstance(value, tuple) and value and is_dataclass(value[0]):
         attributes[name] = len(value)
         kind = get_args(_options(annotation)[0])[0]
@@ -161,7 +191,7 @@ def _encode_field(
         for key, tensor in value.items():
             array, part = tensor.detach().cpu().numpy(), f"{name}.{key}"
             axes = tuple(f"{part}[{axis}]" for axis in range(array.ndim))
-            variables[part] = xr.Variable(axes, array, {"units": units})
+            variables[part] = Variable(axes, array, {"units": units})
     else:
         try:
             attributes[name] = to_jsonable_python(value, inf_nan_mode="strings")
@@ -185,18 +215,18 @@ def _axes(name: str, annotation: Any, count: int) -> tuple[str, ...]:
     return tuple(axes)
 
 
-def _with_equal_lengths(variables: dict[str, xr.Variable]) -> dict[str, xr.Variable]:
+def _with_equal_lengths(variables: dict[str, Variable]) -> dict[str, Variable]:
     """An axis name that means two lengths in one store is named after its variable instead."""
     lengths: dict[str, int] = {}
     renamed = {}
     for name, variable in variables.items():
         axes = [
-            str(axis) if lengths.setdefault(str(axis), length) == length else f"{name}:{axis}"
-            for axis, length in variable.sizes.items()
+            axis if lengths.setdefault(axis, length) == length else f"{name}:{axis}"
+            for axis, length in zip(variable.axes, variable.values.shape, strict=True)
         ]
         # A variable of several axes must not be called like one of them.
         axes = [f"{axis}_index" if axis == name else axis for axis in axes]
-        renamed[name] = xr.Variable(axes, variable.data, variable.attrs)
+        renamed[name] = variable._replace(axes=tuple(axes))
     return renamed
 
 

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy import ndarray
 
@@ -70,6 +69,8 @@ def read_waveforms(path: str | Path) -> Acquisition:
 
 def write_waveforms(acquisition: Acquisition, path: str | Path) -> None:
     """Every measurement's steps as a csv; exact for piecewise-constant sequences."""
+    import pandas as pd
+
     parts = []
     for index in range(len(acquisition)):
         durations, levels = acquisition.sequences[int(acquisition.timing[index])].steps()

@@ -8,10 +8,9 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import xarray as xr
 
 from spinmesh.errors import MachineError, StoreError
 from spinmesh.io import codec
@@ -21,6 +20,9 @@ from spinmesh.provenance import Provenance, origin, package_version
 from spinmesh.reading import reading
 from spinmesh.stored import schema_of
 from spinmesh.writing import complete_or_absent
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Noun = TypeVar("Noun")
 # The group's own file, which names all others.
@@ -112,6 +114,8 @@ def load(noun: type[Noun], path: str | Path, **rows: slice | Sequence[int]) -> N
     Raises StoreError if the store is missing, damaged, or of another schema or version; the
     message names the stage to rerun. MachineError if the memory is too small.
     """
+    import xarray as xr
+
     path, (group, remedy) = Path(path), _group_of(noun, path)
     for name, digest in group["attributes"]["manifest"].items():
         if _is_touched(name, group, rows) and digest != (present := _sha256(path / name)):

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import SequenceError
-from spinmesh.io.codec import encode
+from spinmesh.io.codec import described
 from spinmesh.io.store import attributes_of, load
 from spinmesh.io.text import cells_of, csv_of
 from spinmesh.mesh import TetMesh, sizes, tet_quality
 from spinmesh.sequence import Acquisition
 from spinmesh.sequence.protocol import B_TOLERANCE, TIME_TOLERANCE
 from spinmesh.units import b_to_s_per_mm2
-from spinmesh.writing import complete_or_absent
+from spinmesh.writing import complete_or_absent, write_text
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import, so where it is used
 
 # Attributes of a store that say what making it took.
 COST = ("cpu_seconds", "peak_gib")
@@ -29,30 +31,33 @@ COST = ("cpu_seconds", "peak_gib")
 
 def write_signal_table(signals: Signals, path: str | Path) -> None:
     """A row per measurement of the first shape; signals in um^3 times relative density."""
-    encode(signals)  # refuses what no store would take either
+    described(signals)  # refuses what no store would take either
     acquisition, signal = signals.acquisition, signals.signal[0].numpy()
-    table = pd.DataFrame(
-        {
-            "b_s_per_mm2": b_to_s_per_mm2(acquisition.b_value.numpy()),
-            **dict(zip(DIRECTION, acquisition.direction.numpy().T, strict=True)),
-            "delta_ms": acquisition.durations("delta").numpy(),
-            "Delta_ms": acquisition.durations("Delta").numpy(),
-            "signal_real": signal.real,
-            "signal_imag": signal.imag,
-            "attenuation": signals.attenuation[0].numpy(),
-        }
-    )
-    with complete_or_absent(Path(path)) as partial:
-        table.to_csv(partial, index=False, float_format="%.12g")
+    table = {
+        "b_s_per_mm2": b_to_s_per_mm2(acquisition.b_value.numpy()),
+        **dict(zip(DIRECTION, acquisition.direction.numpy().T, strict=True)),
+        "delta_ms": acquisition.durations("delta").numpy(),
+        "Delta_ms": acquisition.durations("Delta").numpy(),
+        "signal_real": signal.real,
+        "signal_imag": signal.imag,
+        "attenuation": signals.attenuation[0].numpy(),
+    }
+    rows = zip(*table.values(), strict=True)
+    words = (",".join("" if np.isnan(x) else f"{x:.12g}" for x in row) for row in rows)
+    write_text("\n".join([",".join(table), *words, ""]), path)
 
 
 def read_rows(path: str | Path) -> list[dict[str, Any]]:
     """The table that `write_rows` wrote."""
+    import pandas as pd
+
     return pd.read_csv(path).to_dict("records")  # type: ignore[return-value]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """A table with one row per mapping, complete or not at all."""
+    import pandas as pd
+
     with complete_or_absent(Path(path)) as partial:
         pd.DataFrame(rows).to_csv(partial, index=False, float_format="%.6g")
 
@@ -112,6 +117,8 @@ def read_signal_table(
     Raises SequenceError if the table has no column of signals, or columns of an acquisition (as
     `spinmesh simulate` writes) that differ from `acquisition`; StoreError if it is missing.
     """
+    import pandas as pd
+
     table = csv_of(path, "signal file")
     name = pd.to_numeric(pd.Series(table.columns[:1], dtype=str), errors="coerce")
     if len(table.columns) == 1 and bool(name.notna().all()):

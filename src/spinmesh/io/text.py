@@ -8,16 +8,18 @@ import re
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import SequenceError, StoreError
 from spinmesh.reading import reading
 from spinmesh.units import ms_from_s
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to import, so where it is used
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # What Windows programs write for nan; a minus sign that a text editor made longer.
@@ -65,6 +67,8 @@ def numbers_of(path: str | Path, lines: list[str] | None = None) -> np.ndarray:
 
 def csv_of(path: str | Path, what: str, **how: Any) -> pd.DataFrame:
     """A csv table in any encoding; # starts a comment."""
+    import pandas as pd
+
     text = text_of(path, what)
     with reading(path, what, "It needs a line of names, and rows."):
         return pd.read_csv(StringIO(text), comment="#", skipinitialspace=True, **how)

@@ -32,7 +32,11 @@ class Setting(BaseModel):
 
     # An infinite number comes back from the JSON text of a store.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, ser_json_inf_nan="constants"
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="constants",
+        defer_build=True,  # a command uses few of them
     )
 
     FILE_KEYS: ClassVar[tuple[str, ...]] = ()
