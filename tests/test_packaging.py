@@ -1,6 +1,10 @@
 """What is installed is what is declared, wherever it is declared, and is there for something."""
 
+import os
 import re
+import subprocess
+import sys
+import sysconfig
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +27,7 @@ IMPORTED_AS = {
 }
 # No code of ours imports these.
 USED_OTHERWISE = {
+    "hatchling": "builds the wheel",
     "librosa": "pytest.importorskip",
     "snntorch": "pytest.importorskip",
     "h5py": "meshio reads .med and .xdmf with it",
@@ -78,6 +83,45 @@ def test_every_requirement_is_imported_somewhere() -> None:
     modules = {module for path in files for module in pattern.findall(path.read_text())}
     unused = {name for name in pins(REQUIRED) if IMPORTED_AS.get(name, name) not in modules}
     assert unused == set(USED_OTHERWISE)
+
+
+def test_the_wheel_is_built_by_the_backend_that_is_tested() -> None:
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert set(requires) <= set(EXTRAS["dev"])
+
+
+@pytest.mark.slow
+def test_a_wheel_works_without_the_repository(tmp_path: Path) -> None:
+    """Built from the source archive, installed by pip into an empty environment; all packages but
+    spinmesh are those of this environment. It simulates a sphere and lays out a run folder."""
+
+    def run(*words: str | Path, cwd: Path = tmp_path) -> str:
+        done = subprocess.run(
+            words, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    run(sys.executable, "-m", "hatchling", "build", "-d", tmp_path, cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert len(list(tmp_path.glob("*.tar.gz"))) == 1
+    assert wheel.stat().st_size < 2e6
+    run(sys.executable, "-m", "venv", "--without-pip", "empty")
+    python = tmp_path / "empty/bin/python"
+    run(*(sys.executable, "-m", "pip", "--python", python), "install", "--no-deps", "-q", wheel)
+    home = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    (home / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
+    where = run(python, "-c", "import spinmesh; print(spinmesh.__file__)")
+    assert where.startswith(str(tmp_path)), where
+    run(tmp_path / "empty/bin/spinmesh", "init", "study")
+    demo = "config/demo"
+    protocol = f"--bvals {demo}/tian2022.bval --bvecs {demo}/tian2022.bvec --delta 8 --Delta 40"
+    command = ["spinmesh", "simulate", f"{demo}/sphere.vtu", *protocol.split(), "--out", "s.csv"]
+    command[0] = str(tmp_path / "empty/bin/spinmesh")
+    assert "194 signals of config/demo/sphere.vtu" in run(*command, cwd=tmp_path / "study")
+    planned = run(command[0], "run", "--dry-run", cwd=tmp_path / "study")
+    assert re.search(r"^simulate_shard +2$", planned, re.MULTILINE), planned
 
 
 def test_setup_names_no_folder_of_one_machine() -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -37,7 +38,7 @@ class LogHandler(LogHandlerBase):
         self.run, self.log = Run(), ""
         self.live: Live | None = None
         self.terminal: dict[int, int] = {}
-        self.taken = {
+        self.taken: dict[object, Callable[[logging.LogRecord], None]] = {
             LogEvent.WORKFLOW_STARTED: self._workflow_started,
             LogEvent.RUN_INFO: self._run_info,
             LogEvent.JOB_INFO: self._job_info,

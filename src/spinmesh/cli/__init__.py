@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from spinmesh.cli import measured
-from spinmesh.cli.classify import classify
-from spinmesh.cli.maps import maps
+from spinmesh.cli.doctor import doctor
 from spinmesh.cli.mesh import mesh
 from spinmesh.cli.packs import is_pack, reduce, replayed
 from spinmesh.cli.plan import plan
 from spinmesh.cli.provenance import provenance, view
 from spinmesh.cli.reconstruct import reconstruct
+from spinmesh.cli.running import init, run_workflow
 from spinmesh.cli.synthesise import synthesise
+from spinmesh.cli.trained import classify, maps
 from spinmesh.errors import (
     ConfigError,
     MeshWarning,
@@ -30,19 +32,17 @@ from spinmesh.settings import Basis, Method
 
 if TYPE_CHECKING:
     from spinmesh.bloch_torrey import Signals
+    from spinmesh.mesh import TetMesh
+    from spinmesh.sequence import Acquisition
+    from spinmesh.tissue import Tissue
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-app.command()(mesh)
-app.command()(reduce)
-app.command()(view)
-app.command()(provenance)
-app.command()(plan)
-app.command()(reconstruct)
-app.command()(maps)
-app.command()(synthesise)
-app.command()(classify)
+COMPLETION = "Completion by the tab key: spinmesh --install-completion."
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, epilog=COMPLETION)
 
 MESH = "Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...; or a pack of spinmesh reduce."
+OUT = "FILE.zarr or FILE.csv (um^3 times density); of several meshes a folder: NAME.csv of each."
+# Exit code of what may succeed on another machine or later; sysexits.h calls it EX_TEMPFAIL.
+ELSEWHERE = 75
 TOLERANCE = (
     "Error of a signal that the basis may cause, as a fraction of the unweighted one; 1e-5 if not "
     "given. If given, a mesh too coarse for it is warned of, and refused if far too coarse."
@@ -53,16 +53,69 @@ METHOD = (
 )
 
 
+# By command, for its help: a test reads them as a terminal would.
+PROTOCOL = "--bvals dwi.bval --bvecs dwi.bvec --delta 12.9 --Delta 21.8"
+EXAMPLES = {
+    "mesh": (
+        "spinmesh mesh cell.ply --out cell.zarr",
+        "spinmesh mesh myelin.ply axon.ply --box --curved --out fibre.zarr --picture fibre.html",
+        "spinmesh mesh scans/*.swc --check",
+    ),
+    "simulate": (
+        f"spinmesh simulate cell.msh {PROTOCOL} --out signal.csv",
+        "spinmesh simulate cells/*.msh --scheme dwi.scheme --diffusivity 1.7 --out signals/",
+        "spinmesh simulate fibre.zarr --tissue tissue.yaml --scheme dwi.scheme --out fibre.zarr",
+    ),
+    "reduce": (
+        "spinmesh reduce cell.msh --strongest-gradient 80 --longest-time 60 --out pack.zarr",
+        "spinmesh simulate pack.zarr --scheme dwi.scheme --out signal.csv",
+    ),
+    "reconstruct": (
+        f"spinmesh reconstruct dwi.nii.gz --voxel 40,52,30 {PROTOCOL} --snr 30 "
+        "--model results/demo/reconstruct/shape_model.zarr --pose unknown --out voxel/",
+    ),
+    "maps": (
+        "spinmesh maps sub-01/dwi/ --model results/maps/model.zarr --mask mask.nii.gz --out maps/",
+    ),
+    "synthesise": (
+        "spinmesh synthesise --model results/demo/synthesise/score_model.zarr --signal signal.csv "
+        "--scheme dwi.scheme --count 64 --out images/",
+    ),
+    "classify": (
+        "spinmesh classify left.wav right.wav --model results/respiratory/models/lungs.zarr",
+    ),
+    "view": (
+        "spinmesh view results/demo --out demo.html",
+        "spinmesh view voxel/reconstruction.zarr signals.zarr --out page.html",
+    ),
+    "provenance": ("spinmesh provenance results/demo/simulate/signals.zarr --json",),
+    "plan": (
+        "snakemake --dag --forceall | spinmesh plan my.yaml results/demo --nodes 10 --cores 32",
+    ),
+    "init": ("spinmesh init study/ && cd study/ && spinmesh run",),
+    "run": (
+        "spinmesh run --config my.yaml --cores 8",
+        "spinmesh run --dry-run",
+        "spinmesh run phantom",
+        "spinmesh run -- --unlock",
+    ),
+    "doctor": ("spinmesh doctor", "spinmesh doctor --json"),
+}
+
+
 @app.callback()
 def main() -> None:
-    """Tissue geometry to diffusion-MRI signal. The whole pipeline is run by snakemake."""
+    """Tissue geometry to diffusion-MRI signal, and back. `spinmesh COMMAND --help` has examples.
+
+    Exit code 0: done. 1: refused or failed, with the reason and the remedy. 2: wrong usage. 75: the
+    machine is too small or was disturbed. docs/commands.md says more.
+    """
 
 
-@app.command()
 @measured.taking_acquisition
 def simulate(
-    mesh: Annotated[Path, typer.Argument(help=MESH)],
-    out: Annotated[Path, typer.Option(help="FILE.zarr or FILE.csv (um^3 times density).")],
+    meshes: Annotated[list[Path], typer.Argument(help=MESH)],
+    out: Annotated[Path, typer.Option(help=OUT)],
     files: dict[str, Any],
     tissue: measured.TissueFile = None,
     diffusivity: measured.Diffusivity = None,
@@ -74,49 +127,90 @@ def simulate(
     device: Annotated[str, typer.Option(help="cpu, cuda or auto, for the signals.")] = "cpu",
     force: measured.Replace = False,
 ) -> None:
-    """Simulate the signal of a mesh for an acquisition.
+    """Simulate the signals of meshes for an acquisition.
 
-    Exit code 0: written. 1: an input is refused, with the reason and the remedy. 2: wrong usage.
+    If one of several meshes is refused, the others are simulated all the same; the exit code is 1.
     """
-    if out.suffix not in (".zarr", ".csv"):
-        raise ConfigError(f"--out {out}: give a name that ends in .zarr or .csv.")
+    places = _places(meshes, out)
     if tissue is not None and diffusivity is not None:
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
-    measured.refuse_existing(out, force)
+    for place in places:
+        measured.refuse_existing(place, force)
     given = {} if tolerance is None else {"tolerance": tolerance}
     spec = Basis.checked({"kind": basis} | given, "spinmesh simulate")
-    from spinmesh.bodies import simulate_body
     from spinmesh.io.acquisitions import read_acquisition
     from spinmesh.machine import device_named
 
     device, acquisition = device_named(device), read_acquisition(**files)
-    if is_pack(mesh):
-        if method != "reduced" or spec.kind != "krylov" or scale_to_um or label_key is not None:
-            raise ConfigError(
-                f"{mesh}: a pack has its basis, method, unit and labels; leave them away."
-            )
-        parts = replayed(mesh, acquisition, tissue, diffusivity, tolerance, device)
-        _write(parts.signals, out)
-        typer.echo(f"{out}: {len(acquisition)} signals of {mesh}; estimated error {parts.words}")
-        return
-    shape, filling = measured.filled_mesh(mesh, tissue, diffusivity, scale_to_um, label_key)
+    failed = False
+    for name, place in zip(meshes, places, strict=True):
+        try:
+            if is_pack(name):
+                if method != "reduced" or spec.kind != "krylov" or scale_to_um or label_key:
+                    raise ConfigError(
+                        f"{name}: a pack has its basis, method, unit and labels; leave them away."
+                    )
+                parts = replayed(name, acquisition, tissue, diffusivity, tolerance, device)
+                _write(parts.signals, place, name, f"estimated error {parts.words}")
+                continue
+            body = measured.filled_mesh(name, tissue, diffusivity, scale_to_um, label_key)
+            _simulate(name, place, body, acquisition, spec, tolerance, device, method)
+        except SpinmeshError as error:
+            if len(meshes) == 1:
+                raise
+            failed = True
+            _complain(error)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _places(meshes: Sequence[Path], out: Path) -> list[Path]:
+    """A store or table for one mesh; in a folder, a table for each that has its name."""
+    if out.suffix in (".zarr", ".csv"):
+        if len(meshes) > 1:
+            raise ConfigError(f"--out {out}: {len(meshes)} meshes need a folder. Give signals/.")
+        return [out]
+    if out.suffix:
+        raise ConfigError(f"--out {out}: give a name that ends in .zarr or .csv, or a folder.")
+    places = [out / f"{mesh.name.removesuffix(mesh.suffix)}.csv" for mesh in meshes]
+    if twice := [place.stem for place in places if places.count(place) > 1]:
+        raise ConfigError(f"--out {out}: two meshes are called {twice[0]}. Simulate them apart.")
+    return places
+
+
+def _simulate(
+    name: Path,
+    place: Path,
+    body: tuple[TetMesh, Tissue],
+    acquisition: Acquisition,
+    spec: Basis,
+    tolerance: float | None,
+    device: str,
+    method: Method,
+) -> None:
+    from spinmesh.bodies import simulate_body
+
+    shape, filling = body
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
-    typer.echo(f"{mesh}: {size}; simulating {len(acquisition)} measurements", err=True)
+    typer.echo(f"{name}: {size}; simulating {len(acquisition)} measurements", err=True)
     result = simulate_body(shape, filling, acquisition, spec, device, method)
-    words = "unknown"
-    if result.reduction is not None:
-        mesh_error = result.reduction.discretisation_error(filling, acquisition)
-        words = f"{mesh_error:.1g}"
+    mesh_error, reduction = None, result.reduction
+    if reduction is not None:
+        mesh_error = reduction.discretisation_error(filling, acquisition)
         if tolerance is not None:
-            result.reduction.check_resolution(mesh_error, tolerance)
-    _write(result.signals, out)
-    typer.echo(
-        f"{out}: {len(acquisition)} signals of {mesh} ({len(shape.tets):,} tets); estimated error "
-        f"{result.words} and {words} (mesh) of S0"
+            reduction.check_resolution(mesh_error, tolerance)
+    words = "unknown" if mesh_error is None else f"{mesh_error:.1g}"
+    error = f"estimated error {result.words} and {words} (mesh) of S0"
+    tets = len(shape.tets)
+    _write(
+        result.signals, place, name, error, f" ({tets:,} tets)", tets=tets, mesh_error=mesh_error
     )
 
 
-def _write(signals: Signals, out: Path) -> None:
+def _write(
+    signals: Signals, out: Path, mesh: Path, error: str, size: str = "", **numbers: Any
+) -> None:
+    """Write the signals and tell it."""
     from spinmesh.io import save
     from spinmesh.io.tables import write_signal_table
 
@@ -124,10 +218,27 @@ def _write(signals: Signals, out: Path) -> None:
         write_signal_table(signals, out)
     else:
         save(signals, out)
+    count = len(signals.acquisition)
+    told = {"file": str(out), "mesh": str(mesh), "measurements": count, "error": error}
+    measured.tell(f"{out}: {count} signals of {mesh}{size}; {error}", **told, **numbers)
+
+
+COMMANDS = (
+    *(mesh, simulate, reduce, reconstruct, maps, synthesise, classify),
+    *(init, run_workflow, view, plan, provenance, doctor),
+)
+for _command in COMMANDS:
+    _name = _command.__name__.removesuffix("_workflow")
+    _shown = "\n\n".join(["Examples:", *EXAMPLES[_name]])
+    app.command(_name, epilog=_shown)(measured.answering(_command))
+
+
+def _complain(error: SpinmeshError) -> None:
+    typer.echo(f"{type(error).__name__}: {error}", err=True)
 
 
 def run() -> None:
-    """Entry point: an error of ours is one message and exit code 1, not a traceback."""
+    """Entry point: an error of ours is one message and an exit code, not a traceback."""
     # A tenth of the time that imports take is looking for cycles; there are few in what follows.
     gc.set_threshold(100_000)
     # Of warnings, those of ours are for the user; what libraries say to programmers is not.
@@ -138,5 +249,5 @@ def run() -> None:
     try:
         app()
     except SpinmeshError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        raise SystemExit(1) from None
+        _complain(error)
+        raise SystemExit(1 if error.refused else ELSEWHERE) from None

@@ -1,10 +1,11 @@
-"""What the commands share: options of an acquisition and a measured signal, and what they mean."""
+"""What the commands share: options of an acquisition and a measured signal, and how they answer."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -45,6 +46,31 @@ Replace = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Write into a folder with files.")]
 
 
+# Whether a command answers in JSON.
+_IN_JSON: ContextVar[bool] = ContextVar("in_json", default=False)
+
+
+def tell(words: str, **values: Any) -> None:
+    """Say a result on stdout: in words, or if --json was given the values as one line of JSON."""
+    typer.echo(json.dumps(values, default=str) if _IN_JSON.get() else words)
+
+
+def answering(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the option --json, which `tell` follows."""
+    signature = inspect.signature(command, eval_str=True)
+    words = "Results as JSON on stdout, one object a line."
+    kind = Annotated[bool, typer.Option("--json", help=words)]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    option = inspect.Parameter("in_json", keyword, default=False, annotation=kind)
+
+    def with_json(*, in_json: bool, **values: Any) -> None:
+        _IN_JSON.set(in_json)
+        command(**values)
+
+    parameters = [each.replace(kind=keyword) for each in signature.parameters.values()]
+    return _with_parameters(command, with_json, [*parameters, option])
+
+
 def taking_acquisition(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the keys of `AcquisitionFiles` as options in place of `files`.
 
@@ -56,16 +82,23 @@ def taking_acquisition(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature.parameters.items():
         parameters += _acquisition() if name == "files" else [parameter.replace(kind=keyword)]
 
-    @wraps(command)
     def with_options(**values: Any) -> None:
         given = {name: values.pop(name) for name in AcquisitionFiles.model_fields}
         files = {name: value for name, value in given.items() if value is not None}
         times = {name: _number_or_file(files[name]) for name in files if name.endswith("_ms")}
         command(files=files | times, **values)
 
-    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
-    return with_options
+    return _with_parameters(command, with_options, parameters)
+
+
+def _with_parameters(
+    command: Callable[..., None], changed: Callable[..., None], parameters: Sequence[Any]
+) -> Callable[..., None]:
+    """`changed`, called as the command, with these parameters for typer to read."""
+    changed = wraps(command)(changed)
+    changed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    changed.__annotations__ = {each.name: each.annotation for each in parameters}
+    return changed
 
 
 def _acquisition() -> list[inspect.Parameter]:

@@ -125,9 +125,9 @@ def _usable(inputs: Sequence[Path], scale_to_um: float | None) -> bool:
 
     usable = True
     for name, report in check(inputs, scale_to_um):
-        typer.echo(f"{name}: {'usable' if report.usable else 'UNUSABLE'}")
-        for line in report.lines:
-            typer.echo(f"  {line}")
+        words = f"{name}: {'usable' if report.usable else 'UNUSABLE'}"
+        words = "\n  ".join([words, *report.lines])
+        measured.tell(words, file=str(name), usable=report.usable, report=report.lines)
         usable = usable and report.usable
     return usable
 
@@ -139,7 +139,7 @@ def _build(inputs: Sequence[Path], options: MeshOptions, out: Path, picture: Pat
     _write(filling, out)
     if picture is not None:
         _draw(filling, picture)
-        typer.echo(f"{picture}: the picture")
+        measured.tell(f"{picture}: the picture", file=str(picture))
 
 
 def _draw(filling: Filling, picture: Path) -> None:
@@ -164,6 +164,12 @@ def _write(filling: Filling, out: Path) -> None:
         save(mesh, out, Provenance(notes=filling.lines))
     else:
         write_mesh(mesh, out)
-    for line in (*filling.lines, *check_tets(mesh).lines):
-        typer.echo(f"  {line}")
-    typer.echo(f"{out}: {len(mesh.tets):,} tets in {len(mesh.labels)} compartments")
+    lines = (*filling.lines, *check_tets(mesh).lines)
+    words = f"{out}: {len(mesh.tets):,} tets in {len(mesh.labels)} compartments"
+    measured.tell(
+        "\n".join([*(f"  {line}" for line in lines), words]),
+        file=str(out),
+        tets=len(mesh.tets),
+        compartments=mesh.labels,
+        notes=lines,
+    )

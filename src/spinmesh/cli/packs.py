@@ -61,9 +61,17 @@ def reduce(
     save(pack, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     sizes = pack.models.sizes[:, 1]
-    typer.echo(
-        f"{out}: {mesh} in {len(sizes)} reduced models of at most {int(sizes.max())} functions, "
-        f"{size:.2g} MB; for echoes up to {pack.echo_time:g} ms at {tolerance:g} of S0"
+    most = int(sizes.max())
+    measured.tell(
+        f"{out}: {mesh} in {len(sizes)} reduced models of at most {most} functions, "
+        f"{size:.2g} MB; for echoes up to {pack.echo_time:g} ms at {tolerance:g} of S0",
+        file=str(out),
+        mesh=str(mesh),
+        models=len(sizes),
+        functions=most,
+        megabytes=size,
+        echo_time_ms=float(pack.echo_time),
+        tolerance=tolerance,
     )
 
 

@@ -11,10 +11,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from spinmesh.cli.measured import tell
 from spinmesh.errors import ConfigError
 
 JOB = re.compile(r'^\s*(\d+)\[label = "([^"\\]+)', re.MULTILINE)
@@ -173,23 +174,47 @@ def plan(
     taken = {rule: each + overhead for rule, each in seconds.items()}
     inner = [(source, reader) for source, reader in edges if reader in rules]
     result = scheduled(rules, inner, taken, nodes * cores)
-    typer.echo("| rule | jobs | minutes a job | core-hours | memory a job, GB |")
-    typer.echo("| --- | --- | --- | --- | --- |")
-    for rule, count in sorted(counts.items()):
-        memory = past.megabytes[rule].at(substrates / count) / 1000
-        hours = count * seconds[rule] / 3600
-        typer.echo(
-            f"| {rule} | {count:,} | {seconds[rule] / 60:.1f} | {hours:.2f} | {memory:.1f} |"
-        )
-    total = sum(count * seconds[rule] for rule, count in counts.items()) / 3600
+    rows = {
+        rule: {
+            "jobs": count,
+            "minutes": seconds[rule] / 60,
+            "core_hours": count * seconds[rule] / 3600,
+            "memory_gb": past.megabytes[rule].at(substrates / count) / 1000,
+        }
+        for rule, count in sorted(counts.items())
+    }
     chain = defaultdict[str, float](float)
     for rule, spent in result.chain:
         chain[rule] += spent
-    slowest = max(chain, key=chain.__getitem__)
-    waits = ", ".join(f"{rule} {spent / 60:.1f} min" for rule, spent in chain.items())
-    typer.echo(
-        f"\n{len(rules):,} jobs, {total:.1f} core-hours, "
-        f"{past.written.at(substrates) / 1e9:.2f} GB written; {result.seconds / 60:.0f} minutes on "
-        f"{nodes} nodes of {cores} cores, {overhead:g} s a job for its scheduler.\nBottleneck: "
-        f"{slowest}, {chain[slowest] / result.seconds:.0%} of the time. The end waited for {waits}."
+    whole = {
+        "jobs": len(rules),
+        "core_hours": sum(row["core_hours"] for row in rows.values()),
+        "gigabytes": past.written.at(substrates) / 1e9,
+        "minutes": result.seconds / 60,
+        "waited_for_minutes": {rule: spent / 60 for rule, spent in chain.items()},
+    }
+    tell(
+        _words(rows, whole, f"{nodes} nodes of {cores} cores, {overhead:g} s"), rules=rows, **whole
     )
+
+
+def _words(rows: Mapping[str, Mapping[str, float]], whole: Mapping[str, Any], cluster: str) -> str:
+    """A table of the rules, and below it the whole run."""
+    lines = [
+        "| rule | jobs | minutes a job | core-hours | memory a job, GB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for rule, row in rows.items():
+        cells = "{jobs:,} | {minutes:.1f} | {core_hours:.2f} | {memory_gb:.1f}".format(**row)
+        lines.append(f"| {rule} | {cells} |")
+    waits: Mapping[str, float] = whole["waited_for_minutes"]
+    slowest = max(waits, key=waits.__getitem__)
+    listed = ", ".join(f"{rule} {spent:.1f} min" for rule, spent in waits.items())
+    lines += [
+        "\n{jobs:,} jobs, {core_hours:.1f} core-hours, {gigabytes:.2f} GB written; "
+        "{minutes:.0f} minutes on ".format(**whole)
+        + f"{cluster} a job for its scheduler.",
+        f"Bottleneck: {slowest}, {waits[slowest] / whole['minutes']:.0%} of the time. "
+        f"The end waited for {listed}.",
+    ]
+    return "\n".join(lines)

@@ -11,6 +11,10 @@ import typer
 from spinmesh.cli import measured
 from spinmesh.errors import ConfigError, StoreError
 
+KEYS = (
+    *("schema", "schema_version", "seed", "config_digest", "package_version", "revision"),
+    *("versions", "digest", "notes"),
+)
 STORE = "Of any stage or command: a folder that ends in .zarr."
 STORES = "A run's folder (results/<run>), a folder of `spinmesh reconstruct`, or stores (.zarr)."
 Page = Annotated[Path, typer.Option(help="FILE.html, for any browser; it needs no network.")]
@@ -39,8 +43,10 @@ def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
         "made again by": remake,
     }
     rows |= {"note": "; ".join(stored["notes"])} if "notes" in stored else {}
-    for name, value in rows.items():
-        typer.echo(f"{name:<14} {value}")
+    words = "\n".join(f"{name:<14} {value}" for name, value in rows.items())
+    measured.tell(
+        words, file=str(store), **{name: stored.get(name) for name in KEYS}, made_again_by=remake
+    )
 
 
 def view(
@@ -57,4 +63,4 @@ def view(
     measured.refuse_existing(out, force)
     from spinmesh.view import write_page
 
-    typer.echo(write_page(stores, out))
+    measured.tell(write_page(stores, out), file=str(out))

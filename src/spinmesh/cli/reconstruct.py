@@ -68,5 +68,7 @@ def reconstruct(
     if signals is not None:
         refuse_other_protocol(signals, target.acquisition)
     result = find_shape(target, shapes, filling, settings, seed, signals, out / CHECKPOINT)
-    for line in write_results(result, shapes, out, seed, signal):
-        typer.echo(line, err=line.startswith("WARNING"))
+    words, warnings, summary = write_results(result, shapes, out, seed, signal)
+    measured.tell("\n".join(words), file=str(out), **summary)
+    for warning in warnings:
+        typer.echo(f"WARNING: {warning}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ from spinmesh.shapes import ShapeModel
 
 def write_results(
     result: Reconstruction, model: ShapeModel, folder: Path, seed: int, signal: Path
-) -> list[str]:
-    """Mesh, samples, store, figure and, last, summary.json; returns what to tell the user.
+) -> tuple[list[str], Sequence[str], dict[str, Any]]:
+    """Mesh, samples, store, figure and, last, summary.json; returns words, warnings and numbers.
 
     `reconstruction.vtu` has point data `spread_um`, the posterior spread of every node; `samples`
     is a Substrates store of posterior shapes with their latents and free quantities.
@@ -41,7 +41,7 @@ def write_results(
     plot_reconstruction(result, folder / "reconstruction.png", model)
     summary = _summary(result, trust, posterior)
     write_summary(folder, signal, seed, summary)
-    return [*_lines(summary, folder), *(f"WARNING: {doubt}" for doubt in trust.warnings)]
+    return _lines(summary, folder), trust.warnings, summary
 
 
 def _summary(

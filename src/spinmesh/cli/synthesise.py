@@ -71,8 +71,7 @@ def synthesise(
     plot_draws(drawn, out / "gallery.png")
     summary = drawn.summary()
     measured.write_summary(out, signal, seed, {"doubt": doubt} | summary)
-    for line in _lines(summary, out):
-        typer.echo(line)
+    measured.tell("\n".join(_lines(summary, out)), file=str(out), **summary)
     if doubt is not None:
         typer.echo(f"WARNING: {doubt}", err=True)
 
