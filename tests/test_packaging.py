@@ -1,5 +1,6 @@
 """What is installed is what is declared, wherever it is declared, and is there for something."""
 
+import ast
 import os
 import re
 import subprocess
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from spinmesh.cli.doctor import LIBRARIES
+from spinmesh.cli.running import PARTS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -46,6 +50,14 @@ USED_OTHERWISE = {
 }
 
 
+def run_folder_parts() -> tuple[str, ...]:
+    """What `spinmesh init` lays out, by the command, and by the hook that builds the wheel."""
+    hook = (ROOT / "hatch_build.py").read_text()
+    parts: tuple[str, ...] = ast.literal_eval(re.findall(r"^PARTS = (.*)$", hook, re.M)[0])
+    assert sorted(parts) == sorted(PARTS)
+    return parts
+
+
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
@@ -63,6 +75,42 @@ def test_conda_environment_pins_what_the_package_pins(file: str, extras: list[st
     required = [*PROJECT["dependencies"], *(pin for extra in extras for pin in EXTRAS[extra])]
     listed = yaml.safe_load((ROOT / "envs" / file).read_text())["dependencies"]
     assert pins(next(part["pip"] for part in listed if isinstance(part, dict))) == pins(required)
+
+
+def test_other_files_of_set_up_say_what_pyproject_says() -> None:
+    """One Python everywhere, extras that exist, and of the citation the words of the package."""
+    environments = [yaml.safe_load(file.read_text()) for file in (ROOT / "envs").glob("*.yaml")]
+    pythons = {environment["dependencies"][0] for environment in environments}
+    pixi = tomllib.loads((ROOT / "pixi.toml").read_text())
+    container = (ROOT / "Containerfile").read_text()
+    (wanted,) = re.findall(r"^FROM python:([\d.]+)-slim$", container, re.MULTILINE)
+    assert pythons == {f"python={wanted}"} and pixi["dependencies"]["python"] == f"{wanted}.*"
+    assert PROJECT["requires-python"] == f">={wanted}"
+    ours = pixi["pypi-dependencies"].pop("spinmesh")
+    assert not pixi["pypi-dependencies"] and set(ours["extras"]) <= set(EXTRAS)
+    (extras,) = re.findall(r'"\.\[([\w,]+)\]"', container)
+    assert set(extras.split(",")) <= set(EXTRAS)
+    copied = set(" ".join(re.findall(r"^COPY (.*) \S+$", container, re.MULTILINE)).split())
+    assert all((ROOT / name).exists() for name in copied)
+    assert copied >= {*run_folder_parts(), "src", "pyproject.toml", PROJECT["readme"]}
+    assert LIBRARIES in container
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    for ours, theirs in {"title": "name", "abstract": "description"}.items():
+        assert citation[ours] == PROJECT[theirs]
+    for key in ("version", "license", "authors", "keywords"):
+        assert citation[key] == PROJECT[key]
+
+
+def test_flags_for_the_catalogue_of_workflows_are_true() -> None:
+    """What https://snakemake.github.io/snakemake-workflow-catalog offers to users."""
+    usage = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    rules = "\n".join(path.read_text() for path in (ROOT / "workflow").rglob("*.smk"))
+    container = bool(re.search(r"^ *container(ized)?:", rules, re.MULTILINE))
+    deployment = {"conda": "made.conda_env =" in rules, "apptainer": container}
+    assert usage["software-stack-deployment"] == deployment | {"apptainer+conda": container}
+    assert usage["report"] == ("report(" in rules)
+    assert usage["mandatory-flags"]["flags"] == ""
+    assert (ROOT / "config/README.md").is_file() and (ROOT / "workflow/Snakefile").is_file()
 
 
 def test_every_requirement_is_exact_constrained_and_installed() -> None:

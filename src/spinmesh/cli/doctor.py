@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections import defaultdict
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 
 import typer
@@ -13,6 +14,8 @@ import typer
 from spinmesh.cli.measured import tell
 
 PIN = re.compile(r"([\w.-]+)==([\w.]+)(?:; extra == ['\"](\w+)['\"])?")
+# What netgen and VTK open at import; the Containerfile installs them.
+LIBRARIES = "libgl1 libice6 libsm6 libx11-6 libxext6"
 EXTRAS = {
     "workflow": "spinmesh run, make run",
     "mesher": "spinmesh mesh; mesh.inputs of surfaces, skeletons and label volumes",
@@ -29,6 +32,8 @@ def doctor() -> None:
     """
     missing = _missing()
     rows = _machine()
+    if not missing["mesher"]:
+        rows["mesher"] = _mesher()
     for extra in ("", *EXTRAS):
         title, use = (f"extra {extra}", EXTRAS[extra]) if extra else ("packages", "everything")
         rows[title] = "; ".join(missing[extra]) or "all there"
@@ -55,6 +60,16 @@ def _missing() -> dict[str, list[str]]:
             if present != needed:
                 missing[extra or ""].append(f"{name} is {present}, not {needed}")
     return missing
+
+
+def _mesher() -> str:
+    """Whether the programs that fill and mend surfaces start here: some open system libraries."""
+    try:
+        for name in ("netgen.meshing", "mmgpy", "pytetwild", "pyvista"):
+            import_module(name)
+    except (ImportError, OSError) as error:
+        return f"does not start: {error}. On Debian:  apt-get install {LIBRARIES}"
+    return "starts"
 
 
 def _machine() -> dict[str, str]:

@@ -198,7 +198,7 @@ def plan(
     )
 
 
-def _words(rows: Mapping[str, Mapping[str, float]], whole: Mapping[str, Any], cluster: str) -> str:
+def _words(rows: Mapping[str, Mapping[str, Any]], whole: Mapping[str, Any], cluster: str) -> str:
     """A table of the rules, and below it the whole run."""
     lines = [
         "| rule | jobs | minutes a job | core-hours | memory a job, GB |",

@@ -83,7 +83,7 @@ def with_words(dataset: xr.Dataset, words: Mapping[str, Iterable[str]]) -> xr.Da
         meanings = sorted({*variable.attrs["flag_meanings"], *more})
         code = np.array([meanings.index(w) for w in variable.attrs["flag_meanings"]], np.int32)
         attrs = variable.attrs | {"flag_meanings": meanings}
-        recoded[name] = Variable(variable.dims, code[variable.values], attrs)
+        recoded[name] = Variable(tuple(map(str, variable.dims)), code[variable.values], attrs)
     return dataset.assign(recoded)
 
 
