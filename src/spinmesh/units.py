@@ -10,6 +10,7 @@ GAMMA = 2.6752218744e-4
 S_PER_MM2 = 1e-3
 MS_PER_S = 1e3
 MT_PER_T = 1e3
+UM_PER_M = 1e6
 
 
 def b_from_s_per_mm2(b):
@@ -35,6 +36,11 @@ def s_from_ms(time):
 def rad_from_deg(angle):
     """Angle, or each of several, from degrees to rad."""
     return tuple(map(math.radians, angle)) if isinstance(angle, tuple) else math.radians(angle)
+
+
+def mt_per_m_from_hz_per_m(gradient):
+    """Gradient of protons from Hz/m (Pulseq) to mT/m."""
+    return gradient * 2 * math.pi / (GAMMA * MS_PER_S * UM_PER_M)
 
 
 def mt_per_m_from_t_per_m(gradient):

@@ -1,5 +1,9 @@
 """Acquisition files and stores: what is written comes back, what is wrong is refused."""
 
+import sys
+import warnings
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +25,7 @@ from spinmesh.sequence import (
     SineOGSE,
     TrapezoidalOGSE,
 )
+from spinmesh.units import GAMMA
 
 DIRECTIONS = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0.6, 0, 0.8]]).double()
 WAVEFORM = FreeWaveform(
@@ -253,3 +258,86 @@ def test_nothing_that_is_not_a_number_is_written(tmp_path, wrong):
         with pytest.raises(StoreError, match=r"not finite \(first: substrate 0, measurement 1"):
             write(Signals(pgse(), **parts), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+# ---- Pulseq
+def spin_echoes(path, amplitudes, *, readout: bool = True, data: bool = True) -> None:
+    """A Pulseq file: for each amplitude (mT/m, 3 axes) 90 degrees, gradient, 180, gradient, data.
+
+    Slopes of 0.5 ms, 10 ms flat; the second slope starts 12.12 ms after the first. The readout's
+    gradient is 5 mT/m along x, wound back before, with the echo in its middle.
+    """
+    pulseq = pytest.importorskip("pypulseq")
+    hz_per_m = GAMMA * 1e9 / (2 * np.pi)
+    limits = pulseq.Opts(
+        max_grad=100, grad_unit="mT/m", max_slew=200, slew_unit="T/m/s", rf_ringdown_time=2e-5,
+        rf_dead_time=1e-4, adc_dead_time=1e-5,
+    )  # fmt: skip
+    sequence = pulseq.Sequence(limits)
+    pulse = partial(pulseq.make_block_pulse, duration=1e-3, delay=1e-4, system=limits)
+    trapezoid = partial(pulseq.make_trapezoid, system=limits, rise_time=5e-4)
+    for amplitude in amplitudes:
+        axes = zip("xyz", amplitude, strict=True)
+        gradients = [
+            trapezoid(axis, amplitude=g * hz_per_m, flat_time=1e-2) for axis, g in axes if g
+        ]
+        read = trapezoid("x", amplitude=5 * hz_per_m, flat_time=2e-3)
+        wind = trapezoid("x", area=-read.area / 2, flat_time=1e-3)
+        sequence.add_block(pulse(np.pi / 2, use="excitation"))
+        sequence.add_block(*(gradients or [pulseq.make_delay(0.011)]))
+        sequence.add_block(pulse(np.pi, use="refocusing"))
+        sequence.add_block(*(gradients or [pulseq.make_delay(0.011)]))
+        if readout:
+            sequence.add_block(wind)
+        if data:
+            adc = pulseq.make_adc(65, dwell=2e-5, delay=1.5e-3 - 32.5 * 2e-5, system=limits)
+            sequence.add_block(adc, *([read] if readout else []))
+        sequence.add_block(pulseq.make_delay(0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a file without the scanner's dead times
+        sequence.write(str(path))
+
+
+def test_a_pulseq_file_is_a_waveform_for_each_excitation_until_its_echo(tmp_path):
+    """b of two pulses with slopes: Stejskal & Tanner (1965), eq. for trapezoids."""
+    spin_echoes(tmp_path / "a.seq", [(0, 60, 0), (0, 0, 0), (30, 0, 40)], readout=False)
+    read = read_acquisition(scheme=str(tmp_path / "a.seq"))
+    delta, Delta, slope = 10.5, 12.12, 0.5
+    unit = delta**2 * (Delta - delta / 3) + slope**3 / 30 - delta * slope**2 / 6
+    expected = (GAMMA * np.array([60.0, 0.0, 50.0])) ** 2 * unit
+    # The file has six digits of an amplitude, at worst 5e-6, and b its square. Steps of 10 us in a
+    # slope of 500 change b by (1/50)^2 of the slopes' share of it, some 1e-3.
+    assert read.b_value.numpy() == pytest.approx(expected, rel=1e-5, abs=1e-12)
+    tensor = read.b_tensor[2].numpy()
+    direction = np.array([0.6, 0.0, 0.8])
+    assert tensor == pytest.approx(expected[2] * np.outer(direction, direction), abs=1e-6)
+    # From the middle of the first pulse: half of it, both gradients, the second pulse with its
+    # delay and ringing, and the middle of 65 samples.
+    echo = 0.5 + 0.02 + 11 + 0.1 + 1 + 0.02 + 11 + 1.5
+    assert read.durations("echo_time").tolist() == pytest.approx([echo] * 3, abs=0.011)
+
+
+def test_the_readout_of_a_pulseq_file_is_cancelled_at_the_echo_and_counts_before(tmp_path):
+    spin_echoes(tmp_path / "a.seq", [(0, 60, 0), (60, 0, 0)])
+    spin_echoes(tmp_path / "b.seq", [(0, 60, 0)], readout=False)
+    read = read_acquisition(scheme=str(tmp_path / "a.seq"))
+    alone = read_acquisition(scheme=str(tmp_path / "b.seq"))
+    for number, (sequence, gradient) in enumerate(zip(read.sequences, read.gradient, strict=True)):
+        moment = (sequence.durations[:, None] * sequence.levels).sum(0)
+        size = np.abs(sequence.durations[:, None] * sequence.levels).sum()
+        assert np.linalg.norm(moment) < 1e-6 * size, (number, gradient)
+    added = (read.b_value - alone.b_value).tolist()
+    # Across the pulses the readout adds its own b alone, less than 1e-3 of theirs.
+    assert 0 < added[0] < 1e-3 * float(alone.b_value)
+
+
+def test_a_pulseq_file_without_data_or_without_its_reader_is_refused(tmp_path, monkeypatch):
+    spin_echoes(tmp_path / "a.seq", [(0, 60, 0)], data=False)
+    with pytest.raises(SequenceError, match=r"a\.seq: no data are read after any of its 1 excit"):
+        read_acquisition(scheme=str(tmp_path / "a.seq"))
+    (tmp_path / "b.seq").write_text("[VERSION]\nmajor 9\n")
+    with pytest.raises(StoreError, match=r"b\.seq: cannot be read as Pulseq file"):
+        read_acquisition(scheme=str(tmp_path / "b.seq"))
+    monkeypatch.setitem(sys.modules, "pypulseq", None)
+    with pytest.raises(ConfigError, match=r"pip install 'spinmesh\[pulseq\]'"):
+        read_acquisition(scheme=str(tmp_path / "a.seq"))

@@ -20,6 +20,8 @@ EXTRAS = {
     "workflow": "spinmesh run, make run",
     "mesher": "spinmesh mesh; mesh.inputs of surfaces, skeletons and label volumes",
     "slurm": "runs on a cluster",
+    "pulseq": "acquisitions of Pulseq, .seq",
+    "docs": "make docs",
     "oracles": "tests alone",
     "dev": "tests and checks alone",
 }

@@ -1,4 +1,4 @@
-"""Acquisition files: FSL bval/bvec, MRtrix tables, Camino schemes, csv of waveforms, sidecars."""
+"""Acquisition files: FSL bval/bvec, MRtrix tables, Camino schemes, waveforms, sidecars."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from numpy import ndarray
 
 from spinmesh.errors import SequenceError
-from spinmesh.io.schemes import read_camino_scheme, read_waveforms
+from spinmesh.io.schemes import read_camino_scheme, read_pulseq, read_waveforms
 from spinmesh.io.text import column_of, numbers_of, read_sidecar
 from spinmesh.sequence import Acquisition
 from spinmesh.sequence.acquisition import UNIT_TOLERANCE
@@ -25,17 +25,19 @@ from spinmesh.units import b_from_s_per_mm2, b_to_s_per_mm2
 MOST_GRADIENT = 5e3  # mT/m
 PLAUSIBLE_B = (10.0, 1e6)  # s/mm^2
 PLAUSIBLE_DELTA = (0.2, 5e3)  # ms, of Delta
+# Readers of free waveforms by the ending of a scheme's name.
+WAVEFORMS = {".csv": read_waveforms, ".seq": read_pulseq}
 
 
 def read_acquisition(**names: Any) -> Acquisition:
     """The acquisition in the order of its files; `names` are the keys of `AcquisitionFiles`.
 
     FSL tables (`bvals`, `bvecs`) with timings, or a `scheme`: a Camino file, a csv of free
-    waveforms if its name ends in .csv, or an MRtrix table (x y z b), to which timings belong as to
-    FSL files. `delta_ms`, `Delta_ms` and the echo time `TE_ms` (by default the pulses' end) are
-    numbers, or paths of text files with one value per measurement; a BIDS `sidecar` gives those
-    that are not given. FSL directions are turned into world axes if an `image` is given whose axes
-    they are along; all others are in world axes.
+    waveforms if its name ends in .csv, a Pulseq file if in .seq, or an MRtrix table (x y z b), to
+    which timings belong as to FSL files. `delta_ms`, `Delta_ms` and the echo time `TE_ms` (by
+    default the pulses' end) are numbers, or paths of text files with one value per measurement; a
+    BIDS `sidecar` gives those that are not given. FSL directions are turned into world axes if an
+    `image` is given whose axes they are along; all others are in world axes.
 
     Raises ConfigError, SequenceError or StoreError, naming the file that is wrong or missing.
     """
@@ -50,9 +52,9 @@ def read_acquisition(**names: Any) -> Acquisition:
                 f"{files.scheme}: the scheme has timings of its own, but {', '.join(timings)} are "
                 "given. Leave them out."
             )
-        csv = Path(files.scheme).suffix.lower() == ".csv"
+        read = WAVEFORMS.get(Path(files.scheme).suffix.lower(), read_camino_scheme)
         with _naming(files.scheme):
-            acquisition = (read_waveforms if csv else read_camino_scheme)(files.scheme)
+            acquisition = read(files.scheme)
     else:
         missing = [name for name in ("delta", "Delta") if name not in timings]
         if missing:
@@ -81,7 +83,7 @@ def _is_mrtrix(path: str) -> bool:
     """Whether a file is called .b, or is a table of four columns, which no Camino scheme is."""
     suffix = Path(path).suffix.lower()
     try:
-        return suffix == ".b" or (suffix != ".csv" and numbers_of(path).shape[1] == 4)
+        return suffix == ".b" or (suffix not in WAVEFORMS and numbers_of(path).shape[1] == 4)
     except SequenceError:
         return False
 

@@ -1,20 +1,26 @@
-"""Camino schemes and csv tables of free gradient waveforms (docs/methods/sequences.md, part 5)."""
+"""Camino schemes, Pulseq files, and csv tables of free waveforms (docs/methods/sequences.md, 5)."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy import ndarray
 
-from spinmesh.errors import SequenceError
+from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.io.text import cells_of, csv_of, numbers_of, text_of
+from spinmesh.reading import reading
 from spinmesh.sequence import Acquisition, FreeWaveform
-from spinmesh.units import ms_from_s, mt_per_m_from_t_per_m
+from spinmesh.units import ms_from_s, mt_per_m_from_hz_per_m, mt_per_m_from_t_per_m
 from spinmesh.writing import complete_or_absent
 
+# Of a Pulseq file, s: steps of slopes, which is the raster of gradients; times nearer are the same.
+RASTER, SHORTEST = 1e-5, 1e-9
+# Of gradients and moments there, relative to the largest: its numbers have six digits.
+ROUNDING = 1e-6
 HEADER = re.compile(r"VERSION\s*:\s*(\w+)", re.IGNORECASE)
 COLUMNS = ("measurement", "duration_ms", "gx_mT_per_m", "gy_mT_per_m", "gz_mT_per_m")
 
@@ -65,6 +71,89 @@ def read_waveforms(path: str | Path) -> Acquisition:
         raise SequenceError(f"{path}: measurements must be 0, 1, 2, ... without gap, in order.")
     rows = np.split(values[:, 1:], starts[1:])
     return _free((row[:, 0], row[:, 1:]) for row in rows)
+
+
+def read_pulseq(path: str | Path) -> Acquisition:
+    """A Pulseq .seq file: a free waveform for each excitation after which data are read.
+
+    It begins in the middle of the excitation and ends at the echo: of the samples until the next
+    excitation that at which the gradients have cancelled best, of several the middle one. After
+    each refocusing pulse the signs are turned. All gradients count, those for imaging too; x, y, z
+    are the scanner's. Slopes become steps of at most 10 us that have the slope's area. Excitations
+    without data are left out.
+
+    Raises ConfigError without pypulseq (extra `pulseq`), StoreError for what it cannot read, and
+    SequenceError if no excitation has data. Source: Layton et al., Magn. Reson. Med. 77 (2017).
+    """
+    try:
+        from pypulseq import Sequence
+    except ImportError as error:
+        remedy = "Install it: pip install 'spinmesh[pulseq]'."
+        raise ConfigError(f"{path}: reading Pulseq files takes pypulseq. {remedy}") from error
+    with reading(path, "Pulseq file"):
+        sequence = Sequence()
+        sequence.read(str(path))
+        waves, excited, refocused, samples, _ = sequence.waveforms_and_times()
+    shots = []
+    for start, end in pairwise([*excited[0], np.inf]):
+        read = samples[(samples > start) & (samples < end)]
+        if len(read):
+            turns = refocused[0][(refocused[0] > start) & (refocused[0] < read[-1])]
+            shots.append(_until_echo(waves, start, turns, read))
+    if not shots:
+        raise SequenceError(
+            f"{path}: no data are read after any of its {excited.shape[1]} excitations. Give a "
+            "sequence with ADC events."
+        )
+    return _free(shots)
+
+
+def _until_echo(
+    waves: list[ndarray], start: float, turns: ndarray, samples: ndarray
+) -> tuple[ndarray, ndarray]:
+    """Durations (ms) and gradients (mT/m, step 3) from an excitation to its echo; times in s."""
+    edges = np.unique(np.concatenate([[start], turns, samples]))
+    moment = (np.diff(_areas(waves, edges), axis=0) * _signs(edges, turns)).cumsum(0)
+    distance = np.linalg.norm(moment, axis=1)[np.searchsorted(edges, samples) - 1]
+    best = distance <= distance.min() + ROUNDING * np.linalg.norm(moment, axis=1).max()
+    echo = samples[best][best.sum() // 2]
+    knots = np.concatenate([wave[0] for wave in waves])
+    inside = [each[(each > start) & (each < echo)] for each in (knots, turns)]
+    edges = np.unique(np.concatenate([[start, echo], *inside]))
+    edges = edges[np.diff(edges, prepend=-1.0) > SHORTEST]
+    fine = [edges[:1]]
+    for one, other in pairwise(edges):
+        early, late = _levels(waves, np.array([0.9 * one + 0.1 * other, 0.1 * one + 0.9 * other]))
+        level = np.abs(late - early).max() <= ROUNDING * np.abs(early).max()
+        count = 1 if level else int(np.ceil((other - one) / RASTER))
+        fine.append(np.linspace(one, other, count + 1)[1:])
+    edges = np.concatenate(fine)
+    mean = np.diff(_areas(waves, edges), axis=0) * _signs(edges, turns) / np.diff(edges)[:, None]
+    return ms_from_s(np.diff(edges)), mt_per_m_from_hz_per_m(mean)
+
+
+def _signs(edges: ndarray, turns: ndarray) -> ndarray:
+    """Of each interval: 1, turned at every refocusing pulse before it."""
+    return (1 - 2 * (np.searchsorted(turns, edges[:-1], side="right") % 2))[:, None]
+
+
+def _levels(waves: list[ndarray], t: ndarray) -> ndarray:
+    """Gradients at some times, (time, 3); waves are knots of time and level for each axis."""
+    columns = [
+        np.interp(t, *wave, left=0.0, right=0.0) if wave.size else 0 * t for wave in waves[:3]
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _areas(waves: list[ndarray], t: ndarray) -> ndarray:
+    """Integrals of the gradients until some times, exact: they are linear between their knots."""
+    columns = []
+    for wave in waves[:3]:
+        knots = np.unique(np.concatenate([t, wave[0]]))
+        level = np.interp(knots, *wave, left=0.0, right=0.0) if wave.size else 0 * knots
+        area = np.concatenate([[0.0], ((level[1:] + level[:-1]) / 2 * np.diff(knots)).cumsum()])
+        columns.append(area[np.searchsorted(knots, t)])
+    return np.stack(columns, axis=1)
 
 
 def write_waveforms(acquisition: Acquisition, path: str | Path) -> None:

@@ -81,7 +81,7 @@ class AcquisitionFiles(Setting):
     TE_ms: PositiveFloat | str | None = None
     """Echo time: a number, or a text file with one per measurement; null: the pulses' end."""
     scheme: str | None = None
-    """Camino STEJSKALTANNER or GRADIENT_WAVEFORM (s, T/m), waveforms.csv, or MRtrix's x y z b."""
+    """Camino's (s, T/m), waveforms.csv, Pulseq's .seq, or MRtrix's x y z b."""
     sidecar: str | None = None
     """BIDS JSON file with delta, Delta and the echo time, in seconds."""
     image: str | None = None
