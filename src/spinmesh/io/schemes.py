@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -86,12 +87,12 @@ def read_pulseq(path: str | Path) -> Acquisition:
     SequenceError if no excitation has data. Source: Layton et al., Magn. Reson. Med. 77 (2017).
     """
     try:
-        from pypulseq import Sequence
+        import pypulseq
     except ImportError as error:
         remedy = "Install it: pip install 'spinmesh[pulseq]'."
         raise ConfigError(f"{path}: reading Pulseq files takes pypulseq. {remedy}") from error
     with reading(path, "Pulseq file"):
-        sequence = Sequence()
+        sequence = pypulseq.Sequence()
         sequence.read(str(path))
         waves, excited, refocused, samples, _ = sequence.waveforms_and_times()
     shots = []
@@ -99,7 +100,7 @@ def read_pulseq(path: str | Path) -> Acquisition:
         read = samples[(samples > start) & (samples < end)]
         if len(read):
             turns = refocused[0][(refocused[0] > start) & (refocused[0] < read[-1])]
-            shots.append(_until_echo(waves, start, turns, read))
+            shots.append(_until_echo(waves[:3], start, turns, read))
     if not shots:
         raise SequenceError(
             f"{path}: no data are read after any of its {excited.shape[1]} excitations. Give a "
@@ -109,7 +110,7 @@ def read_pulseq(path: str | Path) -> Acquisition:
 
 
 def _until_echo(
-    waves: list[ndarray], start: float, turns: ndarray, samples: ndarray
+    waves: Sequence[ndarray], start: float, turns: ndarray, samples: ndarray
 ) -> tuple[ndarray, ndarray]:
     """Durations (ms) and gradients (mT/m, step 3) from an excitation to its echo; times in s."""
     edges = np.unique(np.concatenate([[start], turns, samples]))
@@ -123,7 +124,8 @@ def _until_echo(
     edges = edges[np.diff(edges, prepend=-1.0) > SHORTEST]
     fine = [edges[:1]]
     for one, other in pairwise(edges):
-        early, late = _levels(waves, np.array([0.9 * one + 0.1 * other, 0.1 * one + 0.9 * other]))
+        within = np.array([0.9 * one + 0.1 * other, 0.1 * one + 0.9 * other])
+        early, late = np.stack([_level(wave, within) for wave in waves], axis=1)
         level = np.abs(late - early).max() <= ROUNDING * np.abs(early).max()
         count = 1 if level else int(np.ceil((other - one) / RASTER))
         fine.append(np.linspace(one, other, count + 1)[1:])
@@ -137,20 +139,17 @@ def _signs(edges: ndarray, turns: ndarray) -> ndarray:
     return (1 - 2 * (np.searchsorted(turns, edges[:-1], side="right") % 2))[:, None]
 
 
-def _levels(waves: list[ndarray], t: ndarray) -> ndarray:
-    """Gradients at some times, (time, 3); waves are knots of time and level for each axis."""
-    columns = [
-        np.interp(t, *wave, left=0.0, right=0.0) if wave.size else 0 * t for wave in waves[:3]
-    ]
-    return np.stack(columns, axis=1)
+def _level(wave: ndarray, t: ndarray) -> ndarray:
+    """One axis at some times; `wave` has times and levels of its knots, with nothing outside."""
+    return np.interp(t, wave[0], wave[1], left=0.0, right=0.0) if wave.size else 0 * t
 
 
-def _areas(waves: list[ndarray], t: ndarray) -> ndarray:
-    """Integrals of the gradients until some times, exact: they are linear between their knots."""
+def _areas(waves: Sequence[ndarray], t: ndarray) -> ndarray:
+    """Integrals until some times, (time, 3), exact: the axes are linear between their knots."""
     columns = []
-    for wave in waves[:3]:
+    for wave in waves:
         knots = np.unique(np.concatenate([t, wave[0]]))
-        level = np.interp(knots, *wave, left=0.0, right=0.0) if wave.size else 0 * knots
+        level = _level(wave, knots)
         area = np.concatenate([[0.0], ((level[1:] + level[:-1]) / 2 * np.diff(knots)).cumsum()])
         columns.append(area[np.searchsorted(knots, t)])
     return np.stack(columns, axis=1)
