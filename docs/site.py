@@ -66,9 +66,7 @@ def on_page_content(html: str, **_: Any) -> str:
 
 def gallery() -> str:
     """Every example: what it shows, its figure and last words where it was run, its code."""
-    parts = [
-        "# Gallery\n\nEach runs as it stands, and ends in a number that a test asserts."
-    ]
+    parts = ["# Gallery\n\nEach runs as it stands, and ends in a number that a test asserts."]
     for file in sorted((ROOT / "examples").glob("*.py")):
         code = file.read_text()
         title = ast.get_docstring(ast.parse(code)).partition("\n")[0].rstrip(".")

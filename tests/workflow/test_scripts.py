@@ -94,6 +94,6 @@ def test_stores_are_written_to_fresh_folders() -> None:
 
 def test_science_does_not_import_the_workflow_engine() -> None:
     """Its documentation may speak of it, as of any user."""
-    for path in (ROOT / "src").rglob("*.py"):
+    for path in (ROOT / "src/spinmesh").rglob("*.py"):
         modules = imports(ast.parse(path.read_text()))
         assert not any(module.startswith("snakemake") for module in modules), path
