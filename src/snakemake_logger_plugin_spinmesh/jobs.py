@@ -102,8 +102,12 @@ class Run:
         self.planned = Counter({rule: n for rule, n in own.items() if rule != "total"})
 
     def remember(self, folder: str) -> None:
-        """Take what jobs of each rule took before: the tables of Snakemake's `benchmark:` there."""
-        for file in Path(folder).glob("*/*.tsv"):
+        """Take what a job of each rule took before: the tables that Snakemake's `benchmark:` wrote.
+
+        They lie in `folder`, results/<run>/times; other runs stand in for what it lacks.
+        """
+        others = Path(folder).parents[1].glob("*/times/*/*.tsv")
+        for file in (*others, *Path(folder).glob("*/*.tsv")):
             with file.open() as table:
                 row = next(csv.DictReader(table, delimiter="\t"), None)
             if row:

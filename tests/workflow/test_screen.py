@@ -20,7 +20,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_logger_plugin_spinmesh import LogHandler
 from snakemake_logger_plugin_spinmesh.jobs import Job, Run, clock
 from spinmesh.progress import REFUSED
-from tests.workflow.conftest import Workspace
+from tests.workflow.conftest import ROOT, Workspace
 
 TARGET = "results/tiny/mesh/target.zarr"
 STAGES = {"mesh_input": "mesh", "train": "learn"}
@@ -51,7 +51,7 @@ def test_lines_tell_starts_ends_warnings_and_at_the_end_the_failed_jobs_log(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     say = Sent()
-    say(None, stages=STAGES, times="times")
+    say(None, stages=STAGES, times="results/own/times")
     say(LogEvent.RUN_INFO, "Job stats", stats={"all": 1, "mesh_input": 1, "train": 1, "total": 3})
     say(None, "Select jobs to execute...")
     started(say, 1, "mesh_input", "mesh.log")
@@ -107,9 +107,10 @@ def test_time_left_is_that_of_jobs_like_it_or_of_what_the_log_says(
     (tmp_path / "train.log").write_text("12:00:00 train: 1, 00:01, about 00:50 to go, loss 1\n")
     run.running[9] = Job("train", (), [str(tmp_path / "train.log")])
     assert run.to_go() == ", about 1:00 to go"
-    (tmp_path / "learn").mkdir()
-    (tmp_path / "learn/train-1.tsv").write_text("s\tcpu\n120.0\t3\n")
-    run.remember(str(tmp_path))
+    for name, seconds in (("own", 120.0), ("another", 7.0)):
+        (tmp_path / name / "times/learn").mkdir(parents=True)
+        (tmp_path / name / "times/learn/train-1.tsv").write_text(f"s\tcpu\n{seconds}\t3\n")
+    run.remember(str(tmp_path / "own/times"))
     now += 5
     assert run.work() == (35.0, 125.0), "120 s at an earlier run, 5 passed, and another of 10 s"
     assert run.by_stage() == {"mesh": (3, 4), "learn": (0, 1)}
@@ -118,6 +119,13 @@ def test_time_left_is_that_of_jobs_like_it_or_of_what_the_log_says(
 @pytest.mark.parametrize(("seconds", "words"), [(-1, "0:00"), (65, "1:05"), (7199.6, "2:00:00")])
 def test_a_clock_has_hours_if_there_are_any(seconds: float, words: str) -> None:
     assert clock(seconds) == words
+
+
+def test_every_target_of_make_that_runs_a_workflow_shows_the_screen() -> None:
+    recipes = re.findall(r"^\t@\$\((\w+)\)(.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    others = [words.split()[0] for name, words in recipes if name == "SNAKEMAKE"]
+    assert sorted(others) == ["--dag", "--report", "--unlock"]
+    assert len([name for name, _ in recipes if name == "RUN"]) >= 7
 
 
 def on_a_terminal(workspace: Workspace, *arguments: str, config: str) -> tuple[str, int]:
