@@ -32,6 +32,11 @@ REFUSED = "What to do: change that input as the message says, then start the sam
 class LogHandler(LogHandlerBase):
     """Snakemake's events as a screen that is drawn again and again, or as lines."""
 
+    # Snakemake writes its log by itself; its filter knows --quiet, its formatter is for dry runs.
+    writes_to_stream = True
+    writes_to_file = has_filter = has_formatter = False
+    needs_rulegraph = False
+
     def __post_init__(self) -> None:
         self.stream = sys.stdout if self.common_settings.stdout else sys.stderr
         self.console = Console(file=self.stream, highlight=False, markup=False)
@@ -45,31 +50,6 @@ class LogHandler(LogHandlerBase):
             LogEvent.JOB_FINISHED: self._job_finished,
             LogEvent.JOB_ERROR: self._job_error,
         }
-
-    @property
-    def writes_to_stream(self) -> bool:
-        """It is the only one that writes to the terminal."""
-        return True
-
-    @property
-    def writes_to_file(self) -> bool:
-        """Snakemake writes its log by itself."""
-        return False
-
-    @property
-    def has_filter(self) -> bool:
-        """Snakemake's own, which knows --quiet."""
-        return False
-
-    @property
-    def has_formatter(self) -> bool:
-        """Snakemake's own, for dry runs."""
-        return False
-
-    @property
-    def needs_rulegraph(self) -> bool:
-        """The stages come from the workflow."""
-        return False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one record of Snakemake; a dry run is shown as Snakemake does."""

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from spinmesh.sequence import Acquisition
     from spinmesh.tissue import Tissue
 
-COMPLETION = "Completion by the tab key: spinmesh --install-completion."
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, epilog=COMPLETION)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 MESH = "Of tetra or tetra10 cells: .msh, .vtu, .mesh, ...; or a pack of spinmesh reduce."
 OUT = "FILE.zarr or FILE.csv (um^3 times density); of several meshes a folder: NAME.csv of each."
@@ -64,7 +63,7 @@ EXAMPLES = {
     "simulate": (
         f"spinmesh simulate cell.msh {PROTOCOL} --out signal.csv",
         "spinmesh simulate cells/*.msh --scheme dwi.scheme --diffusivity 1.7 --out signals/",
-        "spinmesh simulate fibre.zarr --tissue tissue.yaml --scheme dwi.scheme --out fibre.zarr",
+        "spinmesh simulate fibre.zarr --tissue tissue.yaml --scheme dwi.seq --out signals.zarr",
     ),
     "reduce": (
         "spinmesh reduce cell.msh --strongest-gradient 80 --longest-time 60 --out pack.zarr",
@@ -84,22 +83,14 @@ EXAMPLES = {
     "classify": (
         "spinmesh classify left.wav right.wav --model results/respiratory/models/lungs.zarr",
     ),
-    "view": (
-        "spinmesh view results/demo --out demo.html",
-        "spinmesh view voxel/reconstruction.zarr signals.zarr --out page.html",
-    ),
+    "view": ("spinmesh view results/demo --out demo.html",),
     "provenance": ("spinmesh provenance results/demo/simulate/signals.zarr --json",),
     "plan": (
         "snakemake --dag --forceall | spinmesh plan my.yaml results/demo --nodes 10 --cores 32",
     ),
     "init": ("spinmesh init study/ && cd study/ && spinmesh run",),
-    "run": (
-        "spinmesh run --config my.yaml --cores 8",
-        "spinmesh run --dry-run",
-        "spinmesh run phantom",
-        "spinmesh run -- --unlock",
-    ),
-    "doctor": ("spinmesh doctor", "spinmesh doctor --json"),
+    "run": ("spinmesh run --config my.yaml --cores 8", "spinmesh run -- --unlock"),
+    "doctor": ("spinmesh doctor --json",),
 }
 
 
@@ -194,22 +185,17 @@ def _simulate(
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
     typer.echo(f"{name}: {size}; simulating {len(acquisition)} measurements", err=True)
     result = simulate_body(shape, filling, acquisition, spec, device, method)
-    mesh_error, reduction = None, result.reduction
-    if reduction is not None:
-        mesh_error = reduction.discretisation_error(filling, acquisition)
+    mesh_error, words = None, "unknown"
+    if result.reduction is not None:
+        mesh_error = result.reduction.discretisation_error(filling, acquisition)
+        words = f"{mesh_error:.1g}"
         if tolerance is not None:
-            reduction.check_resolution(mesh_error, tolerance)
-    words = "unknown" if mesh_error is None else f"{mesh_error:.1g}"
+            result.reduction.check_resolution(mesh_error, tolerance)
     error = f"estimated error {result.words} and {words} (mesh) of S0"
-    tets = len(shape.tets)
-    _write(
-        result.signals, place, name, error, f" ({tets:,} tets)", tets=tets, mesh_error=mesh_error
-    )
+    _write(result.signals, place, name, error, tets=len(shape.tets), mesh_error=mesh_error)
 
 
-def _write(
-    signals: Signals, out: Path, mesh: Path, error: str, size: str = "", **numbers: Any
-) -> None:
+def _write(signals: Signals, out: Path, mesh: Path, error: str, **numbers: Any) -> None:
     """Write the signals and tell it."""
     from spinmesh.io import save
     from spinmesh.io.tables import write_signal_table
@@ -220,7 +206,7 @@ def _write(
         save(signals, out)
     count = len(signals.acquisition)
     told = {"file": str(out), "mesh": str(mesh), "measurements": count, "error": error}
-    measured.tell(f"{out}: {count} signals of {mesh}{size}; {error}", **told, **numbers)
+    measured.tell(f"{out}: {count} signals of {mesh}; {error}", **told, **numbers)
 
 
 COMMANDS = (

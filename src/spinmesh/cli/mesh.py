@@ -80,10 +80,7 @@ def mesh(
     picture: Picture = None,
     force: Force = False,
 ) -> None:
-    """Mesh surfaces, or check what is there, and say what was repaired.
-
-    Exit code 0: written, or usable. 1: an input is refused or unusable. 2: wrong usage.
-    """
+    """Mesh surfaces, or check what is there, and say what was repaired."""
     if check:
         if out is not None:
             raise ConfigError("--check writes nothing: leave --out away, or --check.")
@@ -166,10 +163,5 @@ def _write(filling: Filling, out: Path) -> None:
         write_mesh(mesh, out)
     lines = (*filling.lines, *check_tets(mesh).lines)
     words = f"{out}: {len(mesh.tets):,} tets in {len(mesh.labels)} compartments"
-    measured.tell(
-        "\n".join([*(f"  {line}" for line in lines), words]),
-        file=str(out),
-        tets=len(mesh.tets),
-        compartments=mesh.labels,
-        notes=lines,
-    )
+    words = "\n".join([*(f"  {line}" for line in lines), words])
+    measured.tell(words, file=str(out), tets=len(mesh.tets), labels=mesh.labels, notes=lines)

@@ -39,7 +39,7 @@ def reduce(
 ) -> None:
     """Keep the reduced models of a mesh, from which `spinmesh simulate` replays protocols.
 
-    They are made for a protocol, or for what a scanner can do. Exit codes as of simulate.
+    They are made for a protocol, or for what a scanner can do.
     """
     if out.suffix != ".zarr":
         raise ConfigError(f"--out {out}: give a name that ends in .zarr.")
@@ -61,18 +61,11 @@ def reduce(
     save(pack, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file()) / 1e6
     sizes = pack.models.sizes[:, 1]
-    most = int(sizes.max())
-    measured.tell(
-        f"{out}: {mesh} in {len(sizes)} reduced models of at most {most} functions, "
-        f"{size:.2g} MB; for echoes up to {pack.echo_time:g} ms at {tolerance:g} of S0",
-        file=str(out),
-        mesh=str(mesh),
-        models=len(sizes),
-        functions=most,
-        megabytes=size,
-        echo_time_ms=float(pack.echo_time),
-        tolerance=tolerance,
-    )
+    numbers = {"models": len(sizes), "functions": int(sizes.max()), "megabytes": size}
+    words = "{models} reduced models of at most {functions} functions, {megabytes:.2g} MB"
+    reach = f"for echoes up to {pack.echo_time:g} ms at {tolerance:g} of S0"
+    words = f"{out}: {mesh} in {words.format(**numbers)}; {reach}"
+    measured.tell(words, file=str(out), mesh=str(mesh), **numbers)
 
 
 def is_pack(path: Path) -> bool:

@@ -152,8 +152,6 @@ def plan(
     """Plan a run, as in `snakemake --dag --forceall | spinmesh plan CONFIG RESULTS...`.
 
     Prints its jobs, core-hours, memory, bytes and time, and what the end waits for.
-
-    Exit code 0: printed. 1: an earlier run is not there, with the remedy. 2: wrong usage.
     """
     from spinmesh.settings import load_config
 

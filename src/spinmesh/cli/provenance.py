@@ -11,20 +11,13 @@ import typer
 from spinmesh.cli import measured
 from spinmesh.errors import ConfigError, StoreError
 
-KEYS = (
-    *("schema", "schema_version", "seed", "config_digest", "package_version", "revision"),
-    *("versions", "digest", "notes"),
-)
 STORE = "Of any stage or command: a folder that ends in .zarr."
 STORES = "A run's folder (results/<run>), a folder of `spinmesh reconstruct`, or stores (.zarr)."
 Page = Annotated[Path, typer.Option(help="FILE.html, for any browser; it needs no network.")]
 
 
 def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
-    """Print what made a store: seed, configuration, versions, and the command that makes it again.
-
-    Exit code 0: printed. 1: there is no store of ours, with the reason. 2: wrong usage.
-    """
+    """Print what made a store: seed, configuration, versions, and the command to make it again."""
     from spinmesh.io.store import attributes_of, is_foreign_zarr
 
     if is_foreign_zarr(store):
@@ -44,9 +37,8 @@ def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
     }
     rows |= {"note": "; ".join(stored["notes"])} if "notes" in stored else {}
     words = "\n".join(f"{name:<14} {value}" for name, value in rows.items())
-    measured.tell(
-        words, file=str(store), **{name: stored.get(name) for name in KEYS}, made_again_by=remake
-    )
+    del stored["manifest"]
+    measured.tell(words, file=str(store), **stored, made_again_by=remake)
 
 
 def view(
@@ -54,10 +46,7 @@ def view(
     out: Page = Path("view.html"),
     force: measured.Replace = False,
 ) -> None:
-    """Make one page: shapes to turn, posterior samples, signals, images, maps by the slice.
-
-    Exit code 0: written. 1: there is nothing to show, with the reason. 2: wrong usage.
-    """
+    """Make one page: shapes to turn, posterior samples, signals, images, maps by the slice."""
     if out.suffix != ".html":
         raise ConfigError(f"--out {out}: give a name that ends in .html.")
     measured.refuse_existing(out, force)
