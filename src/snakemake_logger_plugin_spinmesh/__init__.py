@@ -115,8 +115,8 @@ class LogHandler(LogHandlerBase):
 
     def _other(self, record: logging.LogRecord) -> None:
         if stages := getattr(record, "stages", None):
-            self.run.stages, times = stages, vars(record)["times"]
-            self.run.remember(times)
+            self.run.stages = stages
+            self.run.remember(vars(record)["times"], vars(record)["reference"])
         text = self.format(record)
         loud = record.levelno >= logging.WARNING or text.startswith(NOTHING)
         if loud and text.strip() and not SAID_OTHERWISE.match(text):

@@ -101,15 +101,19 @@ class Run:
         own = {rule: n for rule, n in counts.items() if rule in self.stages or not self.stages}
         self.planned = Counter({rule: n for rule, n in own.items() if rule != "total"})
 
-    def remember(self, folder: str) -> None:
+    def remember(self, folder: str, reference: str) -> None:
         """Take what a job of each rule took before: the tables that Snakemake's `benchmark:` wrote.
 
-        They lie in `folder`, results/<run>/times; other runs stand in for what it lacks.
+        They lie in `folder`, results/<run>/times; for what it lacks other runs stand in, or the
+        table `reference` of rules and seconds.
         """
+        lines = [line for line in Path(reference).read_text().splitlines() if line[:1] != "#"]
+        table = csv.DictReader(lines, delimiter="\t")
+        self.earlier = {row["rule"]: float(row["s"]) for row in table}
         others = Path(folder).parents[1].glob("*/times/*/*.tsv")
         for file in (*others, *Path(folder).glob("*/*.tsv")):
-            with file.open() as table:
-                row = next(csv.DictReader(table, delimiter="\t"), None)
+            with file.open() as text:
+                row = next(csv.DictReader(text, delimiter="\t"), None)
             if row:
                 self.earlier[file.stem.partition("-")[0]] = float(row["s"])
 
@@ -145,10 +149,16 @@ class Run:
         return counts
 
     def expected(self, rule: str) -> float:
-        """Seconds of a job: as others of its rule, else as at an earlier run, else as the mean."""
+        """Seconds of a job: as others of its rule, else as at an earlier run, else as the mean.
+
+        Those of an earlier run are scaled by what other jobs take now over what they took then.
+        """
         known = self.seconds.get(rule)
         if not known and rule in self.earlier:
-            return self.earlier[rule]
+            again = [name for name in self.seconds if name in self.earlier]
+            then = sum(self.earlier[name] * len(self.seconds[name]) for name in again)
+            now = sum(sum(self.seconds[name]) for name in again)
+            return self.earlier[rule] * (now / then if then > 0 else 1.0)
         known = known or [value for each in self.seconds.values() for value in each]
         return sum(known) / len(known) if known else 0.0
 

@@ -51,7 +51,8 @@ def test_lines_tell_starts_ends_warnings_and_at_the_end_the_failed_jobs_log(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     say = Sent()
-    say(None, stages=STAGES, times="results/own/times")
+    Path("seconds.tsv").write_text("rule\ts\n")
+    say(None, stages=STAGES, times="results/own/times", reference="seconds.tsv")
     say(LogEvent.RUN_INFO, "Job stats", stats={"all": 1, "mesh_input": 1, "train": 1, "total": 3})
     say(None, "Select jobs to execute...")
     started(say, 1, "mesh_input", "mesh.log")
@@ -110,9 +111,12 @@ def test_time_left_is_that_of_jobs_like_it_or_of_what_the_log_says(
     for name, seconds in (("own", 120.0), ("another", 7.0)):
         (tmp_path / name / "times/learn").mkdir(parents=True)
         (tmp_path / name / "times/learn/train-1.tsv").write_text(f"s\tcpu\n{seconds}\t3\n")
-    run.remember(str(tmp_path / "own/times"))
+    table = tmp_path / "seconds.tsv"
+    table.write_text("# of the demonstration\nrule\ts\ntrain\t9\nmesh_input\t5\nplot\t4\n")
+    run.remember(str(tmp_path / "own/times"), str(table))
+    assert run.expected("plot") == 8.0, "no run has made one; mesh_input takes twice as long now"
     now += 5
-    assert run.work() == (35.0, 125.0), "120 s at an earlier run, 5 passed, and another of 10 s"
+    assert run.work() == (35.0, 245.0), "2 x 120 s at an earlier run, 5 passed, another of 10 s"
     assert run.by_stage() == {"mesh": (3, 4), "learn": (0, 1)}
 
 

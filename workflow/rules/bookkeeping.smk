@@ -45,7 +45,8 @@ for made in workflow.rules:
         made.set_params(code=lambda wildcards, script=file.parent / made.script: digest(script))
 
 # For src/snakemake_logger_plugin_spinmesh, which draws the stages and estimates the time left.
-logger.info("", extra={"stages": stages, "times": TIMES})
+reference = Path(str(workflow.current_basedir)) / "seconds.tsv"
+logger.info("", extra={"stages": stages, "times": TIMES, "reference": str(reference)})
 
 # As many restarts as the profile allows; none of a job that was refused its input. Snakemake has
 # retries of rules only.
