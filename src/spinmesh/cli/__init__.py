@@ -98,8 +98,7 @@ EXAMPLES = {
 def main() -> None:
     """Tissue geometry to diffusion-MRI signal, and back. `spinmesh COMMAND --help` has examples.
 
-    Exit code 0: done. 1: refused or failed, with the reason and the remedy. 2: wrong usage. 75: the
-    machine is too small or was disturbed. docs/commands.md says more.
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 75 the machine is too small.
     """
 
 
@@ -216,7 +215,9 @@ COMMANDS = (
 for _command in COMMANDS:
     _name = _command.__name__.removesuffix("_workflow")
     _shown = "\n\n".join(["Examples:", *EXAMPLES[_name]])
-    app.command(_name, epilog=_shown)(measured.answering(_command))
+    # What Snakemake says is no result of ours.
+    _answering = _command if _command is run_workflow else measured.answering(_command)
+    app.command(_name, epilog=_shown)(_answering)
 
 
 def _complain(error: SpinmeshError) -> None:
