@@ -87,7 +87,8 @@ class LogHandler(LogHandlerBase):
 
     def _run_info(self, record: logging.LogRecord) -> None:
         self.run.plan(getattr(record, "stats", {}))
-        if self.console.is_terminal and not self.console.is_dumb_terminal and self.live is None:
+        # Not rich's `is_terminal`, which FORCE_COLOR turns on for files too.
+        if self.stream.isatty() and not self.console.is_dumb_terminal and self.live is None:
             self._cover()
 
     def _job_info(self, record: logging.LogRecord) -> None:
