@@ -7,6 +7,7 @@
 # make respiratory  classifiers of lung sounds, by patient: tables and figures (experiments/respiratory)
 # make plan     what a run will take on a cluster, from what earlier runs took
 # make docs     the documentation as a site (build/site), examples run and drawn;  make photograph: pictures of the demo's page
+# make repair   removes what is damaged from the results of CONFIG's run; the next run makes it again
 # make test     every test;   make check   what has to pass before a commit
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -36,10 +37,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the locale C, Python reads no path with an accent.
 export LC_ALL := $(if $(filter C POSIX,$(LC_ALL)),C.UTF-8,$(LC_ALL))
 
-.PHONY: FORCE help setup run free readable paper phantom maps conditional synthesis respiratory unlock report docs photograph test test-hpc plan check fuzz schema clean
+.PHONY: FORCE help setup run free readable paper phantom maps conditional synthesis respiratory unlock repair report docs photograph test test-hpc plan check fuzz faults schema clean
 
 help:
-	@echo "make run | paper | phantom | maps | conditional | synthesis | respiratory | unlock | report | docs | plan | test | test-hpc | check | fuzz | schema | setup | clean"
+	@echo "make run | paper | phantom | maps | conditional | synthesis | respiratory | unlock | repair | report | docs | plan | test | test-hpc | faults | check | fuzz | schema | setup | clean"
 	@echo "  CONFIG=$(CONFIG)  CORES=$(CORES)  REPORT=$(REPORT)"
 
 setup: $(STAMP)
@@ -112,6 +113,10 @@ respiratory: $(STAMP)
 unlock: $(STAMP)
 	@$(SNAKEMAKE) --unlock
 
+# Every file of every store of the run is compared with the digest that it was written with.
+repair: $(STAMP) free
+	@$(BIN)/spinmesh repair results/$(or $(shell sed -n 's/^run: *\([A-Za-z0-9._-]*\).*/\1/p' $(CONFIG)),demo)
+
 report: $(STAMP) readable
 	@$(RUN)
 	@$(SNAKEMAKE) --report $(REPORT)
@@ -154,6 +159,11 @@ check: $(STAMP)
 fuzz: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/inputs/fuzz.py docs/results/inputs_fuzz.md
 	@OMP_NUM_THREADS=1 $(BIN)/python tests/inputs/broken_tissue.py
+
+# One fault at a time, each compared with an undisturbed run; as root, to fill a disk of its own.
+# 25 CPU minutes; some of them alone: make faults CASES="disk-full kill-mesh-3"
+faults: $(STAMP)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.workflow.faults docs/results/faults.md $(CASES)
 
 schema: $(STAMP)
 	$(BIN)/python docs/make_configuration.py

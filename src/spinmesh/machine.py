@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TypeVar, cast
 
 import torch
@@ -40,7 +42,7 @@ def available_memory() -> int:
     return max(min(free), 0)
 
 
-def device_named(device: str) -> str:
+def device_named(device: str, key: str = "device") -> str:
     """The torch device, `auto` being cuda where there is one; ConfigError if torch lacks it.
 
     In a job of Slurm `auto` is cuda only if the job was given a GPU: where Slurm does not fence
@@ -50,10 +52,43 @@ def device_named(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() and not ungiven else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda"):
-        raise ConfigError(f"device: {device!r} is unknown. Give auto, cpu or cuda.")
+        raise ConfigError(f"{key}: {device!r} is unknown. Give auto, cpu or cuda.")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"device: {device} is asked for, but torch sees no GPU. Give cpu.")
+        raise ConfigError(f"{key}: {device} is asked for, but torch sees no GPU. Give cpu.")
     return device
+
+
+def check_writable(folder: Path) -> None:
+    """MachineError if no file can be made in a folder, or where the folder will be made."""
+    place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        with TemporaryFile(dir=place) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise MachineError(
+            f"{place}: cannot be written ({error.strerror}). Make room, or give a folder that can "
+            "be written to: a link of this name may lead to it."
+        ) from error
+
+
+def check_partitions(names: Iterable[str], file: Path) -> None:
+    """ConfigError if a cluster lacks one of the partitions that a file names.
+
+    MachineError where Slurm does not say which it has.
+    """
+    try:
+        words = ["sinfo", "--noheader", "--format", "%R"]
+        answer = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise MachineError(
+            f"Slurm does not answer: {error}. Start on a machine of the cluster (`sinfo` works)."
+        ) from error
+    present = answer.stdout.split()
+    if unknown := [name for name in names if name not in present]:
+        raise ConfigError(
+            f"{file}: partition {', '.join(unknown)} is not of this cluster, which has "
+            f"{', '.join(present)}. Correct the file."
+        )
 
 
 def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from spinmesh.errors import SpinmeshError, StoreError
+from spinmesh.errors import MachineError, SpinmeshError, StoreError
 
 # Characters of a library's message that are passed on.
 MOST_WORDS = 160
@@ -16,7 +16,8 @@ MOST_WORDS = 160
 
 @contextmanager
 def reading(path: str | Path, what: str, remedy: str = "Export it again.") -> Iterator[None]:
-    """StoreError with the file's name if it is absent, or if anything fails while it is read.
+    """StoreError with the file's name if it is absent, or if anything fails while it is read;
+    MachineError if that is for lack of memory.
 
     What the bytes of a file can make a library raise cannot be listed, so this is the one place
     where every exception is caught. What the library prints or warns of is dropped.
@@ -31,6 +32,10 @@ def reading(path: str | Path, what: str, remedy: str = "Export it again.") -> It
             yield
     except SpinmeshError:
         raise
+    except MemoryError as error:
+        raise MachineError(
+            f"{path}: the memory is too small to read it. Go to a larger machine, or ask for more."
+        ) from error
     except (Exception, SystemExit) as error:
         # A library that ends the program has printed why.
         said = printed.getvalue() if isinstance(error, SystemExit) else str(error)

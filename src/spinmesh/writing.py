@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+
+from spinmesh.errors import MachineError
+
+# Of a disk that is full or protected: the same may succeed later, or elsewhere.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+# In the folder of a writer until another one takes its place.
+WRITER = "writer"
 
 
 @contextmanager
 def complete_or_absent(path: Path) -> Iterator[Path]:
-    """Yield a fresh path beside `path`; rename it to `path` on success, else remove it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _clear(
-        p for end in ("partial", "old") for p in path.parent.glob(f".{escape(path.name)}.*.{end}")
-    )
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    """Yield a fresh path of the same name in a folder beside `path`; on success it becomes `path`.
+
+    What killed writers of `path` left behind is removed. Raises MachineError if the disk is full or
+    protected, or if another program has begun to write `path` since.
+    """
+    folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        yield partial
-        if path.is_dir():
-            old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-            path.rename(old)
-            partial.rename(path)
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for other in leftovers(path.parent, escape(path.name)):
+            _clear(other)
+        folder.mkdir()
+        (folder / WRITER).touch()
+        try:
+            yield folder / path.name
+            _refuse_overtaken(folder, path)
+            _replace(path, folder / path.name)
+        except OSError:
+            _refuse_overtaken(folder, path)
+            raise
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise MachineError(
+            f"{path}: cannot be written ({error.strerror}). Make room, or give a folder that can "
+            "be written to, and run again."
+        ) from error
     finally:
-        _clear([partial])
+        _clear(folder)
+
+
+def leftovers(folder: Path, name: str = "*") -> list[Path]:
+    """What writers in a folder have not finished, or not yet."""
+    paths = [p for end in ("partial", "old") for p in folder.glob(f".{name}.*.{end}")]
+    return [path for path in paths if path.is_dir()]
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -38,10 +63,27 @@ def write_text(text: str, path: str | Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _clear(paths: Iterable[Path]) -> None:
-    """Remove files and folders; what a killed writer left behind is found by its name."""
-    for path in list(paths):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+def _replace(path: Path, new: Path) -> None:
+    if not path.is_dir():
+        os.replace(new, path)
+        return
+    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    path.rename(old)
+    new.rename(path)
+    shutil.rmtree(old)
+
+
+def _refuse_overtaken(folder: Path, path: Path) -> None:
+    """A library would make its folder again and go on without the files that were removed."""
+    if not (folder / WRITER).exists():
+        raise MachineError(
+            f"{path}: another program has begun to write it, and removed what this one had written."
+            " Run one of them at a time."
+        )
+
+
+def _clear(folder: Path) -> None:
+    """First the sign of its writer, who may be alive; it removes what this one cannot."""
+    with suppress(OSError):
+        (folder / WRITER).unlink()
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,15 +1,19 @@
 import json
+import re
 import warnings
 
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+from typer.testing import CliRunner
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.bundles import ImageSet
-from spinmesh.errors import StoreError
+from spinmesh.cli import app
+from spinmesh.errors import MachineError, StoreError
 from spinmesh.io import gather_shards, load, load_shards, rows_of_shard, save, store
+from spinmesh.learning import Checkpoint
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, sample_substrates, swept_disk
 from spinmesh.provenance import Provenance
 from spinmesh.sequence import Acquisition
@@ -170,3 +174,51 @@ def test_values_are_little_endian_doubles_for_other_readers(tmp_path):
     dataset = xr.open_zarr(tmp_path / "s.zarr")
     assert dataset["signal"].dtype == np.complex128
     assert dataset["acquisition.b_value"].attrs["units"] == "ms/um^2"
+
+
+def test_repair_removes_what_is_damaged_and_nothing_else(tmp_path):
+    """Stage and file are named; a checkpoint and what a killed writer left count too."""
+    run = tmp_path / "demo"
+    (run / "logs").mkdir(parents=True)
+    for name in ("mesh/whole", "mesh/flipped", "simulate/shards/cut", "simulate/headless"):
+        save(ball(5.0, 1), run / f"{name}.zarr")
+    for name in ("good", "bad"):
+        Checkpoint(run / f"synthesise/{name}.checkpoint").write({"weights": torch.zeros(99)})
+    chunk = run / "mesh/flipped.zarr/points/c/0/0"
+    chunk.write_bytes(bytes([chunk.read_bytes()[0] ^ 1]) + chunk.read_bytes()[1:])
+    (run / "simulate/shards/cut.zarr/tets/c/0/0").unlink()
+    (run / "simulate/headless.zarr/zarr.json").unlink()
+    state = run / "synthesise/bad.checkpoint"
+    state.write_bytes(state.read_bytes()[:-99])
+    (run / "mesh/.whole.zarr.12345678.partial/whole.zarr").mkdir(parents=True)
+    xr.Dataset().to_zarr(run / "foreign.zarr", zarr_format=3, consolidated=False)
+
+    done = CliRunner().invoke(app, ["repair", str(run)])
+    assert done.exit_code == 0, done.output
+    for words in (
+        "of stage `mesh`: .*flipped.zarr: points/c/0/0 has changed",
+        "of stage `simulate`: .*cut.zarr: tets/c/0/0 is missing",
+        "of stage `simulate`: .*headless.zarr",
+        "of stage `synthesise`: .*bad.checkpoint",
+        "of stage `mesh`: .*partial: left by a writer",
+        "demo: 5 removed",
+    ):
+        assert re.search(words, done.output), done.output
+    left = [p.relative_to(run).as_posix() for end in ("zarr", "checkpoint", "partial")
+            for p in run.rglob(f"*.{end}")]  # fmt: skip
+    assert left == ["foreign.zarr", "mesh/whole.zarr", "synthesise/good.checkpoint"]
+    assert "demo: 0 removed" in CliRunner().invoke(app, ["repair", str(run)]).output
+    refused = CliRunner().invoke(app, ["repair", str(tmp_path)])
+    assert isinstance(refused.exception, StoreError)
+
+
+def test_a_memory_too_small_is_no_fault_of_the_store(tmp_path, monkeypatch):
+    """It would have been refused for good, with the advice to delete it."""
+
+    def full(*_):
+        raise MemoryError
+
+    save(ball(5.0, 0), tmp_path / "mesh.zarr")
+    monkeypatch.setattr(store.codec, "decode", full)
+    with pytest.raises(MachineError, match=r"mesh\.zarr: the memory is too small"):
+        load(TetMesh, tmp_path / "mesh.zarr")

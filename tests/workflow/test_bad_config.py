@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import meshio
 import numpy as np
 import pytest
+import torch
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +67,39 @@ def test_a_job_that_fails_says_why_in_its_log_and_in_one_line_on_the_console(
     assert line.partition(" (log: ")[0] in log.read_text()
     assert "Traceback" in log.read_text() and "Traceback" not in done.stdout
     assert not (workspace.results / "mesh/target.zarr").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_any_job(workspace: Any) -> None:
+    """A link to a scratch that is not mounted."""
+    results = workspace.root / "results"
+    results.mkdir(exist_ok=True)
+    (results / "elsewhere").symlink_to("/scratch/not/mounted")
+    done = workspace.snakemake("mesh", config=workspace.with_values({"run": "elsewhere"}))
+    shutil.rmtree(results)
+    assert done.returncode != 0
+    assert "MachineError: results/elsewhere: cannot be written (No such file" in done.stdout
+    assert "localrule" not in done.stdout, "no job may have started"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_where_one_is_asked_for_is_told_before_any_job(workspace: Any) -> None:
+    """And only where a job that is to run asks for it."""
+    config = workspace.with_values({"simulate.device": "cuda"})
+    done = workspace.snakemake("simulate", config=config)
+    assert done.returncode != 0
+    assert "`device` of the stage (simulate_shard): cuda is asked for" in done.stdout
+    assert "Give cpu" in done.stdout and "localrule" not in done.stdout
+
+
+def test_a_store_of_another_configuration_is_told_before_any_job(
+    new_workspace: Callable[[], Any],
+) -> None:
+    """Copied here without Snakemake's records, its time alone would make it good."""
+    workspace, target = new_workspace(), "results/tiny/mesh/target.zarr"
+    other = workspace.with_values({"mesh.target.shape.radius_um": 2.0})
+    assert workspace.snakemake(target, config=other).returncode == 0
+    shutil.rmtree(workspace.root / ".snakemake")
+    done = workspace.snakemake("results/tiny/simulate/target.zarr")
+    assert done.returncode != 0
+    assert f"StoreError: {target}: was made with another configuration" in done.stdout
+    assert "Delete it" in done.stdout and "localrule" not in done.stdout

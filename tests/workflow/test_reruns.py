@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 import xarray as xr
+from typer.testing import CliRunner
 
+from spinmesh.cli import app
 from tests.workflow.conftest import Run, times
 
 pytestmark = pytest.mark.slow
@@ -205,6 +208,23 @@ def test_comments_and_docstrings_rerun_nothing(run: Run) -> None:
     finally:
         for path, text in texts.items():
             path.write_text(text)
+
+
+def test_a_damaged_store_is_removed_by_repair_and_made_again_by_the_next_run(
+    run: Run, tmp_path: Path
+) -> None:
+    """With all that was made of it; put back afterwards with the times that it had."""
+    store = run.workspace.results / "mesh/target.zarr"
+    shutil.copytree(store, tmp_path / "target.zarr")
+    chunk = store / "points/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    done = CliRunner().invoke(app, ["repair", str(run.workspace.results)])
+    assert "of stage `mesh`" in done.output and "target.zarr: points/c/0/0" in done.output
+    planned = run.workspace.plan()
+    shutil.copytree(tmp_path / "target.zarr", store)
+    assert {"make_target_mesh", "simulate_target", "reconstruct_shape"} <= planned
+    assert not planned & {"sample_substrates", "simulate_shard", "train_shape_model"}
+    assert run.workspace.plan() == set()
 
 
 def test_with_packs_another_acquisition_is_replayed_and_no_mesh_is_touched(run: Run) -> None:

@@ -16,10 +16,26 @@ validate(config, "../schemas/config.schema.json", set_default=False)
 
 onstart:
     # Not at a dry run: reading meshes takes seconds. An error here stops the run before any job.
-    from spinmesh.inputs.checking import check_inputs
+    from spinmesh.inputs.checking import check_inputs, check_places, check_stores
 
+    planned = set(workflow.dag.needrun_jobs())
+    kept = [job for job in workflow.dag.jobs if job not in planned]
     try:
         check_inputs(CONFIG)
+        check_stores(
+            {
+                store: job.params.provenance["config_digest"]
+                for job in kept
+                if "provenance" in job.params.keys()
+                for store in job.output
+            }
+        )
+        check_places(
+            RESULTS,
+            {job.rule.name for job in planned if job.resources.get("gpu")},
+            workflow.local_exec,
+            getattr(workflow.executor_settings, "partition_config", None),
+        )
     except SpinmeshError as error:
         raise WorkflowError(f"{type(error).__name__}: {error}") from None
 

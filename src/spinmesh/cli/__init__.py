@@ -15,9 +15,9 @@ from spinmesh.cli.doctor import doctor
 from spinmesh.cli.mesh import mesh
 from spinmesh.cli.packs import is_pack, reduce, replayed
 from spinmesh.cli.plan import plan
-from spinmesh.cli.provenance import provenance, view
 from spinmesh.cli.reconstruct import reconstruct
 from spinmesh.cli.running import init, run_workflow
+from spinmesh.cli.stores import provenance, repair, view
 from spinmesh.cli.synthesise import synthesise
 from spinmesh.cli.trained import classify, maps
 from spinmesh.errors import (
@@ -85,6 +85,7 @@ EXAMPLES = {
     ),
     "view": ("spinmesh view results/demo --out demo.html",),
     "provenance": ("spinmesh provenance results/demo/simulate/signals.zarr --json",),
+    "repair": ("spinmesh repair results/demo",),
     "plan": (
         "snakemake --dag --forceall | spinmesh plan my.yaml results/demo --nodes 10 --cores 32",
     ),
@@ -210,7 +211,7 @@ def _write(signals: Signals, out: Path, mesh: Path, error: str, **numbers: Any) 
 
 COMMANDS = (
     *(mesh, simulate, reduce, reconstruct, maps, synthesise, classify),
-    *(init, run_workflow, view, plan, provenance, doctor),
+    *(init, run_workflow, view, plan, provenance, repair, doctor),
 )
 for _command in COMMANDS:
     _name = _command.__name__.removesuffix("_workflow")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import yaml
 
+from spinmesh.errors import ConfigError, StoreError
 from spinmesh.inputs.building import (
     cell_of,
     common_kind,
@@ -17,14 +19,19 @@ from spinmesh.inputs.building import (
     solids_of,
 )
 from spinmesh.io.meshes import read_mesh
+from spinmesh.machine import check_partitions, check_writable, device_named
 from spinmesh.meshing.check import Report, check_surface, check_tets
 from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import read_surface, unit_of
 from spinmesh.meshing.fill import labels_of
 from spinmesh.meshing.surface import Surface, united
+from spinmesh.reading import reading
 from spinmesh.settings import Config, MeshInput, MeshOptions, load_bundle
 from spinmesh.skeletons.files import Skeleton, described
 from spinmesh.tissue import Tissue
+
+# Keys of a partition that is another cluster's.
+ELSEWHERE = {"slurm_cluster", "cluster", "clusters"}
 
 
 def check_inputs(config: Config) -> None:
@@ -47,6 +54,50 @@ def check_inputs(config: Config) -> None:
         scattered = signal.scattered()
         if scattered is not None:
             read_voxels(acquisition, **scattered)
+
+
+def check_stores(digests: Mapping[str, str]) -> None:
+    """StoreError if a store that is to be read as it is was made with another configuration.
+
+    `digests` are what the configuration gives, by the place of the store. Such a store has been
+    copied here: of those it has made itself the workflow knows how.
+    """
+    from spinmesh.io.store import attributes_of
+
+    for path, digest in digests.items():
+        if not path.endswith(".zarr") or not Path(path).exists():
+            continue
+        if (stored := attributes_of(path)["config_digest"]) != digest:
+            raise StoreError(
+                f"{path}: was made with another configuration (digest {stored}, now {digest}). "
+                "Delete it, and it is made again; or give this run a name of its own (`run`)."
+            )
+
+
+def check_places(
+    results: str | Path, gpu_rules: Collection[str], here: bool, partitions: Path | None
+) -> None:
+    """Where a run writes, and where it computes: on this machine or on partitions of Slurm.
+
+    `gpu_rules` ask for a GPU; `partitions` is the profile's file of them. Raises MachineError if
+    nothing can be written, ConfigError if there is no GPU or a partition is unknown.
+    """
+    check_writable(Path(results))
+    asking = ", ".join(sorted(gpu_rules))
+    if here and asking:
+        device_named("cuda", f"`device` of the stage ({asking})")
+    if not here and partitions is not None:
+        with reading(partitions, "table of partitions", "Correct it."):
+            table = yaml.safe_load(partitions.read_text())["partitions"]
+            limits = {name: limit or {} for name, limit in table.items()}
+        if asking and not any(limit.get("max_gpu") for limit in limits.values()):
+            raise ConfigError(
+                f"{partitions}: no partition has GPUs (`max_gpu`), but {asking} asks for one. Add "
+                "one, or give `device: cpu` to the stage."
+            )
+        check_partitions(
+            [name for name in limits if not ELSEWHERE & limits[name].keys()], partitions
+        )
 
 
 def check(inputs: Sequence[Path], scale_to_um: float | None = None) -> Iterator[tuple[str, Report]]:

@@ -117,10 +117,7 @@ def load(noun: type[Noun], path: str | Path, **rows: slice | Sequence[int]) -> N
     import xarray as xr
 
     path, (group, remedy) = Path(path), _group_of(noun, path)
-    for name, digest in group["attributes"]["manifest"].items():
-        if _is_touched(name, group, rows) and digest != (present := _sha256(path / name)):
-            what = "has changed" if present else "is missing"
-            raise StoreError(f"{path}: {name} {what} since the store was written. {remedy}")
+    _check_files(path, group, remedy, rows)
     with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
         dataset = dataset.isel(rows)
         if dataset.nbytes > (free := available_memory()):
@@ -137,7 +134,7 @@ def _group_of(noun: type, path: str | Path) -> tuple[dict[str, Any], str]:
     schema, path = schema_of(noun), Path(path)
     if not (path / GROUP).is_file():
         raise StoreError(f"{path}: no Zarr store here. First run {schema.maker}.")
-    remedy = f"Delete the store and rerun {schema.maker}."
+    remedy = f"Delete the store (`make repair` does it) and rerun {schema.maker}."
     with reading(path / GROUP, "Zarr store", remedy):
         group: dict[str, Any] = _group(path)
         attributes = dict(group["attributes"])
@@ -147,9 +144,30 @@ def _group_of(noun: type, path: str | Path) -> tuple[dict[str, Any], str]:
             f"{path}: holds {stored[0]} version {stored[1]}, but {schema.name} version "
             f"{schema.version} is needed. Rerun {schema.maker}."
         )
+    _check_group(path, group, remedy)
+    return group, remedy
+
+
+def check_store(path: str | Path, remedy: str = "Delete the store and rerun its stage.") -> None:
+    """StoreError that names the file if one of a store's files is not as it was written."""
+    path = Path(path)
+    with reading(path / GROUP, "Zarr store", remedy):
+        group = _group(path)
+        _check_group(path, group, remedy)
+    _check_files(path, group, remedy, {})
+
+
+def _check_group(path: Path, group: dict[str, Any], remedy: str) -> None:
+    attributes = group["attributes"]
     if "manifest" not in attributes or attributes.get("digest") != _digest(group):
         raise StoreError(f"{path}: {GROUP} has changed since the store was written. {remedy}")
-    return group, remedy
+
+
+def _check_files(path: Path, group: dict[str, Any], remedy: str, rows: Mapping[str, Any]) -> None:
+    for name, digest in group["attributes"]["manifest"].items():
+        if _is_touched(name, group, rows) and digest != (present := _sha256(path / name)):
+            what = "has changed" if present else "is missing"
+            raise StoreError(f"{path}: {name} {what} since the store was written. {remedy}")
 
 
 def _arrays(group: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -35,7 +36,10 @@ class Checkpoint:
         if self.path is not None:
             with complete_or_absent(self.path) as partial:
                 state = {"run": self.run, "content": dict(content)}
-                torch.save(state | {"digest": fingerprint(state)}, partial)
+                # In memory first: torch hides that the disk is full.
+                buffer = io.BytesIO()
+                torch.save(state | {"digest": fingerprint(state)}, buffer)
+                partial.write_bytes(buffer.getbuffer())
 
     def read(self, device: str = "cpu") -> dict[str, Any] | None:
         """What was written, or None if nothing was.
@@ -44,23 +48,29 @@ class Checkpoint:
         """
         if self.path is None or not self.path.exists():
             return None
-        with reading(self.path, "checkpoint", "Delete it and rerun."):
-            stored = torch.load(self.path, weights_only=True, map_location=device)
-            digest = stored.pop("digest")
-            run, content = stored["run"], dict(stored["content"])
-            if digest != fingerprint(stored):
-                raise StoreError(f"{self.path}: a damaged checkpoint. Delete it and rerun.")
-        if run != self.run:
+        stored = checked_state(self.path, device)
+        if stored["run"] != self.run:
             raise StoreError(
                 f"{self.path}: a checkpoint of another run (other data, settings, seed or torch). "
                 "Delete it or give another path."
             )
-        return content
+        return dict(stored["content"])
 
     def remove(self) -> None:
         """Delete the file, if there is one."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+def checked_state(
+    path: Path, device: str = "cpu", remedy: str = "Delete it and rerun."
+) -> dict[str, Any]:
+    """`run` and `content` of a checkpoint, whatever run it is of; StoreError if it is damaged."""
+    with reading(path, "checkpoint", remedy):
+        stored: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+        if stored.pop("digest") != fingerprint(stored):
+            raise StoreError(f"{path}: a damaged checkpoint. {remedy}")
+    return stored
 
 
 def fingerprint(*values: Any) -> str:

@@ -1,8 +1,11 @@
-"""`spinmesh provenance` and `spinmesh view`: where a store comes from, and what is in it."""
+"""Commands for stores: where one comes from, what is in it, and away with the damaged ones."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +14,7 @@ import typer
 from spinmesh.cli import measured
 from spinmesh.errors import ConfigError, StoreError
 
+RUN = "results/<run> of a workflow that is not at work."
 STORE = "Of any stage or command: a folder that ends in .zarr."
 STORES = "A run's folder (results/<run>), a folder of `spinmesh reconstruct`, or stores (.zarr)."
 Page = Annotated[Path, typer.Option(help="FILE.html, for any browser; it needs no network.")]
@@ -53,3 +57,35 @@ def view(
     from spinmesh.view import write_page
 
     measured.tell(write_page(stores, out), file=str(out))
+
+
+def repair(run: Annotated[Path, typer.Argument(help=RUN)]) -> None:
+    """Remove what is damaged, or left by killed jobs, from a run; the next run makes it again."""
+    if not (run / "logs").is_dir():
+        raise StoreError(f"{run}: no results of a run. Give results/<run>.")
+    removed = []
+    for path, reason in _damaged(run):
+        removed.append(f"removed, of stage `{path.relative_to(run).parts[0]}`: {reason}")
+        path.unlink() if path.is_file() else shutil.rmtree(path)
+    last = f"{run}: {len(removed)} removed." + (" Run again to make them." if removed else "")
+    measured.tell("\n".join([*removed, last]), file=str(run), removed=removed)
+
+
+def _damaged(run: Path) -> Iterator[tuple[Path, str]]:
+    """What is to be removed from a run's folder, and why; stores of others stay."""
+    from spinmesh.io.store import check_store, is_foreign_zarr
+    from spinmesh.learning.checkpoint import checked_state
+    from spinmesh.writing import leftovers
+
+    for folder in [run, *(path for path in run.rglob("*") if path.is_dir())]:
+        for path in leftovers(folder):
+            yield path, f"{path}: left by a writer that was killed"
+    for pattern, check in (("*.zarr", check_store), ("*.checkpoint", checked_state)):
+        for path in sorted(run.rglob(pattern)):
+            try:
+                check(path, remedy="")
+            except StoreError as error:
+                with suppress(StoreError):
+                    if is_foreign_zarr(path):
+                        continue
+                yield path, str(error).rstrip()
