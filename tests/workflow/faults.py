@@ -297,9 +297,12 @@ def run_twice(options: tuple[str, ...], lab: Lab, stores: tuple[str, ...]) -> It
     with started(lab, *stores) as process:
         assert wait_until(lambda: jobs(process), process)
         second = run(lab.workspace, *stores, *options)
-    first = "ended well" if process.returncode == 0 else "**failed**"
-    words = line_with(second.stdout, "cannot be locked", "another program")
-    yield f"first {first}; second {'ended well' if second.returncode == 0 else words}"
+    told = [f"first: {how_ended(process.returncode, (lab.disturbed / 'output.txt').read_text())}"]
+    yield "; ".join([*told, f"second: {how_ended(second.returncode, second.stdout)}"])
+
+
+def how_ended(status: int, output: str) -> str:
+    return "ended well" if status == 0 else line_with(output, "cannot be locked", "Error")
 
 
 @contextmanager

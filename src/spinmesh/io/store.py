@@ -193,7 +193,7 @@ def _is_touched(name: str, group: dict[str, Any], rows: Mapping[str, Any]) -> bo
 
 def attributes_of(path: str | Path) -> dict[str, Any]:
     """What a store says of itself: schema, seed, notes, cost, ..."""
-    with reading(Path(path) / GROUP, "Zarr store"):
+    with reading(Path(path) / GROUP, "Zarr store", "`make repair` removes what is damaged."):
         return dict(_group(Path(path))["attributes"])
 
 
