@@ -216,10 +216,11 @@ def test_a_damaged_store_is_removed_by_repair_and_made_again_by_the_next_run(
     """With all that was made of it; put back afterwards with the times that it had."""
     store = run.workspace.results / "mesh/target.zarr"
     shutil.copytree(store, tmp_path / "target.zarr")
-    chunk = store / "points/c/0/0"
+    chunk = min(path for path in store.glob("*/c/**/*") if path.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-1])
     done = CliRunner().invoke(app, ["repair", str(run.workspace.results)])
-    assert "of stage `mesh`" in done.output and "target.zarr: points/c/0/0" in done.output
+    assert "of stage `mesh`" in done.output
+    assert f"target.zarr: {chunk.relative_to(store)} has changed" in done.output
     planned = run.workspace.plan()
     shutil.copytree(tmp_path / "target.zarr", store)
     assert {"make_target_mesh", "simulate_target", "reconstruct_shape"} <= planned
