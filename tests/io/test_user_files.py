@@ -34,6 +34,14 @@ def test_meshes_written_by_others_come_back(tmp_path, suffix, order):
     assert volume(back) == pytest.approx(volume(mesh), rel=1e-12)
 
 
+def test_a_mesh_is_written_to_one_file_or_not_at_all(tmp_path):
+    for suffix in (".node", ".ele"):
+        with pytest.raises(ConfigError, match=r"two files.*Give \.vtu"):
+            write_mesh(ball(5.0, 1, 1), tmp_path / f"ball{suffix}")
+    write_mesh(ball(5.0, 1, 1), tmp_path / "ball.xdmf")
+    assert [path.name for path in tmp_path.iterdir()] == ["ball.xdmf"]
+
+
 @pytest.mark.parametrize("key", LABEL_KEYS)
 def test_compartment_labels_are_found_under_each_known_key(tmp_path, key):
     mesh = nested_cylinder(SweptDisk(rings=2, layers=2, radius_um=4.0, length_um=8.0, order=1), 1)

@@ -302,7 +302,8 @@ def _warn(text: str) -> None:
 def write_mesh(mesh: TetMesh, path: str | Path, point_data: dict | None = None) -> None:
     """Write a mesh for ParaView and other tools (.vtu, .msh, ...), complete or not at all.
 
-    Warns (MeshWarning) of periods, for which these files have no place.
+    Warns (MeshWarning) of periods, for which these files have no place. Raises ConfigError for
+    formats of two files.
     """
     path = Path(path)
     if mesh.periods is not None:
@@ -316,10 +317,14 @@ def write_mesh(mesh: TetMesh, path: str | Path, point_data: dict | None = None) 
     labels = mesh.compartment.numpy()
     # Two programs end their files in .msh; the second, and the one meant here, is gmsh.
     file_format = meshio.extension_to_filetypes[path.suffix][-1]
+    if file_format == "tetgen":
+        raise ConfigError(f"{path}: needs two files. Give .vtu or .msh.")
+    # In a file of their own, the numbers of .xdmf would be lost.
+    options = {"data_format": "XML"} if file_format == "xdmf" else {}
     with complete_or_absent(path) as partial:
         meshio.Mesh(
             mesh.points.detach().numpy(),
             [(kind, mesh.tets.numpy())],
             cell_data={"compartment": [labels]},
             point_data={key: np.asarray(value) for key, value in (point_data or {}).items()},
-        ).write(partial, file_format=file_format)
+        ).write(partial, file_format=file_format, **options)
