@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from acquisition_files import write_camino_scheme
@@ -97,6 +98,50 @@ def test_table_holds_them_in_the_order_and_units_of_the_files(folder: Path) -> N
     assert b == pytest.approx([0, 1000, 2000, 4000], rel=1e-9)
     real = [float(row["signal_real"]) for row in rows]
     assert real == pytest.approx(expected()[0].real.tolist(), rel=1e-9)
+
+
+def test_a_compartment_with_closed_walls_has_the_signal_of_itself_alone(folder: Path) -> None:
+    size = spinmesh.SweptDisk(rings=2, layers=4, radius_um=4.0, length_um=4.0, order=1)
+    both = spinmesh.nested_cylinder(size, 1)
+    spinmesh.write_mesh(both, folder / "ball.vtu")
+    Path("tissue.yaml").write_text(
+        "compartments: {1: {diffusivity_um2_per_ms: 2.0}, 2: {diffusivity_um2_per_ms: 1.0}}\n"
+    )
+    words = [*command("two.csv", tissue="tissue.yaml"), "--by-compartment"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv("two.csv")
+    acquisition = spinmesh.read_acquisition(
+        bvals="a.bval", bvecs="a.bvec", delta_ms=10.0, Delta_ms=40.0
+    )
+    for label, diffusivity in ((1, 2.0), (2, 1.0)):
+        inside = both.tets[both.compartment == label]
+        used, tets = torch.unique(inside, return_inverse=True)
+        alone = spinmesh.TetMesh(both.points[used], tets, torch.full((len(tets),), label), "alone")
+        tissue = spinmesh.Tissue.uniform(diffusivity, labels=(label,))
+        signal = spinmesh.simulate(alone, tissue, acquisition, tolerance=1e-6).signal[0]
+        # Both to the tolerance of their bases, 1e-5 of the unweighted signal of both.
+        scale = float(table["signal_real"][0])
+        assert table[f"signal_real_in_{label}"].to_numpy() == pytest.approx(
+            signal.real.numpy(), abs=2e-5 * scale
+        )
+    total = table["signal_real_in_1"] + table["signal_real_in_2"]
+    assert total.to_numpy() == pytest.approx(table["signal_real"].to_numpy(), rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("out", "changes", "words"),
+    [
+        ("ball.zarr", {}, "columns of a .csv"),
+        ("ball.csv", {"method": "stepping"}, "the sum of the compartments only"),
+    ],
+)
+def test_signals_by_compartment_are_columns_of_reduced_models(
+    folder: Path, out: str, changes: dict[str, str], words: str
+) -> None:
+    done = CliRunner().invoke(cli.app, [*command(out, **changes), "--by-compartment"])
+    assert isinstance(done.exception, ConfigError) and words in str(done.exception)
+    assert not (folder / out).exists()
 
 
 def test_tissue_file_overrules_the_diffusivity(folder: Path) -> None:

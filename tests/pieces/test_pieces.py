@@ -10,7 +10,7 @@ import torch
 from bodies import cells
 from torch.autograd import gradcheck
 
-from spinmesh.bloch_torrey import Basis, reduce_mesh, simulate_reduced
+from spinmesh.bloch_torrey import Basis, Signals, reduce_mesh, simulate_reduced
 from spinmesh.bodies import (
     Body,
     Cut,
@@ -71,6 +71,19 @@ def test_pieces_give_the_signal_of_the_whole_within_the_tolerance(name: str) -> 
     change = (result.signals.signal - whole.signal).abs() / whole.unweighted
     assert float(change.max()) <= 1e-3
     torch.testing.assert_close(result.signals.unweighted, whole.unweighted, rtol=1e-3, atol=0)
+
+
+@pytest.mark.slow
+def test_pieces_give_the_signal_of_each_compartment_of_the_whole() -> None:
+    mesh, tissue = BODIES["exchanging"]
+    cut = simulate_body(mesh, tissue, pulses(), Basis(tolerance=1e-3), by_compartment=True)
+    model = reduce_mesh(mesh, tissue, pulses(), Basis(tolerance=1e-5)).reduced
+    whole = Signals.of_compartments(model, pulses())
+    assert cut.parts is not None and cut.compartments is not None
+    assert cut.compartments.signal.shape == (2, 3)
+    change = (cut.compartments.signal - whole.signal).abs() / whole.unweighted.sum(0)
+    assert float(change.max()) <= 1e-3
+    torch.testing.assert_close(cut.compartments.signal.sum(0), cut.signals.signal[0])
 
 
 def test_cores_share_the_body_and_their_water_adds_up_to_all() -> None:

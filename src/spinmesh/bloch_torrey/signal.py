@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,14 +37,26 @@ class Signals:
 
         With `core` of all but the last of the model's means, which is what its core leaves.
         """
+        if core:
+            rows = cls.of_compartments(reduced, acquisition)
+            pairs = (rows.signal, rows.unweighted)
+            shape = (-1, reduced.mean.shape[-2], len(acquisition))
+            return cls(acquisition, *(part.reshape(shape)[:, :-1].sum(1) for part in pairs))
+        return cls._computed((simulate_reduced, unweighted), reduced, acquisition)
+
+    @classmethod
+    def of_compartments(cls, reduced: ReducedModel, acquisition: Acquisition) -> Signals:
+        """As `of`, with a row for each of the means of every model."""
+        return cls._computed((simulate_compartments, _unweighted_rows), reduced, acquisition)
+
+    @classmethod
+    def _computed(
+        cls, pair: Iterable[Callable[..., Tensor]], reduced: ReducedModel, acquisition: Acquisition
+    ) -> Signals:
         there = acquisition.to(str(reduced.mean.device))
         with torch.no_grad():
-            if core:
-                rows = [of(reduced, there) for of in (simulate_compartments, _unweighted_rows)]
-                parts = [row[..., :-1, :].sum(-2) for row in rows]
-            else:
-                parts = [simulate_reduced(reduced, there), unweighted(reduced, there)]
-        return cls(acquisition, *(part.cpu().reshape(-1, len(acquisition)) for part in parts))
+            parts = [of(reduced, there).cpu() for of in pair]
+        return cls(acquisition, *(part.reshape(-1, len(acquisition)) for part in parts))
 
     @property
     def attenuation(self) -> Float[Tensor, "substrate measurement"]:

@@ -138,6 +138,7 @@ class Parts:
     basis_error: float  # of S0
     cut_bound: float  # of S0
     modes: tuple[int, ...]  # of each piece
+    compartments: Signals | None = None  # a row for each label of the body; of packs unknown
 
     @property
     def words(self) -> str:
@@ -163,26 +164,37 @@ def simulate_cut(
     order = sorted(range(len(cut.pieces)), key=lambda number: -len(cut.pieces[number].tets))
     most_water = max(order, key=lambda number: cut.water[number])
 
-    def work(place: int) -> tuple[Signals, float, int, Reduction | None]:
+    def work(place: int) -> tuple[Signals, tuple[int, ...], float, int, Reduction | None]:
         number = order[place]
         fine = basis.replace(tolerance=tolerances[number])
         reduction = reduce_piece(cut.pieces[number], acquisition, fine)
-        part = Signals.of(reduction.reduced.to(device), acquisition, core=True)
-        missed = (reduction.error or 0.0) * float(part.unweighted.max())
+        part = Signals.of_compartments(reduction.reduced.to(device), acquisition)
+        missed = (reduction.error or 0.0) * float(part.unweighted[:-1].sum(0).max())
         judged = _of_whole_piece(reduction, body.tissue) if number == most_water else None
-        return part, missed, reduction.span.size, judged
+        return part, cut.pieces[number].mesh.labels, missed, reduction.span.size, judged
 
     results = side_by_side(work, len(order)) if device == "cpu" else map(work, range(len(order)))
     parts = list(progress(results, f"{body.mesh.name} in pieces", total=len(order)))
-    signals, missed, modes, reductions = zip(*parts, strict=True)
-    sums = Signals(
-        acquisition,
-        torch.stack([part.signal for part in signals]).sum(0),
-        torch.stack([part.unweighted for part in signals]).sum(0),
-    )
+    signals, labels, missed, modes, reductions = zip(*parts, strict=True)
+    each = _summed(signals, labels, body.mesh.labels)
+    sums = Signals(acquisition, each.signal.sum(0)[None], each.unweighted.sum(0)[None])
     least = float(sums.unweighted.min())
     judged = next(reduction for reduction in reductions if reduction is not None)
-    return Parts(sums, sum(missed) / least, cut.changed / least, modes), judged
+    return Parts(sums, sum(missed) / least, cut.changed / least, modes, each), judged
+
+
+def _summed(
+    parts: Sequence[Signals], labels: Sequence[tuple[int, ...]], every: tuple[int, ...]
+) -> Signals:
+    """Of each compartment, from the rows of the pieces' cores: that of their halos comes last."""
+    acquisition = parts[0].acquisition
+    signal = torch.zeros(len(every), len(acquisition), dtype=torch.complex128)
+    left = torch.zeros_like(signal.real)
+    for part, present in zip(parts, labels, strict=True):
+        rows = torch.tensor([every.index(label) for label in present])
+        signal.index_add_(0, rows, part.signal[:-1])
+        left.index_add_(0, rows, part.unweighted[:-1])
+    return Signals(acquisition, signal, left)
 
 
 def _of_whole_piece(reduction: Reduction, tissue: Tissue) -> Reduction:

@@ -60,6 +60,7 @@ class Simulation:
     words: str  # estimated and bounded errors, as fractions of the unweighted signal
     reduction: Reduction | None = None  # of the body, or of its piece with the most water
     parts: Parts | None = None  # if it was cut
+    compartments: Signals | None = None  # a row for each label of the mesh, if asked for
 
 
 def simulate_body(
@@ -69,6 +70,8 @@ def simulate_body(
     basis: Basis | None = None,
     device: str = "cpu",
     method: str = "reduced",
+    *,
+    by_compartment: bool = False,
 ) -> Simulation:
     """As `simulate`, with what the errors are.
 
@@ -76,16 +79,23 @@ def simulate_body(
     is all that counts. With "reduced", a body much longer than what water covers within the echo is
     cut into pieces, if the basis is a Krylov one that grows to its tolerance: see
     docs/methods/pieces.md. Of a mesh with periods the signals are those of one cell of endless
-    tissue (docs/methods/periodic.md).
+    tissue (docs/methods/periodic.md). `by_compartment` adds the signal of the spins that are in
+    each compartment at the echo; ConfigError of a mesh with periods, or by stepping.
     """
     basis = basis or Basis()
     if method not in get_args(Method):
         raise ConfigError(f"method: {method!r} is unknown. Give reduced or stepping.")
+    grows = basis.kind == "krylov" and basis.adaptive
+    periodic = grows and mesh.periods is not None
+    if by_compartment and (periodic or method == "stepping"):
+        way = "method stepping" if method == "stepping" else "the periodic cell"
+        raise ConfigError(
+            f"{mesh.name}: {way} has the sum of the compartments only. Leave by_compartment away."
+        )
     if method == "stepping":
         stepped = step_signal(mesh, tissue, acquisition, basis.tolerance)
         return Simulation(stepped.signals, f"at most {stepped.error:.1g} (time stepping)")
-    grows = basis.kind == "krylov" and basis.adaptive
-    if grows and mesh.periods is not None:
+    if periodic:
         cell = simulate_periodic(mesh, tissue, acquisition, basis.tolerance)
         words = f"{cell.error:.1g} (basis of {cell.modes} in a periodic cell)"
         return Simulation(sound([mesh.name], cell.signals, torch.tensor([[cell.spins]])), words)
@@ -94,11 +104,14 @@ def simulate_body(
         reduction = reduce_mesh(mesh, tissue, acquisition, basis)
         error = "unknown" if reduction.error is None else f"{reduction.error:.1g}"
         words = f"{error} (basis of {reduction.span.size})"
-        return Simulation(signals_of(reduction, acquisition, device), words, reduction)
+        signals, there = signals_of(reduction, acquisition, device), reduction.reduced.to(device)
+        each = Signals.of_compartments(there, acquisition) if by_compartment else None
+        return Simulation(signals, words, reduction, compartments=each)
     parts, reduction = simulate_cut(cut, acquisition, basis, device)
     spins = cut.pieces[0].body.cells.mass.sum().reshape(1, 1)
     signals = sound([mesh.name], parts.signals, spins)
-    return Simulation(signals, parts.words, reduction, parts)
+    each = parts.compartments if by_compartment else None
+    return Simulation(signals, parts.words, reduction, parts, each)
 
 
 def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cpu") -> Signals:

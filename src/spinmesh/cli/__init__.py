@@ -52,6 +52,11 @@ METHOD = (
 )
 
 
+COMPARTMENTS = (
+    "Two more columns of the csv for each label of the mesh: the signal of the spins that are in "
+    "that compartment at the echo."
+)
+
 # By command, for its help: a test reads them as a terminal would.
 PROTOCOL = "--bvals dwi.bval --bvecs dwi.bvec --delta 12.9 --Delta 21.8"
 EXAMPLES = {
@@ -116,6 +121,7 @@ def simulate(
     scale_to_um: measured.Scale = None,
     label_key: measured.LabelKey = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto, for the signals.")] = "cpu",
+    by_compartment: Annotated[bool, typer.Option(help=COMPARTMENTS)] = False,
     force: measured.Replace = False,
 ) -> None:
     """Simulate the signals of meshes for an acquisition.
@@ -127,6 +133,8 @@ def simulate(
         raise ConfigError("--diffusivity excludes --tissue, which has one of each compartment.")
     for place in places:
         measured.refuse_existing(place, force)
+        if by_compartment and place.suffix != ".csv":
+            raise ConfigError(f"--out {place}: --by-compartment writes columns of a .csv.")
     given = {} if tolerance is None else {"tolerance": tolerance}
     spec = Basis.checked({"kind": basis} | given, "spinmesh simulate")
     from spinmesh.io.acquisitions import read_acquisition
@@ -137,15 +145,18 @@ def simulate(
     for name, place in zip(meshes, places, strict=True):
         try:
             if is_pack(name):
-                if method != "reduced" or spec.kind != "krylov" or scale_to_um or label_key:
+                if spec.kind != "krylov" or any((method != "reduced", scale_to_um, label_key)):
                     raise ConfigError(
                         f"{name}: a pack has its basis, method, unit and labels; leave them away."
                     )
+                if by_compartment:
+                    raise ConfigError(f"{name}: a pack has the sum of its compartments only.")
                 parts = replayed(name, acquisition, tissue, diffusivity, tolerance, device)
                 _write(parts.signals, place, name, f"estimated error {parts.words}")
                 continue
             body = measured.filled_mesh(name, tissue, diffusivity, scale_to_um, label_key)
-            _simulate(name, place, body, acquisition, spec, tolerance, device, method)
+            way = {"device": device, "method": method, "by_compartment": by_compartment}
+            _simulate(name, place, body, acquisition, spec, tolerance, way)
         except SpinmeshError as error:
             if len(meshes) == 1:
                 raise
@@ -176,15 +187,14 @@ def _simulate(
     acquisition: Acquisition,
     spec: Basis,
     tolerance: float | None,
-    device: str,
-    method: Method,
+    way: dict[str, Any],
 ) -> None:
     from spinmesh.bodies import simulate_body
 
     shape, filling = body
     size = f"{len(shape.points):,} points, {len(shape.tets):,} tets"
     typer.echo(f"{name}: {size}; simulating {len(acquisition)} measurements", err=True)
-    result = simulate_body(shape, filling, acquisition, spec, device, method)
+    result = simulate_body(shape, filling, acquisition, spec, **way)
     mesh_error, words = None, "unknown"
     if result.reduction is not None:
         mesh_error = result.reduction.discretisation_error(filling, acquisition)
@@ -192,16 +202,26 @@ def _simulate(
         if tolerance is not None:
             result.reduction.check_resolution(mesh_error, tolerance)
     error = f"estimated error {result.words} and {words} (mesh) of S0"
-    _write(result.signals, place, name, error, tets=len(shape.tets), mesh_error=mesh_error)
+    each = result.compartments
+    by_label = each and dict(zip(shape.labels, each.rows(), strict=True))
+    numbers = {"tets": len(shape.tets), "mesh_error": mesh_error}
+    _write(result.signals, place, name, error, by_label, **numbers)
 
 
-def _write(signals: Signals, out: Path, mesh: Path, error: str, **numbers: Any) -> None:
+def _write(
+    signals: Signals,
+    out: Path,
+    mesh: Path,
+    error: str,
+    compartments: dict[int, Signals] | None = None,
+    **numbers: Any,
+) -> None:
     """Write the signals and tell it."""
     from spinmesh.io import save
     from spinmesh.io.tables import write_signal_table
 
     if out.suffix == ".csv":
-        write_signal_table(signals, out)
+        write_signal_table(signals, out, compartments)
     else:
         save(signals, out)
     count = len(signals.acquisition)

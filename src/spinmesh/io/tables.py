@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 COST = ("cpu_seconds", "peak_gib")
 
 
-def write_signal_table(signals: Signals, path: str | Path) -> None:
-    """A row per measurement of the first shape; signals in um^3 times relative density."""
+def write_signal_table(
+    signals: Signals, path: str | Path, compartments: Mapping[int, Signals] | None = None
+) -> None:
+    """A row per measurement of the first shape; signals in um^3 times relative density.
+
+    Signals of `compartments`, by label, are columns of their own.
+    """
     described(signals)  # refuses what no store would take either
     acquisition, signal = signals.acquisition, signals.signal[0].numpy()
     table = {
@@ -42,6 +47,10 @@ def write_signal_table(signals: Signals, path: str | Path) -> None:
         "signal_imag": signal.imag,
         "attenuation": signals.attenuation[0].numpy(),
     }
+    for label, each in (compartments or {}).items():
+        described(each)
+        table[f"signal_real_in_{label}"] = each.signal[0].real.numpy()
+        table[f"signal_imag_in_{label}"] = each.signal[0].imag.numpy()
     rows = zip(*table.values(), strict=True)
     words = (",".join("" if np.isnan(x) else f"{x:.12g}" for x in row) for row in rows)
     write_text("\n".join([",".join(table), *words, ""]), path)
