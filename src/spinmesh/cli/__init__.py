@@ -203,7 +203,7 @@ def _simulate(
             result.reduction.check_resolution(mesh_error, tolerance)
     error = f"estimated error {result.words} and {words} (mesh) of S0"
     each = result.compartments
-    by_label = each and dict(zip(shape.labels, each.rows(), strict=True))
+    by_label = None if each is None else dict(zip(shape.labels, each.rows(), strict=True))
     numbers = {"tets": len(shape.tets), "mesh_error": mesh_error}
     _write(result.signals, place, name, error, by_label, **numbers)
 
