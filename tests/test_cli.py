@@ -195,7 +195,7 @@ def test_mistake_is_one_line_and_leaves_no_output(
     Path("bad.yaml").write_text("compartments: {1: {diffusivty_um2_per_ms: 2.0}}\n")
     Path("good.yaml").write_text("compartments: {1: {}}\n")
     before = sorted(folder.iterdir())
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr("sys.argv", ["spinmesh", *command(out, **changes)])
     with pytest.raises(SystemExit) as exit_:
         cli.run()

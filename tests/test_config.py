@@ -15,7 +15,6 @@ import yaml
 from spinmesh.errors import ConfigError, SequenceError
 from spinmesh.inputs.building import BUNDLES, VOLUMES, build
 from spinmesh.inputs.checking import check_inputs
-from spinmesh.machine import device_named
 from spinmesh.settings import (
     load_config,
     schema_text,
@@ -356,27 +355,6 @@ def test_broken_input_file_is_refused_before_any_job(tmp_path: Path) -> None:
     values = edited("acquisition", files | {"delta_ms": 8.0, "Delta_ms": 19.0})
     with pytest.raises(SequenceError, match=r"a\.bvec"):
         check_inputs(validate_config(values, ROOT))
-
-
-def test_cuda_that_is_absent_is_refused() -> None:
-    if torch.cuda.is_available():
-        assert device_named("auto") == device_named("cuda") == "cuda"
-    else:
-        assert device_named("auto") == "cpu"
-        with pytest.raises(ConfigError, match=r"device.*Give"):
-            device_named("cuda")
-
-
-def test_a_job_of_slurm_takes_no_gpu_that_it_was_not_given(monkeypatch) -> None:
-    """On a node whose GPUs are not fenced off torch sees those of all jobs."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for name in ("SLURM_JOB_ID", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    assert device_named("auto") == "cuda"
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert device_named("auto") == "cpu"
-    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
-    assert device_named("auto") == "cuda"
 
 
 def test_schema_is_strict_json() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,6 +26,8 @@ Result = TypeVar("Result")
 LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 # Set by Slurm in a job that was given GPUs.
 GIVEN = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
+# Cards that this process uses, and for each a socket whose name says so to others.
+_CARDS: dict[int, socket.socket] = {}
 # What a process of its own does with a number; it was there when the process was forked.
 _WORK: list[Callable[[int], object]] = []
 
@@ -46,16 +51,60 @@ def device_named(device: str, key: str = "device") -> str:
     """The torch device, `auto` being cuda where there is one; ConfigError if torch lacks it.
 
     In a job of Slurm `auto` is cuda only if the job was given a GPU: where Slurm does not fence
-    them off, torch sees those of other jobs too.
+    them off, torch sees those of other jobs too. Of several cards it is the one that fewest jobs
+    use.
     """
-    ungiven = "SLURM_JOB_ID" in os.environ and not any(map(os.environ.get, GIVEN))
+    return devices_named(device, 1, key)[0]
+
+
+def devices_named(device: str, count: int, key: str = "device") -> list[str]:
+    """As many torch devices, each another card if they are GPUs; errors as `device_named`."""
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() and not ungiven else "cpu"
+        ungiven = "SLURM_JOB_ID" in os.environ and not any(map(os.environ.get, GIVEN))
+        device = "cuda" if torch.cuda.is_available() and not ungiven else "cpu"
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ConfigError(f"{key}: {device!r} is unknown. Give auto, cpu or cuda.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f"{key}: {device} is asked for, but torch sees no GPU. Give cpu.")
-    return device
+    if device.startswith("cuda"):
+        check_gpus(count, key)
+    return [f"cuda:{card}" for card in _cards(count)] if device == "cuda" else [device] * count
+
+
+def check_gpus(count: int, key: str = "device") -> None:
+    """ConfigError if torch sees fewer GPUs.
+
+    They are counted without a start of CUDA, so that the process can still be forked.
+    """
+    present = torch.cuda.device_count()
+    if present == 0:
+        raise ConfigError(f"{key}: cuda is asked for, but torch sees no GPU. Give cpu.")
+    if present < count:
+        raise ConfigError(
+            f"{key}: {count} GPUs are asked for, but torch sees {present}. Give fewer `gpus`."
+        )
+
+
+def _cards(count: int) -> list[int]:
+    """Numbers of the cards of this process: of those that there are, those that fewest jobs use.
+
+    For each a socket has a name, which the kernel frees when the process ends, however it ends.
+    (Names that begin with a null are no files, and only Linux has them.)
+    """
+    present = range(torch.cuda.device_count())
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",") if given else [str(card) for card in present]
+    whose = os.environ.get("SLURM_JOB_ID", "")  # each of its jobs may count its own from 0
+    places = ((users, card) for users in itertools.count() for card in present)
+    while len(_CARDS) < count:
+        users, card = next(places)
+        if card not in _CARDS:
+            sign = socket.socket(socket.AF_UNIX)
+            try:
+                sign.bind(f"\0spinmesh {whose}: GPU {names[card]}, user {users}")
+                _CARDS[card] = sign
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+    return [*_CARDS][:count]
 
 
 def check_writable(folder: Path) -> None:

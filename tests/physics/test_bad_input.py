@@ -318,7 +318,7 @@ def test_nan_never_leaves_the_simulator(wrong, monkeypatch):
 
 @pytest.mark.parametrize("device", ["tpu", "gpu", "cuda"])
 def test_unknown_or_absent_devices_are_refused_before_compute(device, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     words = "sees no GPU. Give cpu" if device == "cuda" else "Give auto, cpu or cuda"
     with pytest.raises(ConfigError, match=words):
         simulate(inverted(), Tissue.uniform(2.0), pgse(), device=device)

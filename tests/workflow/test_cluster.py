@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,20 @@ from spinmesh.provenance import NUMERICS
 from tests.workflow.conftest import ROOT, Workspace
 from tests.workflow.test_scripts import RULES
 
+# Each of five jobs counts those that run beside it, on a machine of two cards.
+GPU_JOBS = f"""
+import torch
+torch.cuda.device_count = lambda: 2
+LOGS = TIMES = "logs"
+rule all:
+    input: [f"{{job}}.txt" for job in range(5)]
+rule one:
+    output: "{{job}}.txt"
+    resources: gpu=1
+    shell: "touch on.{{wildcards.job}}; sleep 1; ls on.* | wc -l > {{output}}; sleep 0.5; "
+           "rm on.{{wildcards.job}}"
+include: "{ROOT}/workflow/rules/bookkeeping.smk"
+"""
 LIGHT = re.compile(r"(plot|tabulate|show|read|write)_.*|summarise")
 
 
@@ -110,3 +125,13 @@ def test_another_copy_of_the_package_is_refused_at_start(
     assert refused.returncode != 0
     assert f"imported from {ROOT}/src/spinmesh" in refused.stdout
     assert "make setup" in refused.stdout
+
+
+@pytest.mark.slow
+def test_as_many_jobs_that_ask_for_a_gpu_run_as_there_are_cards(tmp_path: Path) -> None:
+    """Nothing but their number holds a third one back."""
+    (tmp_path / "Snakefile").write_text(GPU_JOBS)
+    command = [sys.executable, "-m", "snakemake", "--cores", "5"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    counts = [int((tmp_path / f"{job}.txt").read_text()) for job in range(5)]
+    assert max(counts) == 2

@@ -44,6 +44,20 @@ for made in workflow.rules:
         made.conda_env = "../../envs/spinmesh.yaml"
         made.set_params(code=lambda wildcards, script=file.parent / made.script: digest(script))
 
+# On one machine as many jobs that ask for a GPU run at a time as it has cards for; --resources gpu=N
+# overrules it. What a rule asks for is not lowered here: that there are fewer is said at start.
+counts = [made.resources["gpu"] for made in workflow.rules if "gpu" in made.resources]
+gpus = max((count.value for count in counts if not count.is_evaluable()), default=0)
+if (
+    gpus
+    and workflow.local_exec
+    and workflow.is_main_process
+    and "gpu" not in workflow.global_resources
+):
+    from torch.cuda import device_count
+
+    workflow.global_resources["gpu"] = max(gpus, device_count())
+
 # For src/snakemake_logger_plugin_spinmesh, which draws the stages and estimates the time left.
 reference = Path(str(workflow.current_basedir)) / "seconds.tsv"
 logger.info("", extra={"stages": stages, "times": TIMES, "reference": str(reference)})

@@ -32,7 +32,11 @@ onstart:
         )
         check_places(
             RESULTS,
-            {job.rule.name for job in planned if job.resources.get("gpu")},
+            {
+                job.rule.name: job.resources["gpu"]
+                for job in planned
+                if job.resources.get("gpu")
+            },
             workflow.local_exec,
             getattr(workflow.executor_settings, "partition_config", None),
         )

@@ -78,7 +78,7 @@ def _machine() -> dict[str, str]:
 
     limit = f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"
     device = device_named("auto")
-    name = torch.cuda.get_device_name() if device == "cuda" else "torch sees no GPU"
+    name = "torch sees no GPU" if device == "cpu" else torch.cuda.get_device_name(device)
     return rows | {
         "revision": revision(),
         "torch": torch.__version__,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from spinmesh.inputs.building import (
     solids_of,
 )
 from spinmesh.io.meshes import read_mesh
-from spinmesh.machine import check_partitions, check_writable, device_named
+from spinmesh.machine import check_gpus, check_partitions, check_writable
 from spinmesh.meshing.check import Report, check_surface, check_tets
 from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import read_surface, unit_of
@@ -75,25 +75,26 @@ def check_stores(digests: Mapping[str, str]) -> None:
 
 
 def check_places(
-    results: str | Path, gpu_rules: Collection[str], here: bool, partitions: Path | None
+    results: str | Path, gpus: Mapping[str, int], here: bool, partitions: Path | None
 ) -> None:
     """Where a run writes, and where it computes: on this machine or on partitions of Slurm.
 
-    `gpu_rules` ask for a GPU; `partitions` is the profile's file of them. Raises MachineError if
-    nothing can be written, ConfigError if there is no GPU or a partition is unknown.
+    `gpus` is how many each rule asks for; `partitions` is the profile's file of them. Raises
+    MachineError if nothing can be written, ConfigError if there are too few GPUs or a partition is
+    unknown.
     """
     check_writable(Path(results))
-    asking = ", ".join(sorted(gpu_rules))
+    asking, most = ", ".join(sorted(gpus)), max(gpus.values(), default=0)
     if here and asking:
-        device_named("cuda", f"`device` of the stage ({asking})")
+        check_gpus(most, f"`device` of the stage ({asking})")
     if not here and partitions is not None:
         with reading(partitions, "table of partitions", "Correct it."):
             table = yaml.safe_load(partitions.read_text())["partitions"]
             limits = {name: limit or {} for name, limit in table.items()}
-        if asking and not any(limit.get("max_gpu") for limit in limits.values()):
+        if most > max((limit.get("max_gpu", 0) for limit in limits.values()), default=0):
             raise ConfigError(
-                f"{partitions}: no partition has GPUs (`max_gpu`), but {asking} asks for one. Add "
-                "one, or give `device: cpu` to the stage."
+                f"{partitions}: no partition has {most} GPUs (`max_gpu`), which {asking} asks for. "
+                "Add one, or give `device: cpu` or fewer `gpus` to the stage."
             )
         check_partitions(
             [name for name in limits if not ELSEWHERE & limits[name].keys()], partitions
