@@ -75,8 +75,8 @@ def row(path: Path) -> list[str]:
         *(name, f"{len(cones.start):,}", f"{len(points):,}", f"{len(tets):,}"),
         f"{quality(points, tets).min():.3f}",
         f"{parts(said)}, {euler(faces)} (union {2 - 2 * union.genus()})",
-        compared(volume, union.volume(), listed and float(listed["neuron_volume"])),
-        compared(area, union.surface_area(), listed and float(listed["neuron_area"])),
+        compared(volume, union.volume(), float(listed["neuron_volume"]) if listed else None),
+        compared(area, union.surface_area(), float(listed["neuron_area"]) if listed else None),
         signal_error(mesh, listing(path.parent, "dir_ave_sig", name)),
         *(f"{seconds:.0f}", f"{gigabytes:.1f}"),
     ]

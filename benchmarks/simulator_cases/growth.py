@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from simulator_cases.table import Row, Settings, cpu_seconds
 from spinmesh.bloch_torrey import Basis, simulate_reduced
 from spinmesh.bodies import simulate
 from spinmesh.fem import assemble
-from spinmesh.reduction import ReducedModel, krylov_projection, shift_inverse
+from spinmesh.reduction import Projection, ReducedModel, krylov_projection, shift_inverse
 from spinmesh.report.style import picture
 
 # Rings and layers of nested cylinders: 1e3 to 3e5 nodes.
@@ -58,7 +59,7 @@ def _with_nodes(settings: Settings) -> Series:
         mesh = nested(rings, layers)
         nodes.append(len(mesh.points))
         seconds.append(
-            cpu_seconds(lambda mesh=mesh: simulate(mesh, PERMEABLE, acquisition, basis), repeats=2)
+            cpu_seconds(partial(simulate, mesh, PERMEABLE, acquisition, basis), repeats=2)
         )
     return Series("nodes", np.array(nodes), np.array(seconds))
 
@@ -66,24 +67,21 @@ def _with_nodes(settings: Settings) -> Series:
 def _with_measurements(settings: Settings) -> Series:
     reduced = _reduced(USUAL_SIZE)
     counts = MEASUREMENTS[: 3 if settings.quick else None]
-    seconds = [
-        cpu_seconds(lambda count=count: simulate_reduced(reduced, protocol(count)))
-        for count in counts
-    ]
+    seconds = [cpu_seconds(partial(simulate_reduced, reduced, protocol(count))) for count in counts]
     return Series("measurements", np.array(counts), np.array(seconds))
 
 
 def _with_size(settings: Settings) -> Series:
     acquisition = protocol(USUAL_COUNT // (10 if settings.quick else 1))
-    seconds = [cpu_seconds(lambda k=k: simulate_reduced(_reduced(k), acquisition)) for k in SIZES]
+    seconds = [cpu_seconds(partial(simulate_reduced, _reduced(k), acquisition)) for k in SIZES]
     return Series("k", np.array(SIZES), np.array(seconds))
 
 
 def _reduced(size: int) -> ReducedModel:
     """The first `size` functions of an orthonormal Krylov basis of a 20 um axon."""
     mesh = axon(20.0, 2, 10)
-    matrices = assemble(mesh, TISSUE)
-    whole = krylov_projection(mesh, matrices, shift_inverse(matrices, 0.1), 3, 8).reduced
+    empty = Projection.empty(mesh, assemble(mesh, TISSUE))
+    whole = krylov_projection(empty, shift_inverse(empty.matrices, 0.1), 3, 8).reduced
     return ReducedModel(
         whole.laplacian[:size, :size], whole.moments[:, :size, :size], whole.mean[:, :size]
     )
