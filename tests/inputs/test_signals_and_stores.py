@@ -226,7 +226,9 @@ BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    "text", [BOMB, "a: &a [*a]\n", "[" * 3000, "\0", "a: \xff\xfe", "run: " + "x" * 10**6]
+    "text",
+    [BOMB, "a: &a [*a]\n", "[" * 3000, "\0", "a: \xff\xfe", "run: " + "x" * 10**6],
+    ids=["aliases of aliases", "itself", "brackets", "NUL", "no UTF-8", "a million letters"],
 )
 @pytest.mark.parametrize("read", [load_config, load_tissue])
 def test_a_yaml_bomb_is_one_short_message(tmp_path, text: str, read) -> None:

@@ -108,6 +108,8 @@ def test_weights_of_two_modes_are_those_of_their_mass():
     assert share == pytest.approx(0.2, abs=0.075)
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_rotations_are_sampled_from_their_own_measure():
     """exp(2 k cos a) on the rotations by a: the angle has density exp(2 k cos a) (1 - cos a)."""
     k, one = 0.5, torch.ones(1, dtype=torch.float64)

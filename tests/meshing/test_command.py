@@ -35,6 +35,8 @@ def run(*words: str) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_inputs_become_compartments_of_a_store_that_can_be_simulated(folder: Path) -> None:
     words = ["cell.ply", "core.ply", "--out", "made.zarr", "--size", "2", "--picture", "made.html"]
     code, output = run(*words)

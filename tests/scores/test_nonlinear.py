@@ -146,6 +146,7 @@ def test_the_cubic_flow_is_a_flow_with_its_derivatives():
     assert bool((nonlinear.cubic_flow(y, 5.0)[1] > 0).all())
 
 
+@pytest.mark.slow
 def test_the_prior_is_the_limit_of_the_chain_not_of_the_equation():
     """At the horizon steps are long: the chain's own variance is several per cent larger."""
     well = nonlinear.DoubleWell(1.0, 1.2, 6.0)
