@@ -83,7 +83,8 @@ def check_places(
     MachineError if nothing can be written, ConfigError if there are too few GPUs or a partition is
     unknown.
     """
-    check_writable(Path(results))
+    for folder in (Path(results), *filter(Path.is_dir, Path(results).glob("*"))):
+        check_writable(folder)
     asking, most = ", ".join(sorted(gpus)), max(gpus.values(), default=0)
     if here and asking:
         check_gpus(most, f"`device` of the stage ({asking})")
