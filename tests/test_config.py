@@ -160,6 +160,7 @@ def test_every_key_is_described() -> None:
             },
             ["samples: sampler heun wants a denoiser", "choose from auto, splitting"],
         ),
+        ("reconstruct.gpus", 2, ["reconstruct", "gpus 2 on device cpu", "give `device: cuda`"]),
         ("synthesise.images.pixels", 20, ["`synthesise.images.pixels` is 20", "multiple of 8"]),
         ("run", "../elsewhere", ["`run`", "results/<run>/"]),
         ("seed", -1, ["`seed` is -1"]),

@@ -47,7 +47,7 @@ def workspace(new_workspace: Callable[[], Workspace]) -> Workspace:
     return new_workspace()
 
 
-def asked(workspace: Workspace, *options: str, **values: str) -> dict[str, str]:
+def asked(workspace: Workspace, *options: str, **values: str | int) -> dict[str, str]:
     """Resources of each rule's last job, as a dry run tells them."""
     config = workspace.with_values({key.replace("_", ".", 1): v for key, v in values.items()})
     done = workspace.snakemake("--dry-run", "--forceall", *options, config=config)
@@ -58,10 +58,14 @@ def asked(workspace: Workspace, *options: str, **values: str) -> dict[str, str]:
 @pytest.mark.slow
 def test_one_key_asks_for_the_gpu_and_uses_it(workspace: Workspace) -> None:
     """And memory and time grow with the attempt."""
-    users = {"simulate_shard", "simulate_input"}
-    for stage, rules in {"simulate": users, "synthesise": {"train_score_model"}}.items():
-        resources = asked(workspace, **{f"{stage}_device": "cuda"})
-        assert {name for name, text in resources.items() if "gpu=1" in text} == rules
+    trainings = {"train_score_model", "train_shape_model"}
+    several = {f"{stage}_{key}": value for stage in ("synthesise", "reconstruct")
+               for key, value in (("device", "cuda"), ("gpus", 3))}  # fmt: skip
+    resources = asked(workspace, simulate_device="cuda", **several)
+    for count, rules in {1: {"simulate_shard", "simulate_input"}, 3: trainings}.items():
+        assert {name for name, text in resources.items() if f"gpu={count}" in text} == rules
+    assert {name for name, text in resources.items() if "nodes=1" in text} == trainings
+    assert "mem_mb=24000" in resources["train_score_model"], "8 GB for each process"
     assert "gpu=1" not in str(asked(workspace, simulate_device="auto", synthesise_device="auto"))
     second = asked(workspace, "--attempt", "2")
     assert "mem_mb=3000" in resources["simulate_shard"]

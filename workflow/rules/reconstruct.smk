@@ -22,7 +22,7 @@ rule train_shape_model:
     output:
         model=directory(SHAPE_MODEL),
     resources:
-        **needs(4, 120),
+        **needs(4, 120, CONFIG.reconstruct.device, CONFIG.reconstruct.gpus),
     params:
         **made_by(LEARNED, SAMPLED),
     script:

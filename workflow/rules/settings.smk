@@ -74,17 +74,18 @@ REPLAYED = part("acquisition") | part("simulate", "device")
 SIMULATED = FILLED | part("simulate", "basis", "shards", "device")
 TARGET_SIMULATED = FILLED | part("simulate", "target_basis", "snr", seed=CONFIG.seed)
 LEARNED = {
-    "shape_model": CONFIG.reconstruct.shape_model.model_dump(),
+    **CONFIG.reconstruct.model_dump(include={"shape_model", "device", "gpus"}),
     "seed": CONFIG.seed,
 }
 RECONSTRUCTED = part("tissue") | {
-    "reconstruct": CONFIG.reconstruct.model_dump(exclude={"shape_model", "signal"}),
+    "reconstruct": CONFIG.reconstruct.model_dump(
+        exclude={"shape_model", "device", "gpus", "signal"}
+    ),
     "seed": CONFIG.seed,
 }
 IMAGED = {"images": CONFIG.synthesise.images.model_dump(), "seed": CONFIG.seed}
 SCORED = {
-    "score_model": CONFIG.synthesise.score_model.model_dump(),
-    "device": CONFIG.synthesise.device,
+    **CONFIG.synthesise.model_dump(include={"score_model", "device", "gpus"}),
     "seed": CONFIG.seed,
 }
 DRAWN = {"samples": CONFIG.synthesise.samples.model_dump(), "seed": CONFIG.seed}

@@ -53,7 +53,7 @@ rule train_score_model:
     output:
         model=directory(SCORE_MODEL),
     resources:
-        **needs(8, 240, CONFIG.synthesise.device),
+        **needs(8, 240, CONFIG.synthesise.device, CONFIG.synthesise.gpus),
     params:
         **made_by(SCORED, SAMPLED, SIMULATED, IMAGED),
         # Named by what it belongs to, so that a changed configuration starts afresh.

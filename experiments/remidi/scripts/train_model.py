@@ -2,6 +2,8 @@ from snakemake.iocontainers import Snakemake
 
 from experiments.remidi.settings import Published
 from spinmesh.io import load, save
+from spinmesh.learning import train_on
+from spinmesh.machine import devices_named
 from spinmesh.mesh import Substrates
 from spinmesh.progress import log_to
 from spinmesh.provenance import Provenance
@@ -11,7 +13,9 @@ from spinmesh.shapes import train_shape_model
 snakemake: Snakemake
 log_to(snakemake.log[0])
 params = snakemake.params
-model = train_shape_model(
+model = train_on(
+    devices_named(params.device, params.gpus),
+    train_shape_model,
     load(Substrates, snakemake.input.substrates),
     ShapeTraining(**params.shape_model),
     params.seed,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -28,11 +29,14 @@ class Problem(ABC):
 
     @abstractmethod
     def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
-        """The next batch or batches, after `done` iterations; the same for the same generator."""
+        """The next batch or batches, after `done` iterations; the same for the same generator.
+
+        Of a batch each tensor has a row for each example, but for single numbers, which have none.
+        """
 
     @abstractmethod
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
-        """The number that training lowers."""
+        """The number that training lowers: a mean over the rows of the batch."""
 
 
 @dataclass(frozen=True)
@@ -78,14 +82,23 @@ def fit(
     `report(network, done)` gives a row of numbers or None, without gradients: it is called once
     before every iteration and once after the last. A killed run goes on from `checkpoint` to
     exactly the same result; a finished one removes it. Raises StoreError for a checkpoint of
-    another training and ReductionError if the loss is not finite.
+    another training and ReductionError if the loss is not finite. Processes that `train_on` has
+    started train one network: the same as one process but for the order of sums, a few units of
+    the last digit at each step.
     """
     checkpoint = checkpoint or Checkpoint(None)
     run = _Run(network.to(generator.device), problem, recipe, generator)
     saved = checkpoint.read(str(generator.device))
     if saved is not None:
         run.restore(saved)
-    for iteration in progress(range(len(run.losses), recipe.iterations), label, note=run.note):
+    iterations: Iterable[int] = range(len(run.losses), recipe.iterations)
+    if run.processes > 1:
+        run.shared = DistributedDataParallel(network)  # comes back when all have read the state
+    if run.process == 0:
+        iterations = progress(iterations, label, note=run.note)
+    else:
+        checkpoint = Checkpoint(None)
+    for iteration in iterations:
         run.report(report, iteration)
         run.step(iteration)
         if (iteration + 1) % checkpoint.SAVE_EVERY == 0:
@@ -108,6 +121,10 @@ class _Run:
         self, network: nn.Module, problem: Problem, recipe: Recipe, generator: torch.Generator
     ) -> None:
         self.network, self.problem, self.recipe = network, problem, recipe
+        self.shared: Callable[..., Tensor] = network
+        several = distributed.is_initialized()
+        self.process = distributed.get_rank() if several else 0
+        self.processes = distributed.get_world_size() if several else 1
         self.generator = generator
         optimisers = recipe.optimisers(network)
         schedules = [recipe.schedule(o, recipe.iterations) for o in optimisers]
@@ -127,10 +144,10 @@ class _Run:
     def step(self, iteration: int) -> None:
         begun = time.process_time()
         self.waiting = self.waiting or self.problem.draw(self.generator, iteration)
-        loss = self.problem.loss(self.network, self.waiting.pop(0))
-        if not bool(torch.isfinite(loss)):
+        loss, value = self.loss(self.waiting.pop(0))
+        if not math.isfinite(value):
             raise ReductionError(
-                f"training: the loss is {loss.item()} at iteration {iteration}. Lower the "
+                f"training: the loss is {value} at iteration {iteration}. Lower the "
                 "`learning_rate`."
             )
         self.network.zero_grad()
@@ -138,13 +155,31 @@ class _Run:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip)
         for part in self.parts:
             part.step()
-        self.losses.append(loss.item())
+        self.losses.append(value)
         if self.recipe.half_life is not None:
             # The average looks back less while the run is young.
             span = self.recipe.half_life * min(self.recipe.iterations, 5 * (iteration + 1))
             for name, value in self.network.state_dict().items():
                 self.weights[name].lerp_(value, 1 - 0.5 ** (1 / span))
         self.seconds += time.process_time() - begun
+
+    def loss(self, batch: Batch) -> tuple[Tensor, float]:
+        """What this process differentiates, and the loss of the batch.
+
+        Of several processes each has every so many-th row. Gradients are averaged over processes,
+        so that a part counts by its rows, and one without rows not at all.
+        """
+        if self.processes == 1:
+            loss = self.problem.loss(self.network, batch)
+            return loss, loss.item()
+        rows = max(len(each) for each in batch if each.ndim)
+        part = slice(self.process % rows, None, self.processes)
+        share = len(range(self.process, rows, self.processes)) / rows
+        mine = tuple(each[part] if each.ndim else each for each in batch)
+        loss = self.problem.loss(self.shared, mine) * share
+        whole = loss.detach().clone()
+        distributed.all_reduce(whole)
+        return loss * self.processes, whole.item()
 
     @torch.no_grad()
     def report(self, report: Report | None, done: int) -> None:

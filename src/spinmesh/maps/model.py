@@ -12,7 +12,8 @@ from torch import Tensor
 
 from spinmesh.estimators import coverage, ranks
 from spinmesh.estimators.flow import Flow, train_flow
-from spinmesh.machine import device_named
+from spinmesh.learning import train_on
+from spinmesh.machine import device_named, devices_named
 from spinmesh.maps.kernels import Kernels
 from spinmesh.maps.voxels import (
     QUANTITIES,
@@ -177,17 +178,17 @@ def train_posterior(
 
     The result depends on the arguments alone. A killed training goes on from `checkpoint`.
     """
-    device = device_named(training.device)
+    devices = devices_named(training.device, training.gpus)
     examples = simulate_examples(kernels, training.substrates, training.voxels, seed)
     bounds = bounds_of(kernels.tissue)
-    flow = train_flow(examples, bounds, training.flow, seed, checkpoint, device)
+    flow = train_on(devices, train_flow, examples, bounds, training.flow, seed, checkpoint)
     assert examples.table is not None and examples.target is not None
     precision = torch.linalg.inv(torch.cov(examples.table.T))
     model = MapModel(kernels, flow, examples.target.std(0), precision)
     judged = draw_voxels(kernels.tissue, min(JUDGED, training.substrates), 1, seed + FOR_LIMITS)
     attenuation = simulate_measured(kernels, judged, seed + FOR_LIMITS)
     table = features(kernels.acquisition, attenuation, judged.snr)
-    draws = [_few(flow.samples(some, DRAWS, device)) for some in table.split(TOGETHER)]
+    draws = [_few(flow.samples(some, DRAWS, devices[0])) for some in table.split(TOGETHER)]
     misfit = model.chi2(kernels.acquisition, attenuation, 1 / judged.snr, torch.cat(draws))
     limits = [float(x.quantile(1 - FALSE_ALARMS)) for x in (model.distance(table), misfit)]
     return replace(model, distance_limit=limits[0], chi2_limit=limits[1])

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from spinmesh.settings.physics import AcquisitionFiles
-from spinmesh.settings.setting import Range, Setting
+from spinmesh.settings.setting import Range, Setting, TrainingSetting
 
 
 class TissueRanges(Setting):
@@ -75,7 +75,7 @@ class FlowTraining(Setting):
     """Of the groups, on which the weights are chosen."""
 
 
-class PosteriorTraining(Setting):
+class PosteriorTraining(TrainingSetting):
     """What a posterior learns from."""
 
     substrates: PositiveInt = 30000
@@ -85,7 +85,8 @@ class PosteriorTraining(Setting):
     flow: FlowTraining = FlowTraining()
     """The network."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: cuda where there is one."""
+    """Where the network is trained. cuda: the job asks for a GPU; auto: where it happens to have
+    one."""
 
 
 class MapPhantom(Setting):

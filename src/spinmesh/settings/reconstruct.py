@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from spinmesh.settings.physics import AcquisitionFiles, Basis
-from spinmesh.settings.setting import Setting
+from spinmesh.settings.setting import Setting, TrainingSetting
 
 
 class ShapeTraining(Setting):
@@ -104,8 +104,8 @@ class Free(Setting):
         return " ".join([self.quantity, "-".join(map(str, self.compartments))]).strip()
 
 
-class Reconstruct(Setting):
-    """Stage 3: from a signal to a mesh."""
+class Reconstruct(TrainingSetting):
+    """Stage 3: from a signal to a mesh, and where the shape model is trained."""
 
     shape_model: ShapeTraining = ShapeTraining()
     """The latent space and its training."""

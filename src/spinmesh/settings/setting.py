@@ -6,9 +6,16 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from spinmesh.errors import ConfigError
@@ -172,3 +179,19 @@ def _resolve(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str,
             inside = branch
     about = {"description": node["description"]} if "description" in node else {}
     return node if inside is None else {**_resolve(inside, schema), **about}
+
+
+class TrainingSetting(Setting):
+    """What trains a network, and where."""
+
+    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    """Where the network is trained. cuda: the job asks for a GPU; auto: where it happens to have
+    one."""
+    gpus: PositiveInt = 1
+    """Of one machine, which share the training; more than one with `device: cuda`."""
+
+    @model_validator(mode="after")
+    def _gpus_are_asked_for(self) -> TrainingSetting:
+        if self.gpus > 1 and self.device != "cuda":
+            raise ValueError(f"gpus {self.gpus} on device {self.device}; give `device: cuda`")
+        return self

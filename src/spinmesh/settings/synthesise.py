@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from spinmesh.settings.setting import Range, Setting
+from spinmesh.settings.setting import Range, Setting, TrainingSetting
 
 
 class ImageSettings(Setting):
@@ -128,8 +128,8 @@ class Sampling(Setting):
     """Hurst index of the fractional noise, for the sampler `fractional`."""
 
 
-class Synthesise(Setting):
-    """Stage 4: images."""
+class Synthesise(TrainingSetting):
+    """Stage 4: images, and where the score model is trained."""
 
     source: Literal["substrates", "bundles"] = "substrates"
     """Images of cut substrates with their axons' signals, or of packed bundles with all water's."""
@@ -141,9 +141,6 @@ class Synthesise(Setting):
     """The network and its training."""
     samples: Sampling = Sampling()
     """The synthetic images."""
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
-    """Where the score model is trained. cuda: the job asks for a GPU; auto: where it happens to
-    have one."""
 
     @model_validator(mode="after")
     def _axons_fit(self) -> Synthesise:

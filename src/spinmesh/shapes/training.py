@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -36,14 +37,15 @@ def train_shape_model(
     settings: ShapeTraining | None = None,
     seed: int = 0,
     further: Float[Tensor, "further parameter"] | None = None,
+    device: str = "cpu",
 ) -> ShapeModel:
     """A shape model learned from split `train`; `validation` chooses the epoch.
 
     Without a validation split a seeded 15% of the training shapes choose. Errors are measured on
     `test` if there is one. Loss: volume-weighted squared displacement as a fraction of the shapes'
     variance. `further` are parameters (`deform`) of more training shapes for the variational kind,
-    which cost no signal. Raises MeshError with too few training shapes; ConfigError if a kind that
-    takes no `further` is given some.
+    which cost no signal. Networks are trained on `device`. Raises MeshError with too few training
+    shapes; ConfigError if a kind that takes no `further` is given some.
     """
     settings = settings or ShapeTraining()
     if further is not None and settings.kind != "variational":
@@ -61,7 +63,7 @@ def train_shape_model(
     latents = components.whitened(scores, settings.latent)
     nothing = torch.zeros((0, 3), dtype=torch.float64)
     linear = PrincipalModel(components, latents, training, {}, nothing, {})
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     fitted, choosing = scores[train], scores[validation]
     model: ShapeModel = linear
     if settings.kind == "variational":
@@ -122,15 +124,17 @@ class _Residual(Problem):
     noise: float
 
     def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
-        """Latents with noise."""
+        """Latents with noise, and the scores."""
         if self.noise == 0:
-            return [(self.z,)]
-        noise = torch.randn(self.z.shape, generator=generator, dtype=self.z.dtype)
-        return [(self.z + self.noise * noise,)]
+            return [(self.z, self.scores)]
+        where: Any = {"generator": generator, "device": generator.device}
+        noise = torch.randn(self.z.shape, dtype=self.z.dtype, **where)
+        return [(self.z + self.noise * noise, self.scores)]
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
         """Mean squared error as a fraction of the variance."""
-        error = (self.decoded(network, *batch) - self.scores).square().sum(-1).mean()
+        z, scores = batch
+        error = (self.decoded(network, z) - scores).square().sum(-1).mean()
         return error / self.scores.square().sum(-1).mean()
 
 
@@ -142,7 +146,9 @@ def _with_network(
     generator: torch.Generator,
 ) -> PrincipalModel:
     """The network of lowest validation loss; its last layer starts at zero, so it begins as PCA."""
-    components, rate = linear.components, settings.learning_rate
+    device, rate = generator.device, settings.learning_rate
+    fitted, choosing = fitted.to(device), choosing.to(device)
+    components = replace(linear.components, spread=linear.components.spread.to(device))
     sizes = (settings.latent, settings.width, settings.width, len(components.spread))
     gains = (2 * INPUT_SCALE**2, 2.0, 0.0)
     network = perceptron(sizes, gains, generator, torch.float64)
@@ -155,7 +161,12 @@ def _with_network(
         if done % REPORT_EVERY and done != settings.epochs:
             return None
         errors = [
-            float((decoded(network, linear.encoded_scores(x)) - x).square().sum(-1).mean())
+            float(
+                (decoded(network, components.whitened(x, settings.latent)) - x)
+                .square()
+                .sum(-1)
+                .mean()
+            )
             for x in (fitted, choosing)
         ]
         return (float(done), *(error / variance for error in errors))
@@ -170,7 +181,8 @@ def _with_network(
         schedule,
         best=True,
     )
-    problem = _Residual(decoded, fitted, linear.encoded_scores(fitted), settings.latent_noise)
+    z = components.whitened(fitted, settings.latent)
+    problem = _Residual(decoded, fitted, z, settings.latent_noise)
     result = fit(network, problem, recipe, generator, "training the autoencoder", report=report)
     history = torch.tensor(result.rows, dtype=torch.float64)
     return replace(linear, loss_history=history, weights=result.state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -82,12 +83,12 @@ class _Shapes(Problem):
     epochs: int
 
     def draw(self, generator: torch.Generator, done: int) -> list[Batch]:
-        batches = self.x[torch.randperm(len(self.x), generator=generator)].split(BATCH)
+        where: Any = {"generator": generator, "device": generator.device}
+        batches = self.x[torch.randperm(len(self.x), **where)].split(BATCH)
         epoch = done // len(batches)
         ratio = (LAST_ERROR / FIRST_ERROR) ** min(1.0, epoch / (LOWERING * self.epochs))
         error = torch.tensor(FIRST_ERROR * ratio)
-        size = self.latent
-        return [(x, torch.randn((len(x), size), generator=generator), error) for x in batches]
+        return [(x, torch.randn((len(x), self.latent), **where), error) for x in batches]
 
     def loss(self, network: Callable[..., Tensor], batch: Batch) -> Tensor:
         return network(*batch)
@@ -105,7 +106,7 @@ def fit_variational(
     they are removed. Scores are in um RMS; the history has epoch, training and validation error as
     fractions of the variance.
     """
-    x, validation = fitted.float(), choosing.float()
+    x, validation = (scores.float().to(generator.device) for scores in (fitted, choosing))
     network = Autoencoder(x, settings.latent, settings.width, generator)
     batches = -(-len(x) // BATCH)
     variance = float((validation - x.mean(0)).square().sum(1).mean())
@@ -127,7 +128,7 @@ def fit_variational(
     result = fit(network, shapes, recipe, generator, label, report=report)
     network.load_state_dict(result.state)
     history = torch.tensor(result.rows, dtype=torch.float64)
-    return _without_idle_latents(network, x), history
+    return _without_idle_latents(network.cpu(), x.cpu()), history
 
 
 def _optimisers(network: nn.Module, learning_rate: float) -> list[Optimizer]:
