@@ -43,8 +43,8 @@ def check_types(function: Any = None, *, typechecker: Any) -> Any:
 # Has to come before the first import of spinmesh; users of the package never pay for it.
 jaxtyping.jaxtyped = check_types
 jaxtyping.install_import_hook("spinmesh", "beartype.beartype")
-# Small sets of images that several folders use; imported after the hook.
-pytest_plugins = ["image_sets"]
+# Small sets of images, and an object store, that several folders use; imported after the hook.
+pytest_plugins = ["image_sets", "buckets"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

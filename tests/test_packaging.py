@@ -48,6 +48,9 @@ USED_OTHERWISE = {
     "playwright": "pytest.importorskip",
     "pytest-xdist": "pytest -n",
     "snakemake-executor-plugin-slurm": "snakemake --executor slurm",
+    "snakemake-storage-plugin-s3": "snakemake --default-storage-provider s3",
+    "flask": "moto's server",
+    "flask-cors": "moto's server",
 }
 
 

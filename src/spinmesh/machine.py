@@ -19,6 +19,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from spinmesh.errors import ConfigError, MachineError
+from spinmesh.places import ObjectPath
 
 Result = TypeVar("Result")
 
@@ -108,14 +109,19 @@ def _cards(count: int) -> list[int]:
 
 
 def check_writable(folder: Path) -> None:
-    """MachineError if no file can be made in a folder, or where the folder will be made."""
-    place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    """MachineError if no file can be made in a folder, or where the folder will be made.
+
+    StoreError of an object store that refuses.
+    """
+    if isinstance(folder, ObjectPath):
+        return folder.check_writable()
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     try:
-        with TemporaryFile(dir=place) as file:
+        with TemporaryFile(dir=there) as file:
             file.write(bytes(4096))
     except OSError as error:
         raise MachineError(
-            f"{place}: cannot be written ({error.strerror}). Make room, or give a folder that can "
+            f"{there}: cannot be written ({error.strerror}). Make room, or give a folder that can "
             "be written to: a link of this name may lead to it."
         ) from error
 

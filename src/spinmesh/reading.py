@@ -9,9 +9,10 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from spinmesh.errors import MachineError, SpinmeshError, StoreError
+from spinmesh.places import MOST_WORDS, ObjectPath, place
 
-# Characters of a library's message that are passed on.
-MOST_WORDS = 160
+# What else is on an object store is not read from there.
+STORE = "Zarr store"
 
 
 @contextmanager
@@ -22,9 +23,11 @@ def reading(path: str | Path, what: str, remedy: str = "Export it again.") -> It
     What the bytes of a file can make a library raise cannot be listed, so this is the one place
     where every exception is caught. What the library prints or warns of is dropped.
     """
-    path = Path(path)
+    path = place(path)
     if not path.exists():
         raise StoreError(f"{path}: no such {what}. Check the path (from the folder of the run).")
+    if isinstance(path, ObjectPath) and what != STORE:
+        raise StoreError(f"{path}: only stores (.zarr) are read there. Copy it to a disk first.")
     printed = io.StringIO()
     try:
         with warnings.catch_warnings(), redirect_stdout(printed), redirect_stderr(printed):

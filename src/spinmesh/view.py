@@ -21,6 +21,7 @@ from spinmesh.io.store import attributes_of
 from spinmesh.maps import PosteriorMaps
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.phantom import Phantom
+from spinmesh.places import place
 from spinmesh.progress import progress
 from spinmesh.report import page
 from spinmesh.shapes import ShapeModel
@@ -40,7 +41,7 @@ def write_page(paths: Iterable[str | Path], out: str | Path) -> str:
     Raises StoreError if nothing there can be shown, or a store is damaged.
     """
     # Absolute, so that a run's folder has a name from inside too.
-    stores = stores_in([Path(path).absolute() for path in paths])
+    stores = stores_in([place(path).absolute() for path in paths])
     scenes = []
     for path in progress([p for p in stores if stores[p] in SCENES], "view"):
         if (scene := SCENES[stores[path]](path, stores)) is not None:
@@ -58,8 +59,8 @@ def stores_in(paths: list[Path]) -> dict[Path, type]:
     nouns = {schema_of(noun).name: noun for noun in (*SCENES, ShapeModel)}
     files = chain(*(sorted(path.glob(f"{'*/' * n}zarr.json")) for path in paths for n in range(4)))
     whole = [file.parent for file in files if not re.search(r"/\d+-of-\d+\.", file.as_posix())]
-    names = {place: str(attributes_of(place).get("schema")) for place in whole}
-    stores = {place: nouns[name] for place, name in names.items() if name in nouns}
+    names = {path: str(attributes_of(path).get("schema")) for path in whole}
+    stores = {path: nouns[name] for path, name in names.items() if name in nouns}
     if not SCENES.keys() & {*stores.values()}:
         there = ", ".join(sorted({*names.values()} - {"None"})) or "no store of spinmesh"
         given = ", ".join(map(str, paths))
@@ -75,8 +76,8 @@ def _beside(path: Path, stage: str, other: str, stores: Stores) -> Path | None:
     """The store at the same place in another stage's folder of the run, if it is there."""
     run, found, name = path.as_posix().rpartition(f"/{stage}/")
     names = {"substrates.zarr": "signals.zarr", "signals.zarr": "substrates.zarr"}
-    place = Path(f"{run}/{other}/{names.get(name, name)}")
-    return place if found and place in stores else None
+    there = place(f"{run}/{other}/{names.get(name, name)}")
+    return there if found and there in stores else None
 
 
 def _mesh(path: Path, stores: Stores) -> Scene:

@@ -6,12 +6,14 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from spinmesh.errors import MachineError
+from spinmesh.places import ObjectPath, place
 
 # Of a disk that is full or protected: the same may succeed later, or elsewhere.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -23,23 +25,39 @@ WRITER = "writer"
 def complete_or_absent(path: Path) -> Iterator[Path]:
     """Yield a fresh path of the same name in a folder beside `path`; on success it becomes `path`.
 
-    What killed writers of `path` left behind is removed. Raises MachineError if the disk is full or
-    protected, or if another program has begun to write `path` since.
+    For an object store it is a path on the disk, uploaded on success. What killed writers of `path`
+    left behind is removed. Raises MachineError if the disk is full or protected, or if another
+    program has begun to write `path` since.
     """
+    if isinstance(path := place(path), ObjectPath):
+        with _room(path), TemporaryDirectory() as here:
+            yield Path(here) / path.name
+            path.upload(Path(here) / path.name)
+        return
     folder = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for other in leftovers(path.parent, escape(path.name)):
-            _clear(other)
-        folder.mkdir()
-        (folder / WRITER).touch()
-        try:
-            yield folder / path.name
-            _refuse_overtaken(folder, path)
-            _replace(path, folder / path.name)
-        except OSError:
-            _refuse_overtaken(folder, path)
-            raise
+        with _room(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for other in leftovers(path.parent.glob, escape(path.name)):
+                _clear(other)
+            folder.mkdir()
+            (folder / WRITER).touch()
+            try:
+                yield folder / path.name
+                _refuse_overtaken(folder, path)
+                _replace(path, folder / path.name)
+            except OSError:
+                _refuse_overtaken(folder, path)
+                raise
+    finally:
+        _clear(folder)
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    """MachineError if what is written here for `path` finds the disk full or protected."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -47,14 +65,22 @@ def complete_or_absent(path: Path) -> Iterator[Path]:
             f"{path}: cannot be written ({error.strerror}). Make room, or give a folder that can "
             "be written to, and run again."
         ) from error
-    finally:
-        _clear(folder)
 
 
-def leftovers(folder: Path, name: str = "*") -> list[Path]:
-    """What writers in a folder have not finished, or not yet."""
-    paths = [p for end in ("partial", "old") for p in folder.glob(f".{name}.*.{end}")]
+def leftovers(glob: Callable[[str], Iterable[Path]], name: str = "*") -> list[Path]:
+    """What writers have not finished, or not yet, where a folder's `glob` or `rglob` looks."""
+    paths = [p for end in ("partial", "old") for p in glob(f".{name}.*.{end}")]
     return [path for path in paths if path.is_dir()]
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it."""
+    if isinstance(path, ObjectPath):
+        path.remove()
+    elif path.is_file():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 def write_text(text: str, path: str | Path) -> None:

@@ -26,8 +26,10 @@ if OURS.is_dir() and not OURS.samefile(Path(spinmesh.__file__).parent):
 # Jobs inherit it and write it into their stores.
 files = " ".join(shlex.quote(os.path.relpath(file)) for file in workflow.configfiles)
 snakefile = shlex.quote(os.path.relpath(workflow.main_snakefile))
+prefix = workflow.storage_settings.default_storage_prefix
+bucket = f"--default-storage-provider s3 --default-storage-prefix {prefix} " if prefix else ""
 os.environ.setdefault(
-    COMMAND, f"snakemake --cores all --snakefile {snakefile} --configfile {files} --"
+    COMMAND, f"snakemake --cores all {bucket}--snakefile {snakefile} --configfile {files} --"
 )
 
 digest = cache(lambda script: code_digest(script, NUMERICS))

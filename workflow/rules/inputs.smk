@@ -13,7 +13,7 @@ wildcard_constraints:
 
 rule mesh_input:
     input:
-        lambda wildcards: INPUTS[wildcards.input].path,
+        lambda wildcards: local(INPUTS[wildcards.input].path),
     output:
         mesh=directory(INPUT_MESH),
     resources:

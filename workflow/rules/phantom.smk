@@ -3,7 +3,7 @@ PHANTOM = f"{RESULTS}/phantom/phantom.zarr"
 PHANTOM_BIDS = f"{RESULTS}/phantom/bids"
 FIGURE_PHANTOM = f"{RESULTS}/figures/phantom.png"
 PHANTOM_STORES = [PHANTOM, PHANTOM_BIDS]
-PHANTOM_FILES = list((CONFIG.phantom.acquisition or CONFIG.acquisition).files().values())
+PHANTOM_FILES = local([*(CONFIG.phantom.acquisition or CONFIG.acquisition).files().values()])
 
 
 rule simulate_phantom:

@@ -12,6 +12,7 @@ KNOWN_SIGNALS = [] if SIGNAL and SIGNAL.acquisition else SIGNALS
 TRUTH = [] if SIGNAL else TARGET_MESH
 VOXELS = SIGNAL.scattered() if SIGNAL else None
 VOXEL_SHARDS = SIGNAL.shards if SIGNAL else 1
+VOXEL_SHARD = f"{RESULTS}/reconstruct/voxels/{{shard}}-of-{VOXEL_SHARDS}.zarr"
 VOXEL_STORE = f"{RESULTS}/reconstruct/voxels.zarr" if VOXELS else []
 RECONSTRUCT_STORES = [SHAPE_MODEL, RECONSTRUCTION, VOXEL_STORE]
 
@@ -31,7 +32,7 @@ rule train_shape_model:
 
 rule read_signal:
     input:
-        files=[path for path in (SIGNAL.files().values() if SIGNAL else [])],
+        files=local([path for path in (SIGNAL.files().values() if SIGNAL else [])]),
         acquisition=ACQUISITION_FILES,
     output:
         target=directory(MEASURED),
@@ -64,12 +65,12 @@ rule reconstruct_shape:
 
 rule reconstruct_voxels:
     input:
-        files=[path for path in (SIGNAL.files().values() if SIGNAL else [])],
+        files=local([path for path in (SIGNAL.files().values() if SIGNAL else [])]),
         acquisition=ACQUISITION_FILES,
         model=SHAPE_MODEL,
         signals=KNOWN_SIGNALS,
     output:
-        voxels=directory(f"{RESULTS}/reconstruct/voxels/{{shard}}-of-{VOXEL_SHARDS}.zarr"),
+        voxels=directory(VOXEL_SHARD),
     resources:
         **needs(4, 240),
     params:
@@ -84,7 +85,7 @@ rule reconstruct_voxels:
 
 rule gather_voxels:
     input:
-        shards=expand(rules.reconstruct_voxels.output.voxels, shard=range(VOXEL_SHARDS)),
+        shards=expand(VOXEL_SHARD, shard=range(VOXEL_SHARDS)),
     output:
         voxels=directory(f"{RESULTS}/reconstruct/voxels.zarr"),
         maps=f"{RESULTS}/reconstruct/maps.nii.gz",

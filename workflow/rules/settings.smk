@@ -4,10 +4,17 @@ from snakemake.utils import validate
 
 from spinmesh.settings import validate_config
 from spinmesh.errors import SpinmeshError
+from spinmesh.places import place
 from spinmesh.provenance import config_digest
+
+# With --default-storage-provider s3 results are objects of a bucket; what a run reads lies here.
+STORAGE = workflow.storage_settings.default_storage_prefix
 
 try:
     CONFIG = validate_config(config)
+    if STORAGE:
+        # Snakemake would make a bucket that is not there, or answer with a traceback.
+        place(STORAGE).is_dir()
 except SpinmeshError as error:
     raise WorkflowError(f"{type(error).__name__}: {error}") from None
 # Defaults come from the settings, which know the presets.
@@ -24,14 +31,16 @@ onstart:
         check_inputs(CONFIG)
         check_stores(
             {
-                store: job.params.provenance["config_digest"]
+                (
+                    store.storage_object.query if store.is_storage else store
+                ): job.params.provenance["config_digest"]
                 for job in kept
                 if "provenance" in job.params.keys()
                 for store in job.output
             }
         )
         check_places(
-            RESULTS,
+            PLACE,
             {
                 job.rule.name: job.resources["gpu"]
                 for job in planned
@@ -45,6 +54,7 @@ onstart:
 
 
 RESULTS = f"results/{CONFIG.run}"
+PLACE = f"{STORAGE.rstrip('/')}/{RESULTS}" if STORAGE else RESULTS
 LOGS = f"{RESULTS}/logs"
 TIMES = f"{RESULTS}/times"
 

@@ -7,7 +7,7 @@ SHARDS = CONFIG.simulate.shards
 SIMULATED_SHARD = f"{RESULTS}/simulate/shards/{{shard}}-of-{SHARDS}.zarr"
 REPLAYED_SHARD = f"{RESULTS}/simulate/replayed/{{shard}}-of-{SHARDS}.zarr"
 SIGNAL_SHARD = REPLAYED_SHARD if CONFIG.simulate.packs else SIMULATED_SHARD
-ACQUISITION_FILES = list(CONFIG.acquisition.files().values())
+ACQUISITION_FILES = local([*CONFIG.acquisition.files().values()])
 
 
 rule simulate_shard:

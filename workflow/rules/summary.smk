@@ -39,6 +39,7 @@ rule summarise:
         summary=report(SUMMARY, category="summary", caption="../report/summary.rst"),
     params:
         inputs=len(INPUTS),
-        results=lambda wildcards, output: os.path.dirname(output.summary),
+        results=PLACE,
+        times=lambda wildcards, output: f"{os.path.dirname(output.summary)}/times",
     script:
         "../scripts/summarise.py"

@@ -1,6 +1,7 @@
 # Stage 4: cross-sections of the substrates or packed bundles as images, a score model of them, new images.
 BUNDLES = f"{RESULTS}/synthesise/bundles.zarr"
 BUNDLE_SHARDS = CONFIG.synthesise.bundles.shards
+BUNDLE_SHARD = f"{RESULTS}/synthesise/bundle_shards/{{shard}}-of-{BUNDLE_SHARDS}.zarr"
 CUT_IMAGES = f"{RESULTS}/synthesise/images.zarr"
 IMAGES = BUNDLES if CONFIG.synthesise.source == "bundles" else CUT_IMAGES
 SCORE_MODEL = f"{RESULTS}/synthesise/score_model.zarr"
@@ -25,7 +26,7 @@ rule make_images:
 
 rule simulate_bundles:
     output:
-        images=directory(f"{RESULTS}/synthesise/bundle_shards/{{shard}}-of-{BUNDLE_SHARDS}.zarr"),
+        images=directory(BUNDLE_SHARD),
     resources:
         **needs(3, 60),
     params:
@@ -36,7 +37,7 @@ rule simulate_bundles:
 
 rule gather_bundles:
     input:
-        shards=expand(rules.simulate_bundles.output.images, shard=range(BUNDLE_SHARDS)),
+        shards=expand(BUNDLE_SHARD, shard=range(BUNDLE_SHARDS)),
     output:
         images=directory(BUNDLES),
     resources:

@@ -12,7 +12,7 @@ snakemake: Snakemake
 log_to(snakemake.log[0])
 summary = summary_text(
     snakemake.params.results,
-    stage_times(f"{snakemake.params.results}/times"),
+    stage_times(snakemake.params.times),
     load(Substrates, snakemake.input.substrates),
     load(Signals, snakemake.input.signals, substrate=[0]).acquisition,
     snakemake.params.inputs,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spinmesh.errors import ConfigError
+from spinmesh.places import ObjectPath, place_each
 from spinmesh.settings import AcquisitionFiles, load_tissue
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def answering(command: Callable[..., None]) -> Callable[..., None]:
 
     def with_json(*, in_json: bool, **values: Any) -> None:
         _IN_JSON.set(in_json)
-        command(**values)
+        command(**{name: place_each(value) for name, value in values.items()})
 
     parameters = [each.replace(kind=keyword) for each in signature.parameters.values()]
     return _with_parameters(command, with_json, [*parameters, option])
@@ -165,7 +166,12 @@ def refuse_existing(out: Path, force: bool) -> None:
 
 
 def refuse_unwritable(out: Path) -> None:
-    """ConfigError if nothing can be written at a path, before anything is computed."""
+    """ConfigError if nothing can be written at a path, before anything is computed.
+
+    Of an object store what `ObjectPath` raises.
+    """
+    if isinstance(out, ObjectPath):
+        return out.check_writable()
     folder = out.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -183,6 +189,8 @@ def refuse_unwritable(out: Path) -> None:
 
 def refuse_full(out: Path, force: bool, apart: str = "") -> None:
     """ConfigError if the folder holds anything but the file `apart`, unless `force`."""
+    if isinstance(out, ObjectPath):
+        raise ConfigError(f"--out {out}: give a folder on a disk. Only stores are written there.")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file. Give a folder.")
     refuse_unwritable(out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +12,11 @@ import typer
 
 from spinmesh.cli import measured
 from spinmesh.errors import ConfigError, StoreError
+from spinmesh.places import ObjectPath
+from spinmesh.writing import leftovers, remove
 
 RUN = "results/<run> of a workflow that is not at work."
-STORE = "Of any stage or command: a folder that ends in .zarr."
+STORE = "Of any stage or command: a folder that ends in .zarr, or s3://bucket/key.zarr."
 STORES = "A run's folder (results/<run>), a folder of `spinmesh reconstruct`, or stores (.zarr)."
 Page = Annotated[Path, typer.Option(help="FILE.html, for any browser; it needs no network.")]
 
@@ -29,7 +30,7 @@ def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
     stored = attributes_of(store)
     command = stored.get("command") or "unknown: written by a program of your own"
     # The workflow's command makes any of its stores, by the name they have from the run's folder.
-    remake = f"{command} {os.path.relpath(store)}" if command.endswith(" --") else command
+    remake = f"{command} {_target(store, command)}" if command.endswith(" --") else command
     rows = {
         "store": f"{stored['schema']}, version {stored['schema_version']}",
         "seed": stored["seed"],
@@ -43,6 +44,14 @@ def provenance(store: Annotated[Path, typer.Argument(help=STORE)]) -> None:
     words = "\n".join(f"{name:<14} {value}" for name, value in rows.items())
     del stored["manifest"]
     measured.tell(words, file=str(store), **stored, made_again_by=remake)
+
+
+def _target(store: Path, command: str) -> str:
+    """A store's name from the folder of the run; in a bucket, what comes after the prefix."""
+    if not isinstance(store, ObjectPath):
+        return os.path.relpath(store)
+    prefix = command.partition("--default-storage-prefix ")[2].split(" ")[0]
+    return str(store).removeprefix(f"{prefix.rstrip('/')}/")
 
 
 def view(
@@ -66,7 +75,7 @@ def repair(run: Annotated[Path, typer.Argument(help=RUN)]) -> None:
     removed = []
     for path, reason in _damaged(run):
         removed.append(f"removed, of stage `{path.relative_to(run).parts[0]}`: {reason}")
-        path.unlink() if path.is_file() else shutil.rmtree(path)
+        remove(path)
     last = f"{run}: {len(removed)} removed." + (" Run again to make them." if removed else "")
     measured.tell("\n".join([*removed, last]), file=str(run), removed=removed)
 
@@ -75,10 +84,9 @@ def _damaged(run: Path) -> Iterator[tuple[Path, str]]:
     """What is to be removed from a run's folder, and why; stores of others stay."""
     from spinmesh.io.store import check_store, is_foreign_zarr
     from spinmesh.learning.checkpoint import checked_state
-    from spinmesh.writing import leftovers
 
-    for folder in [run, *(path for path in run.rglob("*") if path.is_dir())]:
-        for path in leftovers(folder):
+    for path in leftovers(run.rglob):
+        if path.exists():  # or it went with another that it was in
             yield path, f"{path}: left by a writer that was killed"
     for pattern, check in (("*.zarr", check_store), ("*.checkpoint", checked_state)):
         for path in sorted(run.rglob(pattern)):

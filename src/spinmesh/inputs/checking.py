@@ -25,6 +25,7 @@ from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import read_surface, unit_of
 from spinmesh.meshing.fill import labels_of
 from spinmesh.meshing.surface import Surface, united
+from spinmesh.places import place
 from spinmesh.reading import reading
 from spinmesh.settings import Config, MeshInput, MeshOptions, load_bundle
 from spinmesh.skeletons.files import Skeleton, described
@@ -65,7 +66,7 @@ def check_stores(digests: Mapping[str, str]) -> None:
     from spinmesh.io.store import attributes_of
 
     for path, digest in digests.items():
-        if not path.endswith(".zarr") or not Path(path).exists():
+        if not path.endswith(".zarr") or not place(path).exists():
             continue
         if (stored := attributes_of(path)["config_digest"]) != digest:
             raise StoreError(
@@ -83,7 +84,8 @@ def check_places(
     MachineError if nothing can be written, ConfigError if there are too few GPUs or a partition is
     unknown.
     """
-    for folder in (Path(results), *filter(Path.is_dir, Path(results).glob("*"))):
+    where = place(results)
+    for folder in (where, *(path for path in where.glob("*") if path.is_dir())):
         check_writable(folder)
     asking, most = ", ".join(sorted(gpus)), max(gpus.values(), default=0)
     if here and asking:

@@ -7,6 +7,7 @@ import json
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ import numpy as np
 from spinmesh.errors import MachineError, StoreError
 from spinmesh.io import codec
 from spinmesh.machine import available_memory
+from spinmesh.places import AT_ONCE, GROUP, UNFINISHED, ObjectPath, place
 from spinmesh.progress import progress
 from spinmesh.provenance import Provenance, origin, package_version
 from spinmesh.reading import reading
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Noun = TypeVar("Noun")
-# The group's own file, which names all others.
-GROUP = "zarr.json"
 # Bytes of one chunk of an array, and of what a gather holds of its shards.
 CHUNK = 2**22
 GATHERED = 2**27
@@ -54,7 +54,7 @@ def _save_parts(
 ) -> None:
     """As `save`, of a value that comes in parts along an axis; `words` are all that may come."""
     refuse_foreign(path)
-    with complete_or_absent(Path(path)) as partial, warnings.catch_warnings():
+    with complete_or_absent(place(path)) as partial, warnings.catch_warnings():
         # Consolidated metadata keeps readers from listing the folder, where Snakemake leaves
         # its timestamp file; zarr-python warns that v3 has not standardised it yet.
         warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata.*")
@@ -75,7 +75,9 @@ def _save_parts(
         group = _group(partial)
         files = [file for file in sorted(partial.rglob("*")) if file.is_file()]
         names = [file.relative_to(partial).as_posix() for file in files if file != partial / GROUP]
-        group["attributes"]["manifest"] = {name: _sha256(partial / name) for name in names}
+        group["attributes"]["manifest"] = {
+            name: hashlib.sha256((partial / name).read_bytes()).hexdigest() for name in names
+        }
         group["attributes"]["digest"] = _digest(group)
         (partial / GROUP).write_text(json.dumps(group, indent=1))
 
@@ -116,9 +118,9 @@ def load(noun: type[Noun], path: str | Path, **rows: slice | Sequence[int]) -> N
     """
     import xarray as xr
 
-    path, (group, remedy) = Path(path), _group_of(noun, path)
-    _check_files(path, group, remedy, rows)
-    with reading(path, "Zarr store", remedy), xr.open_zarr(path, chunks=None) as dataset:
+    path, (group, remedy) = place(path), _group_of(noun, path)
+    source = _checked(path, group, remedy, rows)
+    with reading(path, "Zarr store", remedy), xr.open_zarr(source, chunks=None) as dataset:
         dataset = dataset.isel(rows)
         if dataset.nbytes > (free := available_memory()):
             raise MachineError(
@@ -131,43 +133,69 @@ def load(noun: type[Noun], path: str | Path, **rows: slice | Sequence[int]) -> N
 
 def _group_of(noun: type, path: str | Path) -> tuple[dict[str, Any], str]:
     """The group's own file of a noun's store, and the remedy if the store is damaged."""
-    schema, path = schema_of(noun), Path(path)
+    schema, path = schema_of(noun), place(path)
     if not (path / GROUP).is_file():
+        if path.exists():
+            raise StoreError(f"{path}: not complete, it has no {GROUP}. Rerun {schema.maker}.")
         raise StoreError(f"{path}: no Zarr store here. First run {schema.maker}.")
     remedy = f"Delete the store (`make repair` does it) and rerun {schema.maker}."
     with reading(path / GROUP, "Zarr store", remedy):
         group: dict[str, Any] = _group(path)
         attributes = dict(group["attributes"])
+    _check_group(path, group, remedy)
     stored = (attributes.get("schema"), attributes.get("schema_version"))
     if stored != (schema.name, schema.version):
         raise StoreError(
             f"{path}: holds {stored[0]} version {stored[1]}, but {schema.name} version "
             f"{schema.version} is needed. Rerun {schema.maker}."
         )
-    _check_group(path, group, remedy)
     return group, remedy
 
 
 def check_store(path: str | Path, remedy: str = "Delete the store and rerun its stage.") -> None:
     """StoreError that names the file if one of a store's files is not as it was written."""
-    path = Path(path)
+    path = place(path)
     with reading(path / GROUP, "Zarr store", remedy):
         group = _group(path)
         _check_group(path, group, remedy)
-    _check_files(path, group, remedy, {})
+    for name, digest in group["attributes"]["manifest"].items():
+        _check_file(path, name, digest, _bytes(path / name), remedy)
 
 
 def _check_group(path: Path, group: dict[str, Any], remedy: str) -> None:
     attributes = group["attributes"]
+    if attributes.get("schema") == UNFINISHED:
+        raise StoreError(f"{path}: not complete: its writer was killed, or is at work. {remedy}")
     if "manifest" not in attributes or attributes.get("digest") != _digest(group):
         raise StoreError(f"{path}: {GROUP} has changed since the store was written. {remedy}")
 
 
-def _check_files(path: Path, group: dict[str, Any], remedy: str, rows: Mapping[str, Any]) -> None:
-    for name, digest in group["attributes"]["manifest"].items():
-        if _is_touched(name, group, rows) and digest != (present := _sha256(path / name)):
-            what = "has changed" if present else "is missing"
-            raise StoreError(f"{path}: {name} {what} since the store was written. {remedy}")
+def _checked(path: Path, group: dict[str, Any], remedy: str, rows: Mapping[str, Any]) -> Any:
+    """What xarray opens to read some rows, their files checked: the folder, or of an object store
+    copies of these objects in memory, each asked for once."""
+    files = {
+        n: d for n, d in group["attributes"]["manifest"].items() if _is_touched(n, group, rows)
+    }
+    if not isinstance(path, ObjectPath):
+        for name, digest in files.items():
+            _check_file(path, name, digest, _bytes(path / name), remedy)
+        return path
+    from zarr.buffer.cpu import Buffer
+    from zarr.storage import MemoryStore
+
+    copies: dict[str, Any] = {GROUP: Buffer.from_bytes(json.dumps(group).encode())}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        contents = pool.map(_bytes, [path / name for name in files])
+        for (name, digest), data in zip(files.items(), contents, strict=True):
+            copies[name] = Buffer.from_bytes(_check_file(path, name, digest, data, remedy))
+    return MemoryStore(copies)
+
+
+def _check_file(path: Path, name: str, digest: str, data: bytes | None, remedy: str) -> bytes:
+    if data is None or hashlib.sha256(data).hexdigest() != digest:
+        what = "is missing" if data is None else "has changed"
+        raise StoreError(f"{path}: {name} {what} since the store was written. {remedy}")
+    return data
 
 
 def _arrays(group: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -178,23 +206,23 @@ def _arrays(group: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _is_touched(name: str, group: dict[str, Any], rows: Mapping[str, Any]) -> bool:
     """Whether a file holds one of the rows, or no rows of their axis at all."""
-    array, chunk, places = name.partition("/c/")
+    array, chunk, numbers = name.partition("/c/")
     if not chunk:
         return True
     stored = _arrays(group)[array]
     sizes, axes = stored["chunk_grid"]["configuration"]["chunk_shape"], stored["dimension_names"]
-    for place, size, length, axis in zip(
-        places.split("/"), sizes, stored["shape"], axes, strict=True
+    for number, size, length, axis in zip(
+        numbers.split("/"), sizes, stored["shape"], axes, strict=True
     ):
-        if axis in rows and int(place) not in np.arange(length)[rows[axis]] // size:
+        if axis in rows and int(number) not in np.arange(length)[rows[axis]] // size:
             return False
     return True
 
 
 def attributes_of(path: str | Path) -> dict[str, Any]:
     """What a store says of itself: schema, seed, notes, cost, ..."""
-    with reading(Path(path) / GROUP, "Zarr store", "`make repair` removes what is damaged."):
-        return dict(_group(Path(path))["attributes"])
+    with reading(place(path) / GROUP, "Zarr store", "`make repair` removes what is damaged."):
+        return dict(_group(place(path))["attributes"])
 
 
 def load_all(noun: type[Noun], paths: Sequence[str | Path]) -> list[Noun]:
@@ -258,7 +286,7 @@ def _row_bytes(array: dict[str, Any]) -> int:
 
 def is_foreign_zarr(path: str | Path) -> bool:
     """Whether a Zarr array or group is there that spinmesh has not written."""
-    path = Path(path)
+    path = place(path)
     if (path / GROUP).is_file():
         with reading(path / GROUP, "Zarr store", "Give another one."):
             return not str(_group(path).get("attributes", {}).get("schema")).startswith("spinmesh/")
@@ -267,7 +295,7 @@ def is_foreign_zarr(path: str | Path) -> bool:
 
 def refuse_foreign(path: str | Path) -> None:
     """StoreError if writing a store would remove something else: a link, a file, a folder."""
-    path = Path(path)
+    path = place(path)
     ours = (path / GROUP).is_file() and not is_foreign_zarr(path)
     empty = path.is_dir() and not any(path.iterdir())
     if path.is_symlink() or (path.exists() and not ours and not empty):
@@ -278,12 +306,15 @@ def refuse_foreign(path: str | Path) -> None:
 
 
 def _group(path: Path) -> Any:
-    return json.loads((path / GROUP).read_text())
+    return json.loads((path / GROUP).read_bytes())
 
 
-def _sha256(file: Path) -> str | None:
-    """Of a file's bytes; None if it is not there."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+def _bytes(file: Path) -> bytes | None:
+    """Of a file; None if it is not there."""
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
 
 
 def _digest(group: dict[str, Any]) -> str:
