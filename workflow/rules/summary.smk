@@ -39,7 +39,7 @@ rule summarise:
         summary=report(SUMMARY, category="summary", caption="../report/summary.rst"),
     params:
         inputs=len(INPUTS),
-        results=PLACE,
+        results=lambda wildcards: PLACE,
         times=lambda wildcards, output: f"{os.path.dirname(output.summary)}/times",
     script:
         "../scripts/summarise.py"
