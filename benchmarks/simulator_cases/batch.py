@@ -22,7 +22,7 @@ def many_shapes(settings: Settings) -> Iterator[Row]:
     """Shapes of a 494-vertex template, 1,890 signals each; a million a second on a GPU."""
     gpu = settings.device != "cpu"
     count = QUICK if settings.quick else ON_GPU if gpu else ON_CPU
-    shapes, acquisition = _shapes(count), published_acquisition()
+    shapes, acquisition = bent_axons(count), published_acquisition()
     judge = simulate(shapes.mesh(0), TISSUE, acquisition, Basis(tolerance=1e-6))
     first = simulate_substrates(shapes.take([0]), TISSUE, acquisition, BASIS, settings.device)
     error = float(((first.signal - judge.signal).abs() / judge.unweighted).max())
@@ -42,7 +42,7 @@ def many_shapes(settings: Settings) -> Iterator[Row]:
     )
 
 
-def _shapes(count: int) -> Substrates:
+def bent_axons(count: int) -> Substrates:
     """Bent, beaded and fanned axons on a template of 494 vertices, from seed 0."""
     template = swept_disk(SweptDisk(rings=2, layers=25, radius_um=1.5, length_um=12.0, order=1))
     ranges = {"bend": (0.0, 0.2), "bead_amplitude": (0.0, 0.25), "bead_count": (1.0, 3.0)}
