@@ -23,7 +23,7 @@ def examples(count=90, groups=30, seed=0):
 
 def test_no_group_is_on_both_sides_and_every_one_is_judged_once():
     whole = examples()
-    folds = whole.folds(5, seed=3)
+    folds = list(whole.folds(5, seed=3))
     for rest, part in folds:
         assert not set(rest.group.tolist()) & set(part.group.tolist())
         assert len(rest) + len(part) == len(whole)

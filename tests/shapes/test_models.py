@@ -9,6 +9,7 @@ from spinmesh.errors import ConfigError, MeshError
 from spinmesh.mesh import Substrates
 from spinmesh.settings import ShapeTraining
 from spinmesh.shapes import PrincipalModel, train_shape_model
+from spinmesh.shapes.models import Components
 
 
 def linear(model: PrincipalModel) -> PrincipalModel:
@@ -49,6 +50,18 @@ def test_pca_is_the_best_linear_model_of_the_training_shapes(
     again = model.basis.encode(pca.decode(model.latents[model.training])).flatten(1)
     # Same sum of squares by two roads; 1e-8 covers encode and decode roundings.
     assert float((again - coefficients).square().sum()) == pytest.approx(float(left), rel=1e-8)
+
+
+def test_components_are_the_same_from_blocks_of_shapes(
+    model: PrincipalModel, substrates: Substrates
+):
+    """Blocks of 61 shapes and one of 34: the order of 400 sums of float64, and signs are free."""
+    x = model.basis.encode(substrates.points).flatten(-2)
+    whole, parts = (Components.of(model.basis, x.split(size), 24) for size in (400, 61))
+    torch.testing.assert_close(parts.mean, whole.mean, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(parts.spread, whole.spread, rtol=1e-10, atol=0)
+    one, other = ((x - c.mean) @ c.directions.T @ c.directions for c in (whole, parts))
+    torch.testing.assert_close(other, one, rtol=0, atol=1e-10)
 
 
 def test_autoencoder_beats_pca_and_both_the_mean_shape_on_unseen_shapes(model: PrincipalModel):

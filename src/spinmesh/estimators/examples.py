@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -87,7 +88,7 @@ class Examples:
         part: dict[str, Any] = {name: array[which] for name, array in self._arrays().items()}
         return replace(self, **part)
 
-    def folds(self, count: int, seed: int) -> list[tuple[Examples, Examples]]:
+    def folds(self, count: int, seed: int) -> Iterator[tuple[Examples, Examples]]:
         """`count` pairs (rest, part): every group is in one part, classes spread evenly.
 
         Raises ConfigError if there are fewer groups than folds, or a class stands in one group
@@ -109,12 +110,12 @@ class Examples:
         folds = kind(count, shuffle=True, random_state=seed % MOST_SEED)
         labels = None if self.label is None else self.label.numpy()
         pairs = folds.split(np.zeros(len(self)), labels, self.group.numpy())
-        return [(self[torch.from_numpy(a)], self[torch.from_numpy(b)]) for a, b in pairs]
+        return ((self[torch.from_numpy(a)], self[torch.from_numpy(b)]) for a, b in pairs)
 
     def held_out(self, fraction: float, seed: int) -> tuple[Examples, Examples]:
         """(rest, part) with about `fraction` of the groups in the part: the first of 1 / fraction
         `folds`."""
-        return self.folds(max(2, round(1 / fraction)), seed)[0]
+        return next(self.folds(max(2, round(1 / fraction)), seed))
 
     def ungrouped(self) -> Examples:
         """Every example a group of its own: what a split at random would be. It flatters."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -38,12 +38,26 @@ class Components:
 
     @classmethod
     def of(
-        cls, basis: SpectralBasis, coefficients: Float[Tensor, "substrate coefficient"], most: int
+        cls, basis: SpectralBasis, blocks: Iterable[Float[Tensor, "block coefficient"]], most: int
     ) -> Components:
-        """At most `most` components of shapes' coefficients, those that are rounding left out."""
-        mean = coefficients.mean(0)
-        _, singular, directions = torch.linalg.svd(coefficients - mean, full_matrices=False)
-        spread = singular / (len(coefficients) - 1) ** 0.5
+        """At most `most` components of shapes' coefficients, those that are rounding left out.
+
+        One block of shapes is in memory at a time: of those before it, their mean and the triangle
+        of a QR decomposition (Ross et al. 2008), whose singular values are those of all rows.
+        """
+        count, mean, rows = 0, torch.zeros(()), torch.zeros(())
+        for block in blocks:
+            centre, total = block.mean(0), count + len(block)
+            if count == 0:
+                mean, rows = centre, block - centre
+            else:
+                between = (count * len(block) / total) ** 0.5 * (centre - mean)
+                rows = torch.cat([rows, block - centre, between[None]])
+                rows = torch.linalg.qr(rows, mode="r").R
+                mean = mean + len(block) / total * (centre - mean)
+            count = total
+        _, singular, directions = torch.linalg.svd(rows, full_matrices=False)
+        spread = singular / (count - 1) ** 0.5
         count = min(most, int((spread > NEGLIGIBLE_SPREAD * spread[0]).sum()))
         return cls(basis, mean, directions[:count], spread[:count])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from spinmesh.learning import Batch, Problem, Recipe, fit, perceptron
 from spinmesh.mesh import Substrates, deform
 from spinmesh.progress import progress
 from spinmesh.settings import ShapeTraining
-from spinmesh.shapes.basis import spectral_basis, volume
+from spinmesh.shapes.basis import SpectralBasis, spectral_basis, volume
 from spinmesh.shapes.models import Components, PrincipalModel, ShapeModel, VariationalModel
 from spinmesh.shapes.variational import fit_variational
 
@@ -25,6 +26,8 @@ VALIDATION_FRACTION = 0.15
 REPORT_EVERY = 10
 # Points of this many shapes are in memory at a time.
 CHUNK = 256
+# As many parts have their coefficients in memory.
+BLOCK = 16
 # The network's input layer starts with weights this much smaller than usual, so that it begins as a
 # slowly varying function of z; with the usual ones it fits the training shapes and no others.
 INPUT_SCALE = 0.3
@@ -53,11 +56,10 @@ def train_shape_model(
     train, validation, held_out = _split(substrates, seed)
     count = min(settings.modes, len(substrates.template.points))
     basis = spectral_basis(substrates.template, count, settings.degree)
-    count = -(-len(substrates) // CHUNK)
-    parts = progress(substrates.parts(CHUNK), "expanding shapes", total=count)
-    coefficients = torch.cat([basis.encode(some.points).flatten(-2) for some in parts])
-    components = Components.of(basis, coefficients[train], settings.scores)
-    scores = (coefficients - components.mean) @ components.directions.T
+    learnt = _expanded(basis, substrates.take(train.tolist()), "expanding training shapes")
+    components = Components.of(basis, learnt, settings.scores)
+    rows = _expanded(basis, substrates, "expanding shapes")
+    scores = torch.cat([(some - components.mean) @ components.directions.T for some in rows])
     training = torch.zeros(len(substrates), dtype=torch.bool)
     training[train] = True
     latents = components.whitened(scores, settings.latent)
@@ -72,7 +74,8 @@ def train_shape_model(
         unit = volume(basis.template) ** 0.5
         networks, history = fit_variational(fitted / unit, choosing / unit, settings, generator)
         model = VariationalModel(components, latents, training, {}, history, *networks, unit)
-        model = replace(model, latents=model.encoded_scores(scores))
+        encoded = [model.encoded_scores(some) for some in scores.split(CHUNK * BLOCK)]
+        model = replace(model, latents=torch.cat(encoded))
     elif settings.kind != "pca":
         model = _with_network(linear, fitted, choosing, settings, generator)
     judging = substrates.take(held_out.tolist())
@@ -85,6 +88,13 @@ def train_shape_model(
         deciding = substrates.take(validation.tolist())
         model = min((model, linear), key=lambda each: _rms_error(each.decoded, deciding))
     return replace(model, errors=errors)
+
+
+def _expanded(basis: SpectralBasis, shapes: Substrates, label: str) -> Iterator[Tensor]:
+    """Coefficients of shapes, a block of them at a time."""
+    parts = progress(shapes.parts(CHUNK), label, total=-(-len(shapes) // CHUNK))
+    while block := [basis.encode(some.points).flatten(-2) for some in islice(parts, BLOCK)]:
+        yield torch.cat(block)
 
 
 def _split(substrates: Substrates, seed: int) -> list[Int[Tensor, " shape"]]:

@@ -22,6 +22,8 @@ FIRST_ERROR, LAST_ERROR = 0.3, 0.008
 # Fraction of the epochs over which it is lowered.
 LOWERING = 0.6
 BATCH = 512
+# Shapes whose hidden units are in memory at a time where no gradient is needed.
+TOGETHER = 16384
 # The encoder's logarithmic variances start here, so that latents begin nearly without noise.
 LOG_VARIANCE = -3.0
 REPORT_EVERY = 5
@@ -117,9 +119,10 @@ def fit_variational(
             return None
         assert isinstance(network, Autoencoder)
         errors = [
-            (network.decoded(network.law(y)[0]) - y).square().sum(1).mean() for y in (x, validation)
+            torch.cat([network.decoded(network.law(some)[0]) - some for some in y.split(TOGETHER)])
+            for y in (x, validation)
         ]
-        return (float(epoch), *(float(error) / variance for error in errors))
+        return (float(epoch), *(float(e.square().sum(1).mean()) / variance for e in errors))
 
     iterations, rate = settings.epochs * batches, settings.learning_rate
     recipe = Recipe(iterations, lambda network: _optimisers(network, rate), _schedule, clip=1.0)
@@ -159,7 +162,7 @@ def _schedule(optimiser: Optimizer, steps: int) -> LambdaLR:
 @torch.no_grad()
 def _without_idle_latents(network: Autoencoder, x: Float[Tensor, "shape score"]) -> Networks:
     """The networks in float64 with only the latents that carry more than IDLE nats per shape."""
-    information = divergence(*network.law(x)).mean(0)
+    information = torch.cat([divergence(*network.law(y)) for y in x.split(TOGETHER)]).mean(0)
     live = (information > IDLE).nonzero()[:, 0]
     if len(live) == 0:
         live = information.argmax()[None]
