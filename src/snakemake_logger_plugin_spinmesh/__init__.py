@@ -67,7 +67,8 @@ class LogHandler(LogHandlerBase):
         for job in self.run.failed.values():
             lines, refused = job.last_lines()
             self._say(f"\n{job.name} FAILED. The end of {', '.join(job.logs) or 'its log'}:")
-            self._say("\n".join(f"    {line}" for line in lines) or "    (nothing was written)")
+            ends = lines or job.reason.splitlines() or ["(nothing was written)"]
+            self._say("\n".join(f"    {line}" for line in ends))
             self._say(REFUSED if refused else AGAIN)
         if self.run.planned:
             done, total = self.run.count()
@@ -111,6 +112,8 @@ class LogHandler(LogHandlerBase):
     def _job_error(self, record: logging.LogRecord) -> None:
         fields = vars(record)
         job = self.run.running.pop(fields["jobid"], Job(fields["rule_name"], (), fields["log"]))
+        # Of a job that no cluster took there is no log.
+        job.reason = fields.get("rule_msg") or ""
         self.run.failed[fields["jobid"]] = job
         self._say(f"{job.name} FAILED after {clock(job.passed)}")
 

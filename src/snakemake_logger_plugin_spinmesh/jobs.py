@@ -37,6 +37,7 @@ class Job:
     wildcards: Sequence[str]
     logs: Sequence[str]
     start: float = field(default_factory=lambda: time.monotonic())
+    reason: str = ""  # that Snakemake gives for its end, if any
 
     @property
     def name(self) -> str:

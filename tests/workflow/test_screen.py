@@ -90,6 +90,15 @@ def test_of_a_refused_input_the_message_alone_is_shown(tmp_path: Path) -> None:
     assert Job("mesh", (), [str(log)]).last_lines() == (["MeshError: 3 tets", "  are flat"], True)
 
 
+def test_of_a_job_that_was_not_even_started_the_reason_is_shown() -> None:
+    say = Sent()
+    say(LogEvent.RUN_INFO, "Job stats", stats={"train": 1, "total": 1})
+    reason = "SLURM sbatch failed: CPU count per node can not be satisfied"
+    say(LogEvent.JOB_ERROR, rule_name="train", jobid=2, log=["none.log"], rule_msg=reason)
+    say.handler.close()
+    assert f"train FAILED. The end of none.log:\n    {reason}\n" in say.text.getvalue()
+
+
 def test_time_left_is_that_of_jobs_like_it_or_of_what_the_log_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
