@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from spinmesh.errors import ConfigError
@@ -82,3 +83,16 @@ def test_every_rule_of_the_workflow_is_planned(new_workspace: Callable[[], Any])
     assert done.returncode == 0, done.stdout
     for rule in ("simulate_kernels", "train_posterior", "calibrate", "map_known", "plot"):
         assert f"rule {rule}:" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_for_the_training_is_told_before_any_job(new_workspace: Callable[[], Any]) -> None:
+    workspace = new_workspace()
+    config = yaml.safe_load((workspace.root / "config/maps.yaml").read_text())
+    config.setdefault("posterior", {})["device"] = "cuda"
+    (workspace.root / "cuda.yaml").write_text(yaml.safe_dump(config))
+    done = workspace.snakemake("--snakefile", "workflow/maps/Snakefile", config="cuda.yaml")
+    assert done.returncode != 0
+    assert "`device` of the stage (train_posterior): cuda is asked for" in done.stdout
+    assert "rule simulate_kernels" not in done.stdout

@@ -23,7 +23,7 @@ validate(config, "../schemas/config.schema.json", set_default=False)
 
 onstart:
     # Not at a dry run: reading meshes takes seconds. An error here stops the run before any job.
-    from spinmesh.inputs.checking import check_inputs, check_places, check_stores
+    from spinmesh.inputs.checking import check_inputs, check_stores
 
     planned = set(workflow.dag.needrun_jobs())
     kept = [job for job in workflow.dag.jobs if job not in planned]
@@ -39,18 +39,9 @@ onstart:
                 for store in job.output
             }
         )
-        check_places(
-            PLACE,
-            {
-                job.rule.name: job.resources["gpu"]
-                for job in planned
-                if job.resources.get("gpu")
-            },
-            workflow.local_exec,
-            getattr(workflow.executor_settings, "partition_config", None),
-        )
     except SpinmeshError as error:
         raise WorkflowError(f"{type(error).__name__}: {error}") from None
+    refuse_places(PLACE)
 
 
 RESULTS = f"results/{CONFIG.run}"
