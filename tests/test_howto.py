@@ -7,12 +7,13 @@ import shlex
 import shutil
 from pathlib import Path
 
+import meshio
 import pytest
 import trimesh
 import typer
 from typer.testing import CliRunner
 
-from spinmesh import cli
+from spinmesh import SweptDisk, cli, swept_disk
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -47,6 +48,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     radii = {"myelin.ply": 4.0, "axon.ply": 3.0, "neuron.ply": 3.0, "spheres.ply": 3.0}
     for name, radius in (radii | {"in_metres.stl": 3e-6, "in_metres.ply": 3e-6}).items():
         trimesh.creation.icosphere(1, radius).export(tmp_path / name)
+    cylinder = swept_disk(SweptDisk(rings=2, layers=4, radius_um=3.0, length_um=9.0, order=1))
+    tets = [("tetra", cylinder.tets.numpy())]
+    meshio.Mesh(cylinder.points.numpy(), tets).write(tmp_path / "cylinder.1.node")
     (tmp_path / "dwi.bval").write_text("0 1000 3000\n")
     (tmp_path / "dwi.bvec").write_text("0 1 0\n0 0 0\n0 0 1\n")
     scheme = "VERSION: STEJSKALTANNER\n0 0 0 0 0.02 0.008 0.036\n1 0 0 0.08 0.02 0.008 0.036\n"
