@@ -135,7 +135,7 @@ def _group_of(noun: type, path: str | Path) -> tuple[dict[str, Any], str]:
     """The group's own file of a noun's store, and the remedy if the store is damaged."""
     schema, path = schema_of(noun), place(path)
     if not (path / GROUP).is_file():
-        if path.exists():
+        if path.is_dir():
             raise StoreError(f"{path}: not complete, it has no {GROUP}. Rerun {schema.maker}.")
         raise StoreError(f"{path}: no Zarr store here. First run {schema.maker}.")
     remedy = f"Delete the store (`make repair` does it) and rerun {schema.maker}."
