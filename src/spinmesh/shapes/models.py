@@ -38,12 +38,13 @@ class Components:
 
     @classmethod
     def of(
-        cls, basis: SpectralBasis, blocks: Iterable[Float[Tensor, "block coefficient"]], most: int
+        cls, basis: SpectralBasis, blocks: Iterable[Float[Tensor, "_ coefficient"]], most: int
     ) -> Components:
         """At most `most` components of shapes' coefficients, those that are rounding left out.
 
-        One block of shapes is in memory at a time: of those before it, their mean and the triangle
-        of a QR decomposition (Ross et al. 2008), whose singular values are those of all rows.
+        One block of shapes is in memory at a time, and they may differ in length: of those before
+        it, their mean and the triangle of a QR decomposition (Ross et al. 2008), whose singular
+        values are those of all rows.
         """
         count, mean, rows = 0, torch.zeros(()), torch.zeros(())
         for block in blocks:
