@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from spinmesh import places
+from spinmesh.files import places
 
 # Of no account anywhere.
 KEYS = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret"}

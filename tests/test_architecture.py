@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,12 @@ def test_every_stage_store_of_the_diagram_is_declared_in_the_package() -> None:
     sources = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
     declared = re.findall(r"^@store\([^)]*\)\n(?:@[^\n]*\n)*class (\w+)", sources, re.MULTILINE)
     assert set(re.findall(r"\[\((\w+)<br/>", fenced("mermaid"))) == set(declared)
+
+
+def test_no_package_has_more_than_twelve_files() -> None:
+    """What does not fit into a package of twelve is two things."""
+    files = Counter(path.parent for path in (ROOT / "src").rglob("*.py"))
+    assert {folder: count for folder, count in files.items() if count > 12} == {}
 
 
 def test_tests_check_the_types_of_arguments() -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from spinmesh.errors import MachineError
+from spinmesh.files.writing import complete_or_absent
 from spinmesh.io import load, save, write_text
 from spinmesh.learning import Checkpoint
 from spinmesh.mesh import TetMesh, ball
-from spinmesh.writing import complete_or_absent
 
 
 def test_a_writer_that_was_overtaken_places_nothing(tmp_path: Path) -> None:

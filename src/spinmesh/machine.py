@@ -19,7 +19,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from spinmesh.errors import ConfigError, MachineError
-from spinmesh.places import ObjectPath
+from spinmesh.files.places import ObjectPath
 
 Result = TypeVar("Result")
 

@@ -13,6 +13,8 @@ import torch
 from spinmesh.bloch_torrey import Signals
 from spinmesh.bundles import ImageSet
 from spinmesh.errors import StoreError
+from spinmesh.files.places import place
+from spinmesh.files.writing import write_text
 from spinmesh.images import Draws, Synthesis
 from spinmesh.inversion import Reconstruction, Target
 from spinmesh.inversion.voxels import ShapeMaps
@@ -21,12 +23,10 @@ from spinmesh.io.store import attributes_of
 from spinmesh.maps import PosteriorMaps
 from spinmesh.mesh import Substrates, TetMesh
 from spinmesh.phantom import Phantom
-from spinmesh.places import place
 from spinmesh.progress import progress
 from spinmesh.report import page
 from spinmesh.shapes import ShapeModel
 from spinmesh.stored import schema_of
-from spinmesh.writing import write_text
 
 # Places of stores, with the noun that each of them holds.
 Stores = Mapping[Path, type]

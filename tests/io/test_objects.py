@@ -8,11 +8,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from spinmesh import places
 from spinmesh.bundles import ImageSet
 from spinmesh.cli import app
 from spinmesh.cli.measured import refuse_full
 from spinmesh.errors import ConfigError, MachineError, StoreError
+from spinmesh.files import places
 from spinmesh.io import gather_shards, load, rows_of_shard, save, store
 from spinmesh.io.store import check_store
 from spinmesh.machine import check_writable

@@ -12,13 +12,13 @@ from spinmesh.bloch_torrey import Signals
 from spinmesh.bundles import ImageSet
 from spinmesh.cli import app
 from spinmesh.errors import MachineError, StoreError
+from spinmesh.files.writing import complete_or_absent
 from spinmesh.io import gather_shards, load, load_shards, rows_of_shard, save, store
 from spinmesh.learning import Checkpoint
 from spinmesh.mesh import Substrates, SweptDisk, TetMesh, ball, sample_substrates, swept_disk
 from spinmesh.provenance import Provenance
 from spinmesh.sequence import Acquisition
 from spinmesh.stored import Schema
-from spinmesh.writing import complete_or_absent
 
 
 def substrates():

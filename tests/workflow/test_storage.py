@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from workflow.conftest import Run, Workspace
 
 from spinmesh.cli import app
+from spinmesh.files.places import ObjectPath
 from spinmesh.io.store import attributes_of, check_store
-from spinmesh.places import ObjectPath
 
 pytestmark = pytest.mark.slow
 SIGNALS = "results/tiny/simulate/signals.zarr"

@@ -4,7 +4,7 @@ from snakemake.utils import validate
 
 from spinmesh.settings import validate_config
 from spinmesh.errors import SpinmeshError
-from spinmesh.places import place
+from spinmesh.files.places import place
 from spinmesh.provenance import config_digest
 
 # With --default-storage-provider s3 results are objects of a bucket; what a run reads lies here.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spinmesh.errors import ConfigError
-from spinmesh.places import ObjectPath, place_each
+from spinmesh.files.places import ObjectPath, place_each
 from spinmesh.settings import AcquisitionFiles, load_tissue
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import typer
 
 from spinmesh.cli import measured
 from spinmesh.errors import ConfigError, StoreError
-from spinmesh.places import ObjectPath
-from spinmesh.writing import leftovers, remove
+from spinmesh.files.places import ObjectPath
+from spinmesh.files.writing import leftovers, remove
 
 RUN = "results/<run> of a workflow that is not at work."
 STORE = "Of any stage or command: a folder that ends in .zarr, or s3://bucket/key.zarr."

@@ -9,6 +9,8 @@ import numpy as np
 import yaml
 
 from spinmesh.errors import ConfigError, StoreError
+from spinmesh.files.places import place
+from spinmesh.files.reading import reading
 from spinmesh.inputs.building import (
     cell_of,
     common_kind,
@@ -25,8 +27,6 @@ from spinmesh.meshing.faults import faults_of
 from spinmesh.meshing.files import read_surface, unit_of
 from spinmesh.meshing.fill import labels_of
 from spinmesh.meshing.surface import Surface, united
-from spinmesh.places import place
-from spinmesh.reading import reading
 from spinmesh.settings import Config, MeshInput, MeshOptions, load_bundle
 from spinmesh.skeletons.files import Skeleton, described
 from spinmesh.tissue import Tissue

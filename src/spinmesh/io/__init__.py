@@ -1,5 +1,6 @@
 """Everything that touches files: Zarr stores, meshes, acquisitions, measured signals."""
 
+from spinmesh.files.writing import write_text
 from spinmesh.io.store import (
     gather_shards,
     load,
@@ -9,4 +10,3 @@ from spinmesh.io.store import (
     rows_of_shard,
     save,
 )
-from spinmesh.writing import write_text

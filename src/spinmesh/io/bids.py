@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
+from spinmesh.files.writing import complete_or_absent, write_text
 from spinmesh.grid import Grid
 from spinmesh.inversion import VOXEL_NUMBERS, ShapeMaps
 from spinmesh.io.acquisitions import fsl_axes, read_acquisition
@@ -24,7 +25,6 @@ from spinmesh.maps.model import DETERMINED, FLAGS, QUANTILES
 from spinmesh.phantom import Phantom
 from spinmesh.provenance import package_version
 from spinmesh.units import b_to_s_per_mm2, s_from_ms
-from spinmesh.writing import complete_or_absent, write_text
 
 BIDS_VERSION = "1.10.0"
 

@@ -16,11 +16,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from spinmesh.errors import ConfigError, MeshError, MeshWarning, ScaleWarning
+from spinmesh.files.reading import reading
+from spinmesh.files.writing import complete_or_absent
 from spinmesh.io.store import load
 from spinmesh.mesh import TetMesh, check_quality, oriented
 from spinmesh.mesh.faces import all_faces, pair_faces
-from spinmesh.reading import reading
-from spinmesh.writing import complete_or_absent
 
 # Cell data that names the compartments, in the order in which they are looked for; in any case.
 LABEL_KEYS = (

@@ -12,11 +12,11 @@ import torch
 from numpy import ndarray
 
 from spinmesh.errors import ConfigError, SequenceError
+from spinmesh.files.reading import reading
+from spinmesh.files.writing import complete_or_absent
 from spinmesh.io.text import cells_of, csv_of, numbers_of, text_of
-from spinmesh.reading import reading
 from spinmesh.sequence import Acquisition, FreeWaveform
 from spinmesh.units import ms_from_s, mt_per_m_from_hz_per_m, mt_per_m_from_t_per_m
-from spinmesh.writing import complete_or_absent
 
 # Of a Pulseq file, s: steps of slopes, which is the raster of gradients; times nearer are the same.
 RASTER, SHORTEST = 1e-5, 1e-9

@@ -15,10 +15,10 @@ from pathlib import Path
 import soundfile
 
 from spinmesh.errors import StoreError
+from spinmesh.files.reading import reading
+from spinmesh.files.writing import complete_or_absent
 from spinmesh.progress import progress
-from spinmesh.reading import reading
 from spinmesh.sounds import Cycle, Recording
-from spinmesh.writing import complete_or_absent
 
 NAME = re.compile(r"\d+(_[^_]+){4}")
 DIAGNOSES = "patient_diagnosis.csv"

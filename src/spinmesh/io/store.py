@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from spinmesh.errors import MachineError, StoreError
+from spinmesh.files.places import AT_ONCE, GROUP, UNFINISHED, ObjectPath, place
+from spinmesh.files.reading import reading
+from spinmesh.files.writing import complete_or_absent
 from spinmesh.io import codec
 from spinmesh.machine import available_memory
-from spinmesh.places import AT_ONCE, GROUP, UNFINISHED, ObjectPath, place
 from spinmesh.progress import progress
 from spinmesh.provenance import Provenance, origin, package_version
-from spinmesh.reading import reading
 from spinmesh.stored import schema_of
-from spinmesh.writing import complete_or_absent
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import SequenceError
+from spinmesh.files.writing import complete_or_absent, write_text
 from spinmesh.io.codec import described
 from spinmesh.io.store import attributes_of, load
 from spinmesh.io.text import cells_of, csv_of
@@ -20,7 +21,6 @@ from spinmesh.mesh import TetMesh, sizes, tet_quality
 from spinmesh.sequence import Acquisition
 from spinmesh.sequence.protocol import B_TOLERANCE, TIME_TOLERANCE
 from spinmesh.units import b_to_s_per_mm2
-from spinmesh.writing import complete_or_absent, write_text
 
 if TYPE_CHECKING:
     import pandas as pd  # slow to import, so where it is used

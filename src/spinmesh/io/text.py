@@ -15,7 +15,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import SequenceError, StoreError
-from spinmesh.reading import reading
+from spinmesh.files.reading import reading
 from spinmesh.units import ms_from_s
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.errors import ConfigError, SequenceError, StoreError
+from spinmesh.files.reading import reading
 from spinmesh.grid import Grid
-from spinmesh.reading import reading
 
 # What it finds wrong with a header and mends is of no use to a user.
 nib.imageglobals.logger.setLevel("CRITICAL")

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from spinmesh.errors import StoreError
-from spinmesh.reading import reading
-from spinmesh.writing import complete_or_absent
+from spinmesh.files.reading import reading
+from spinmesh.files.writing import complete_or_absent
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy import ndarray
 
 from spinmesh.errors import ConfigError, MeshError
+from spinmesh.files.reading import reading
 from spinmesh.meshing.mending import Fault, mended
 from spinmesh.meshing.surface import Surface
-from spinmesh.reading import reading
 
 SURFACES = (".ply", ".stl", ".obj", ".off", ".vtp", ".wrl")
 REMEDY = "Export it again as .ply or .stl, of triangles."

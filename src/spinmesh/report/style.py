@@ -12,7 +12,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from spinmesh.writing import complete_or_absent
+from spinmesh.files.writing import complete_or_absent
 
 # Okabe & Ito (2008), told apart with any common colour blindness.
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"

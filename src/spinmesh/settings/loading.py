@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from spinmesh.errors import ConfigError, StoreError
-from spinmesh.reading import reading
+from spinmesh.files.reading import reading
 from spinmesh.settings.bundle import PackedBundle
 from spinmesh.settings.inputs import expanded
 from spinmesh.settings.mesh import Mesh

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from spinmesh.errors import MeshError
+from spinmesh.files.reading import reading
 from spinmesh.meshing.files import factor_of, question_unit
-from spinmesh.reading import reading
 from spinmesh.skeletons.cones import RoundCones
 
 SKELETONS = (".swc", ".csv", ".txt")

@@ -12,9 +12,9 @@ import numpy as np
 from numpy import ndarray
 
 from spinmesh.errors import MeshError
+from spinmesh.files.reading import reading
 from spinmesh.meshing.files import factor_of, question_unit, read_surface
 from spinmesh.meshing.surface import Surface
-from spinmesh.reading import reading
 from spinmesh.skeletons.cones import RoundCones
 from spinmesh.skeletons.files import ENDLESS, Skeleton, read_skeletons, scaled
 

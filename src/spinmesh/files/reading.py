@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from spinmesh.errors import MachineError, SpinmeshError, StoreError
-from spinmesh.places import MOST_WORDS, ObjectPath, place
+from spinmesh.files.places import MOST_WORDS, ObjectPath, place
 
 # What else is on an object store is not read from there.
 STORE = "Zarr store"

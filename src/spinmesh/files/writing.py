@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from spinmesh.errors import MachineError
-from spinmesh.places import ObjectPath, place
+from spinmesh.files.places import ObjectPath, place
 
 # Of a disk that is full or protected: the same may succeed later, or elsewhere.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
