@@ -51,10 +51,8 @@ FIRST_BLOCKS = 1
 # Measured on balls of 4,096 to 262,144 tets: 2.4 to 2.5 kB and 13.5 to 18.5 kB (decision 0004); on
 # periodic bundles of 80,220 to 320,880 curved tets 13.5 kB.
 PER_TET = {4: 2_600, 10: 15_000}
-# Bytes of sparse factors per unknown^(4/3) of a body as thick as long, and how many such a real one
-# counts for: eigenfunctions need one, time stepping a complex and a real one.
+# Bytes of the factors that eigenfunctions need, per unknown^(4/3) of a body as thick as long.
 PER_FACTOR = 110
-FACTORS = {"krylov": 0, "periodic": 0, "laplace": 1, "stepping": 3}
 # dof x mode arrays of 8 bytes that live at once.
 ARRAYS = 4
 
@@ -219,11 +217,11 @@ def _out_of_reach(kind: str, size: int, error: float, tolerance: float) -> Reduc
 def needed_memory(mesh: TetMesh, kind: str = "krylov") -> int:
     """Bytes at the peak of reducing a mesh, to a factor of two.
 
-    Laplace eigenfunctions factorise the matrix whatever its size; Krylov only where factors are
-    small. Signals take no more, however many: measurements are worked on in chunks.
+    Laplace eigenfunctions factorise the matrix whatever its size; other kinds only where factors
+    are small. Signals take no more, however many: measurements are worked on in chunks.
     """
     dofs = len(mesh.points)
-    factors = FACTORS[kind] * PER_FACTOR * dofs ** (4 / 3)
+    factors = PER_FACTOR * dofs ** (4 / 3) if kind == "laplace" else 0
     arrays = ARRAYS * 8 * dofs * USUAL_MODES
     return int(PER_TET[mesh.tets.shape[1]] * len(mesh.tets) + arrays + factors)
 

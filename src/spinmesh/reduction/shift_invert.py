@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Float, Int
+from jaxtyping import Float, Inexact, Int
 from numpy import ndarray
 from scipy.sparse.csgraph import reverse_cuthill_mckee
+from scipy.sparse.linalg import LinearOperator
 
 from spinmesh.errors import ReductionError
 from spinmesh.fem import Matrices, Space
@@ -47,14 +48,11 @@ def shift_inverse(matrices: Matrices, shift: float) -> Solve:
     if envelope(operator) <= MOST_DIRECT:
         solve: Solve = factorise(operator).solve
         return solve
-    cycle = _multigrid(operator.astype(np.float32), matrices)
-
-    def precondition(right: ndarray) -> ndarray:
-        return cycle(right.astype(np.float32)).astype(np.float64)
+    precondition = multigrid(operator, matrices)
 
     def solve_in_parts(right: ndarray) -> ndarray:
         parts = np.array_split(right, -(-right.shape[1] // TOGETHER), axis=1)
-        return np.hstack([_conjugate_gradients(operator, part, precondition) for part in parts])
+        return np.hstack([_to_few_digits(operator, part, precondition) for part in parts])
 
     return solve_in_parts
 
@@ -109,7 +107,21 @@ def _largest_eigenvalue(operator: sp.csr_matrix, inverse: Float[ndarray, " dof"]
     return 1.1 * float(np.linalg.norm(vector))
 
 
-def _multigrid(operator: sp.csr_matrix, matrices: Matrices) -> Solve:
+def multigrid(operator: sp.csr_matrix, matrices: Matrices) -> Solve:
+    """One cycle for a positive combination of decay and mass, in single precision.
+
+    Complex columns are taken as pairs of real ones.
+    """
+    cycle = _levels(operator.astype(np.float32), matrices)
+
+    def precondition(right: ndarray) -> ndarray:
+        real = np.ascontiguousarray(right).view(np.float64)
+        return cycle(real.astype(np.float32)).astype(np.float64).view(right.dtype)
+
+    return precondition
+
+
+def _levels(operator: sp.csr_matrix, matrices: Matrices) -> Solve:
     """Of 10-node tets the 4-node ones, then clusters; the last is factorised."""
     mass = matrices.mass.sum(1).A1
     moments = np.stack([moment.sum(1).A1 for moment in matrices.moments])
@@ -163,15 +175,31 @@ def _chebyshev(operator: sp.csr_matrix) -> Solve:
     return smooth
 
 
-def _conjugate_gradients(
-    operator: sp.csr_matrix, right: Float[ndarray, "dof column"], precondition: Solve
-) -> Float[ndarray, "dof column"]:
-    """All columns at once, each with its own step lengths, until the last one is accurate."""
+def _to_few_digits(operator: sp.csr_matrix, right: ndarray, precondition: Solve) -> ndarray:
+    """To RELATIVE, in the norm of the preconditioner."""
+    start = _products(right, precondition(right))
+    return conjugate_gradients(
+        operator, right, precondition, lambda _, energy: bool((energy <= RELATIVE**2 * start).all())
+    )
+
+
+def conjugate_gradients(
+    operator: sp.csr_matrix | LinearOperator,
+    right: Inexact[ndarray, "dof column"],
+    precondition: Solve,
+    done: Callable[[ndarray, ndarray], bool],
+) -> Inexact[ndarray, "dof column"]:
+    """All columns at once, each with its own step lengths, for an operator that is symmetric.
+
+    It may be complex, and one of its own for each column (van der Vorst & Melissen, IEEE Trans.
+    Magn. 26, 1990). `done` is asked with residuals, and with their products with what the
+    preconditioner makes of them. ReductionError if it never says yes.
+    """
     x, residual = np.zeros_like(right), right.copy()
     direction = precondition(residual)
-    energy = start = _products(residual, direction)
+    energy = _products(residual, direction)
     for _ in range(MOST_ITERATIONS):
-        if (energy <= RELATIVE**2 * start).all():
+        if done(residual, energy):
             return x
         image = operator @ direction
         length = _ratio(energy, _products(direction, image))
@@ -188,11 +216,11 @@ def _conjugate_gradients(
     )
 
 
-def _products(first: ndarray, second: ndarray) -> Float[ndarray, " column"]:
+def _products(first: ndarray, second: ndarray) -> Inexact[ndarray, " column"]:
     """Of the columns of one with those of the other."""
     return np.asarray(np.einsum("ij,ij->j", first, second))
 
 
 def _ratio(above: ndarray, below: ndarray) -> ndarray:
     """above/below, zero for columns that are already solved exactly."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return np.divide(above, below, out=np.zeros_like(above), where=below != 0)
