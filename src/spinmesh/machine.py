@@ -154,7 +154,7 @@ def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:
     MachineError if a process is killed from outside.
     """
     processes = min(torch.get_num_threads(), count)
-    if processes == 1 or "fork" not in get_all_start_methods():
+    if processes < 2 or "fork" not in get_all_start_methods():
         yield from map(work, range(count))
         return
     with ProcessPoolExecutor(processes, get_context("fork"), _start, (work,)) as pool:

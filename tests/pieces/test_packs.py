@@ -18,6 +18,8 @@ from spinmesh.bodies import (
     simulate,
     strongest_protocol,
 )
+from spinmesh.bodies.packs import observed
+from spinmesh.bodies.replay import LIKE
 from spinmesh.errors import ConfigError, MachineError, ReductionError, StoreError
 from spinmesh.io import load, save
 from spinmesh.mesh import SweptDisk, TetMesh, sample_substrates, swept_disk
@@ -105,6 +107,19 @@ def test_slower_water_in_pieces_stays_within_estimate_and_bound(long: Pack) -> N
     replayed = replay(long, pulses(), changed)
     error = largest_error(replayed, tube(), changed)
     assert error <= replayed.basis_error + replayed.cut_bound <= TOLERANCE
+
+
+def test_pieces_that_are_replayed_together_have_each_their_own_signals(long: Pack) -> None:
+    """Functions that pad smaller ones to one size add nothing but rounding."""
+    sizes = long.models.sizes.clone()
+    sizes[0, 1] = sizes[0, 0]  # the others keep a fifth more
+    uneven = replace(long, models=replace(long.models, sizes=sizes))
+    used = sizes[:, 1].tolist()
+    assert min(used) < max(used) <= LIKE * min(used)
+    models = [piece.model(size) for piece, size in zip(uneven.models.split(), used, strict=True)]
+    alone = sum(observed(model, pulses()).signal for model in models)
+    together = replay(uneven, pulses(), tolerance=1.0).signals.signal
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,18 @@ from spinmesh.bodies import (
     Cut,
     cut_body,
     cut_where_it_pays,
+    joined_shares,
     piece_around,
     reduce_piece,
     signal_of_pieces,
     signals_of,
     simulate_body,
     simulate_cut,
+    simulate_share,
     spins_from_cut,
 )
 from spinmesh.errors import ReductionError, SpinmeshError
+from spinmesh.io.codec import gather
 from spinmesh.machine import side_by_side
 from spinmesh.mesh import SweptDisk, TetMesh, ball, nested_cylinder, swept_disk
 from spinmesh.mesh.faces import turned_positive
@@ -87,7 +90,7 @@ BODIES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", set(BODIES) - {"straight"})
+@pytest.mark.parametrize("name", [name for name in BODIES if name != "straight"])
 def test_pieces_give_the_signal_of_the_whole_within_the_tolerance(name: str) -> None:
     """Of each compartment."""
     mesh, tissue = BODIES[name]
@@ -253,19 +256,29 @@ def test_a_body_as_thick_as_long_stays_whole() -> None:
 
 
 @pytest.mark.slow
-def test_pieces_side_by_side_give_the_sum_of_those_one_after_the_other() -> None:
-    mesh, tissue = BODIES["straight"]
-    signals = []
-    for threads in (1, 2):
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            signals.append(simulate_body(mesh, tissue, pulses(), Basis(tolerance=1e-3)).signals)
-        finally:
-            torch.set_num_threads(before)
-    first, second = signals
+def test_pieces_over_processes_and_jobs_are_those_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Jobs bit for bit, also where they are more than pieces."""
+    mesh, tissue = BODIES["layered"]
+    case, basis = (mesh, tissue, pulses([(0.6, 0, 0.8)])), Basis(tolerance=1e-2)
+    one = simulate_body(*case, basis).signals
+    shares = [simulate_share(*case, basis, job=job, jobs=9) for job in range(9)]
+    joined = joined_shares(mesh, tissue, gather(shares, "substrate"))
+    assert 1 < sum(bool(share.unweighted.any()) for share in shares) < 9
+    assert torch.equal(joined.signal, one.signal)
+    assert torch.equal(joined.unweighted, one.unweighted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     # Bases and signals are those of the same matrices, up to the rounding of their products.
-    torch.testing.assert_close(second.signal, first.signal, rtol=1e-9, atol=0)
+    two = simulate_body(*case, basis).signals
+    torch.testing.assert_close(two.signal, one.signal, rtol=1e-9, atol=0)
+
+
+def test_a_body_that_stays_whole_is_left_to_the_first_job() -> None:
+    case = ball(5.0, 1), Tissue.uniform(2.0), pulses()
+    shares = [simulate_share(*case, job=job, jobs=2) for job in range(2)]
+    joined = joined_shares(*case[:2], gather(shares, "substrate"))
+    assert torch.equal(joined.signal, simulate_body(*case).signals.signal)
 
 
 def test_a_killed_process_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from spinmesh import read_mesh
+from spinmesh.bloch_torrey import Signals
 from spinmesh.errors import ConfigError
 from spinmesh.inputs.checking import check_inputs
+from spinmesh.io import load
 from spinmesh.mesh import sizes
 from spinmesh.settings import validate_config
 from tests.workflow.conftest import ROOT, TINY, Run, Workspace
@@ -34,20 +37,23 @@ def workspace(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.mark.slow
 def test_an_edit_of_an_entry_or_a_file_reruns_its_jobs_alone(workspace: Workspace) -> None:
-    """Of the sphere its tissue, which its mesh does not depend on; of the axon one of its files."""
+    """Of the sphere tissue and jobs, which its mesh does not depend on; of the axon a file."""
     file = workspace.root / AXON["path"][0]
     time = file.stat().st_mtime
     file.write_bytes(file.read_bytes() + b"\n")
-    sphere = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 30.0}}}}
+    sphere = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 30.0}}}, "jobs": 3}
     config = workspace.with_values({"mesh.inputs": [sphere, AXON]})
     text = workspace.snakemake("--dry-run", config=config).stdout
-    jobs = re.findall(r"^(?:local)?rule (\w+):\n(?: .*\n)*? +wildcards: input=(\S+)", text, re.M)
+    jobs = re.findall(
+        r"^(?:local)?rule (\w+):\n(?: .*\n)*? +wildcards: input=([^\s,]+)", text, re.M
+    )
     of_axon = {(rule, "axon") for rule in ("mesh_input", "draw_input", "simulate_input")}
-    assert set(jobs) == of_axon | {("simulate_input", "sphere")}, text
+    of_sphere = {("simulate_input", "sphere"), ("simulate_share", "sphere")}
+    assert set(jobs) == of_axon | of_sphere and jobs.count(("simulate_share", "sphere")) == 3, text
     table = re.search(r"^Job stats:\n(.*?)^total", text, re.M | re.S)
     assert table is not None, text
     rules = {line.split()[0] for line in table[1].splitlines()[2:]} - {"all", "everything"}
-    assert rules == {*OF_ALL, "mesh_input", "draw_input", "simulate_input"}
+    assert rules == {*OF_ALL, "mesh_input", "draw_input", "simulate_input", "simulate_share"}
     file.write_bytes(file.read_bytes()[:-1])
     os.utime(file, (time, time))
 
@@ -73,8 +79,9 @@ def test_table_has_a_row_for_each_input(run: Run) -> None:
 def test_an_input_that_fails_stops_no_other_and_has_a_row_with_the_reason(
     workspace: Workspace,
 ) -> None:
-    """Its mesher is ended; the sphere is simulated anew; what an earlier run left is not shown."""
-    sphere = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 50.0}}}}
+    """Its mesher is ended; the sphere is simulated anew by two jobs, of which the second has no
+    piece; what an earlier run left is not shown."""
+    sphere = {"path": SPHERE, "tissue": {"compartments": {1: {"t2_ms": 50.0}}}, "jobs": 2}
     config = workspace.with_values({"mesh.inputs": [sphere, AXON | {"time_limit_s": 0.001}]})
     done = workspace.snakemake("--keep-going", "inputs", config=config)
     results = workspace.root / "results/tiny"
@@ -86,6 +93,9 @@ def test_an_input_that_fails_stops_no_other_and_has_a_row_with_the_reason(
     assert (results / "simulate/inputs/axon.zarr").exists()
     assert not rows["axon"]["simulate_cpu_seconds"]
     assert "took more than 0.001 s" in rows["axon"]["failed"]
+    stores = ("inputs/sphere", "shares/sphere/0-of-2", "shares/sphere/1-of-2")
+    whole, *jobs = (load(Signals, results / f"simulate/{store}.zarr") for store in stores)
+    assert torch.equal(whole.signal, jobs[0].signal) and not jobs[1].unweighted.any()
     assert not rows["sphere"]["failed"] and float(rows["sphere"]["simulate_cpu_seconds"]) > 0
     # What the next run must make anew is older than all that it is made of.
     assert (results / "inputs.csv").stat().st_mtime == 0

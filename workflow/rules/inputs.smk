@@ -2,6 +2,7 @@
 INPUT_MESH = f"{RESULTS}/mesh/inputs/{{input}}.zarr"
 INPUT_PICTURE = f"{RESULTS}/figures/inputs/{{input}}.png"
 INPUT_SIGNALS = f"{RESULTS}/simulate/inputs/{{input}}.zarr"
+INPUT_SHARE = f"{RESULTS}/simulate/shares/{{input}}/{{job}}-of-{{jobs}}.zarr"
 INPUT_TABLE = f"{RESULTS}/inputs.csv"
 INPUT_STORES = expand([INPUT_MESH, INPUT_SIGNALS], input=INPUTS)
 INPUT_FIGURES = [*expand(INPUT_PICTURE, input=INPUTS), INPUT_TABLE] if INPUTS else []
@@ -9,6 +10,8 @@ INPUT_FIGURES = [*expand(INPUT_PICTURE, input=INPUTS), INPUT_TABLE] if INPUTS el
 
 wildcard_constraints:
     input="[A-Za-z0-9][A-Za-z0-9._-]*",
+    job=r"\d+",
+    jobs=r"\d+",
 
 
 rule mesh_input:
@@ -42,10 +45,27 @@ rule draw_input:
         "../scripts/draw_input.py"
 
 
+# Of an input that has several `jobs`: a store for each of them, of its part of the body's pieces.
+rule simulate_share:
+    input:
+        mesh=INPUT_MESH,
+        acquisition=ACQUISITION_FILES,
+    output:
+        signals=directory(INPUT_SHARE),
+    resources:
+        **needs(8, 120, CONFIG.simulate.device),
+    params:
+        filled=filled,
+        provenance=lambda wildcards: provenance(meshed(wildcards), filled(wildcards)),
+    script:
+        "../scripts/simulate_share.py"
+
+
 rule simulate_input:
     input:
         mesh=INPUT_MESH,
         acquisition=ACQUISITION_FILES,
+        shares=shares,
     output:
         signals=directory(INPUT_SIGNALS),
         table=f"{RESULTS}/simulate/inputs/{{input}}.csv",

@@ -105,10 +105,17 @@ INPUTS = {entry.name: entry for entry in CONFIG.mesh.inputs}
 
 def meshed(wildcards):
     """What the mesh of one of `mesh.inputs` depends on besides its files."""
-    return {"entry": INPUTS[wildcards.input].model_dump(exclude={"tissue"})}
+    return {"entry": INPUTS[wildcards.input].model_dump(exclude={"tissue", "jobs"})}
 
 
 def filled(wildcards):
     """What its signals depend on besides."""
     tissue = (INPUTS[wildcards.input].tissue or CONFIG.tissue).model_dump()
     return {"tissue": tissue} | part("acquisition") | part("simulate", "basis", "device")
+
+
+def shares(wildcards):
+    """Stores of the jobs that share the pieces of an input; none if it has but one job."""
+    jobs = INPUTS[wildcards.input].jobs
+    numbers = range(jobs) if jobs > 1 else ()
+    return expand(INPUT_SHARE, input=wildcards.input, job=numbers, jobs=jobs)

@@ -1,7 +1,7 @@
 from snakemake.iocontainers import Snakemake
 
 from spinmesh import TetMesh, Tissue
-from spinmesh.bodies import simulate
+from spinmesh.inputs.simulating import simulate_input
 from spinmesh.io import load, save
 from spinmesh.io.acquisitions import read_acquisition
 from spinmesh.io.tables import write_signal_table
@@ -16,6 +16,6 @@ settings = Simulate(**filled["simulate"])
 mesh = load(TetMesh, snakemake.input.mesh)
 tissue = Tissue.from_settings(filled["tissue"]).filling(mesh.labels)
 acquisition = read_acquisition(**filled["acquisition"])
-signals = simulate(mesh, tissue, acquisition, settings.basis, settings.device)
+signals = simulate_input(mesh, tissue, acquisition, settings, snakemake.input.shares)
 write_signal_table(signals, snakemake.output.table)
 save(signals, snakemake.output.signals, Provenance(**snakemake.params.provenance, cost=cost()))

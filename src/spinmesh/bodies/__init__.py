@@ -17,8 +17,10 @@ from spinmesh.bodies.replay import replay
 from spinmesh.bodies.substrates import (
     MOST_DENSE_ON_CPU,
     Simulation,
+    joined_shares,
     signals_of,
     simulate,
     simulate_body,
+    simulate_share,
     simulate_substrates,
 )

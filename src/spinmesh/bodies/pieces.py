@@ -139,6 +139,7 @@ class Parts:
     cut_bound: float  # of S0
     modes: tuple[int, ...]  # of each piece
     compartments: Signals | None = None  # a row for each label of the body; of packs unknown
+    rows: Signals | None = None  # a row for each piece
 
     @property
     def words(self) -> str:
@@ -152,20 +153,28 @@ class Parts:
 
 
 def simulate_cut(
-    cut: Cut, acquisition: Acquisition, basis: Basis, device: str = "cpu"
-) -> tuple[Parts, Reduction]:
+    cut: Cut,
+    acquisition: Acquisition,
+    basis: Basis,
+    device: str = "cpu",
+    *,
+    job: int = 0,
+    jobs: int = 1,
+) -> tuple[Parts, Reduction | None]:
     """Signals of all pieces' cores, summed; and the reduction of the core with the most water.
 
-    On a CPU pieces are worked on side by side, one on each of torch's threads. Raises
+    On a CPU pieces are worked on side by side, one on each of torch's threads. Of several `jobs`
+    each takes every `jobs`-th piece: `joined_jobs` of their rows is what one job sums up. Raises
     ReductionError if the tolerance of `basis` cannot be reached in a piece.
     """
     body, tolerances = cut.pieces[0].body, cut.tolerances(basis.tolerance)
     # The largest first, so that none is left to wait for at the end.
     order = sorted(range(len(cut.pieces)), key=lambda number: -len(cut.pieces[number].tets))
     most_water = max(order, key=lambda number: cut.water[number])
+    own = order[job::jobs]
 
     def work(place: int) -> tuple[Signals, tuple[int, ...], float, int, Reduction | None]:
-        number = order[place]
+        number = own[place]
         fine = basis.replace(tolerance=tolerances[number])
         reduction = reduce_piece(cut.pieces[number], acquisition, fine)
         part = Signals.of_compartments(reduction.reduced.to(device), acquisition)
@@ -173,14 +182,26 @@ def simulate_cut(
         judged = _of_whole_piece(reduction, body.tissue) if number == most_water else None
         return part, cut.pieces[number].mesh.labels, missed, reduction.span.size, judged
 
-    results = side_by_side(work, len(order)) if device == "cpu" else map(work, range(len(order)))
-    parts = list(progress(results, f"{body.mesh.name} in pieces", total=len(order)))
+    results = side_by_side(work, len(own)) if device == "cpu" else map(work, range(len(own)))
+    parts = list(progress(results, f"{body.mesh.name} in pieces", total=len(own)))
     signals, labels, missed, modes, reductions = zip(*parts, strict=True)
     each = _summed(signals, labels, body.mesh.labels)
-    sums = Signals(acquisition, each.signal.sum(0)[None], each.unweighted.sum(0)[None])
+    rows = Signals(
+        acquisition,
+        torch.stack([part.signal[:-1].sum(0) for part in signals]),
+        torch.stack([part.unweighted[:-1].sum(0) for part in signals]),
+    )
+    sums = joined_jobs(rows)
     least = float(sums.unweighted.min())
-    judged = next(reduction for reduction in reductions if reduction is not None)
-    return Parts(sums, sum(missed) / least, cut.changed / least, modes, each), judged
+    judged = next((reduction for reduction in reductions if reduction is not None), None)
+    return Parts(sums, sum(missed) / least, cut.changed / least, modes, each, rows), judged
+
+
+def joined_jobs(rows: Signals) -> Signals:
+    """The sum of all pieces of a body; rows of zeros are jobs that had none."""
+    there = rows.unweighted.any(1)
+    sums = (part[there].sum(0, keepdim=True) for part in (rows.signal, rows.unweighted))
+    return Signals(rows.acquisition, *sums)
 
 
 def _summed(

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh, simulate_periodic, step_signal
-from spinmesh.bodies.pieces import Parts, cut_where_it_pays, simulate_cut
+from spinmesh.bodies.pieces import Cut, Parts, cut_where_it_pays, joined_jobs, simulate_cut
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
 from spinmesh.machine import device_named
-from spinmesh.mesh import Substrates, TetMesh, check_quality
+from spinmesh.mesh import Substrates, TetMesh, check_quality, sizes
 from spinmesh.progress import progress
 from spinmesh.reduction import MOST_DENSE, ReducedModel, reduce_shapes
 from spinmesh.sequence import Acquisition
@@ -85,8 +85,7 @@ def simulate_body(
     basis = basis or Basis()
     if method not in get_args(Method):
         raise ConfigError(f"method: {method!r} is unknown. Give reduced or stepping.")
-    grows = basis.kind == "krylov" and basis.adaptive
-    periodic = grows and mesh.periods is not None
+    periodic = _grows(basis) and mesh.periods is not None
     if by_compartment and (periodic or method == "stepping"):
         way = "method stepping" if method == "stepping" else "the periodic cell"
         raise ConfigError(
@@ -99,7 +98,7 @@ def simulate_body(
         cell = simulate_periodic(mesh, tissue, acquisition, basis.tolerance)
         words = f"{cell.error:.1g} (basis of {cell.modes} in a periodic cell)"
         return Simulation(sound([mesh.name], cell.signals, torch.tensor([[cell.spins]])), words)
-    cut = cut_where_it_pays(mesh, tissue, acquisition, basis.tolerance) if grows else None
+    cut = _cut(mesh, tissue, acquisition, basis)
     if cut is None:
         reduction = reduce_mesh(mesh, tissue, acquisition, basis)
         error = "unknown" if reduction.error is None else f"{reduction.error:.1g}"
@@ -107,11 +106,56 @@ def simulate_body(
         signals, there = signals_of(reduction, acquisition, device), reduction.reduced.to(device)
         each = Signals.of_compartments(there, acquisition) if by_compartment else None
         return Simulation(signals, words, reduction, compartments=each)
-    parts, reduction = simulate_cut(cut, acquisition, basis, device)
+    parts, judged = simulate_cut(cut, acquisition, basis, device)
     spins = cut.pieces[0].body.cells.mass.sum().reshape(1, 1)
     signals = sound([mesh.name], parts.signals, spins)
     each = parts.compartments if by_compartment else None
-    return Simulation(signals, parts.words, reduction, parts, each)
+    return Simulation(signals, parts.words, judged, parts, each)
+
+
+def _grows(basis: Basis) -> bool:
+    return basis.kind == "krylov" and basis.adaptive
+
+
+def _cut(mesh: TetMesh, tissue: Tissue, acquisition: Acquisition, basis: Basis) -> Cut | None:
+    """Pieces, if these are better than the whole and such a basis can have them."""
+    if not _grows(basis) or mesh.periods is not None:
+        return None
+    return cut_where_it_pays(mesh, tissue, acquisition, basis.tolerance)
+
+
+def simulate_share(
+    mesh: TetMesh,
+    tissue: Tissue,
+    acquisition: Acquisition,
+    basis: Basis | None = None,
+    device: str = "cpu",
+    *,
+    job: int,
+    jobs: int,
+) -> Signals:
+    """What job number `job` of several does of `simulate`: a row for each of its pieces.
+
+    `joined_shares` puts all rows together. A body that stays whole is left to the first job, and a
+    job without pieces has a row of zeros.
+    """
+    device, basis = device_named(device), basis or Basis()
+    cut = _cut(mesh, tissue, acquisition, basis)
+    if job < (1 if cut is None else len(cut.pieces)):
+        if cut is None:
+            return simulate_body(mesh, tissue, acquisition, basis, device).signals
+        rows = simulate_cut(cut, acquisition, basis, device, job=job, jobs=jobs)[0].rows
+        assert rows is not None
+        return rows
+    nothing = torch.zeros(1, len(acquisition), dtype=torch.complex128)
+    return Signals(acquisition, nothing, nothing.real)
+
+
+def joined_shares(mesh: TetMesh, tissue: Tissue, rows: Signals) -> Signals:
+    """Signals of a body from the rows of all jobs: bit for bit those of `simulate`."""
+    volume = torch.from_numpy(sizes(mesh)[:, 0])
+    spins = (tissue.density.detach() * volume).sum().reshape(1, 1)
+    return sound([mesh.name], joined_jobs(rows), spins)
 
 
 def signals_of(reduction: Reduction, acquisition: Acquisition, device: str = "cpu") -> Signals:

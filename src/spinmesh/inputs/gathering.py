@@ -46,8 +46,9 @@ def _reason(name: str, patterns: Mapping[str, str], logs: str) -> str:
     """Why a part of an input is absent, by the log of the first job that failed; else empty."""
     for part, job in JOBS.items():
         if not Path(patterns[part].format(input=name)).exists():
-            log = Path(logs) / f"{job}-{name}.log"
-            lines = text_of(log).splitlines() if log.exists() else []
+            shares = sorted(Path(logs).glob(f"simulate_share-{name}-[0-9]*-[0-9]*.log"))
+            own = [Path(logs) / f"{job}-{name}.log", *(shares if part == "signals" else [])]
+            lines = [line for log in own if log.exists() for line in text_of(log).splitlines()]
             errors = [
                 line for line in lines if re.match(r"\w+(\.\w+)*(Error|Exit|Exception)\b", line)
             ]

@@ -203,6 +203,9 @@ class MeshInput(MeshOptions):
     """Of its files in results/<run>/; null: the file's, or its path where two files share one."""
     tissue: TissueSettings | None = None
     """What fills it; null: as the top level's `tissue`."""
+    jobs: PositiveInt = 1
+    """That share the pieces of a body much longer than water moves within the echo; each holds all
+    of its mesh. Worth it above about 100,000 nodes."""
 
     @model_validator(mode="after")
     def _one_source(self) -> MeshInput:
