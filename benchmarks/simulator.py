@@ -15,7 +15,7 @@ import argparse
 from pathlib import Path
 
 import torch
-from simulator_cases import CASES, Settings, printed, write
+from simulator_cases import CASES, Settings, machine, printed, write
 
 RESULTS = Path(__file__).parents[1] / "docs/results"
 
@@ -39,6 +39,7 @@ def main() -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     settings = Settings(asked.quick, asked.device, folder)
+    print(machine())
     rows = []
     for name in asked.case or CASES:
         print(f"\n{name}: {(CASES[name].__doc__ or '').splitlines()[0]}", flush=True)

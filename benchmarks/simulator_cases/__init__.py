@@ -8,7 +8,7 @@ from simulator_cases.bodies import exact_bodies
 from simulator_cases.growth import growth
 from simulator_cases.large import large_mesh
 from simulator_cases.published import published_protocol
-from simulator_cases.table import Row, Settings, printed, write
+from simulator_cases.table import Row, Settings, machine, printed, write
 
 CASES: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "bodies": exact_bodies,
@@ -19,4 +19,4 @@ CASES: dict[str, Callable[[Settings], Iterator[Row]]] = {
     "batch": many_shapes,
 }
 
-__all__ = ["CASES", "Row", "Settings", "printed", "write"]
+__all__ = ["CASES", "Row", "Settings", "machine", "printed", "write"]

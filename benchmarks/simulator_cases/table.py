@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import datetime
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+
+from spinmesh.provenance import revision
 
 # Work shorter than this (s) is repeated and the least CPU time kept: the machine may be shared.
 WORTH_REPEATING = 4.0
@@ -77,7 +78,7 @@ def machine() -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return (
         f"{_processor()}, one thread; Python {platform.python_version()}, {versions}; "
-        f"commit {_commit()}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
+        f"commit {revision()}; {datetime.datetime.now(datetime.UTC):%Y-%m-%d}"
     )
 
 
@@ -89,17 +90,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return answer.stdout.strip() or "unknown"
 
 
 def write(rows: Sequence[Row], folder: Path) -> None:

@@ -31,6 +31,7 @@ from typer.testing import CliRunner
 from spinmesh.cli import app
 from spinmesh.errors import StoreError
 from spinmesh.io.store import check_store
+from spinmesh.provenance import revision
 from tests.workflow.conftest import PATIENCE, ROOT, Workspace, workspace_in
 
 FOLDER = ROOT / "results/faults"
@@ -571,10 +572,8 @@ def page(lab: Lab) -> str:
     for case, (words, *_) in cases().items():
         if case in lab.outcomes:
             rows.setdefault(words, []).append(lab.outcomes[case])
-    words = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-    commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     return PAGE.format(
-        date=time.strftime("%Y-%m-%d"), commit=commit, seconds=lab.spent, seed=SEED,
+        date=time.strftime("%Y-%m-%d"), commit=revision(), seconds=lab.spent, seed=SEED,
         stores=len([name for name in lab.expected(None) if name.endswith(".zarr/zarr.json")]),
         rows="\n".join(row(fault, outcomes) for fault, outcomes in rows.items()),
     )  # fmt: skip
