@@ -2,7 +2,9 @@
 
 import os
 import sys
-from functools import partial
+from dataclasses import is_dataclass
+from functools import partial, wraps
+from inspect import isgeneratorfunction
 from typing import Any, get_args, get_type_hints
 
 import jaxtyping
@@ -13,8 +15,7 @@ from beartype import beartype
 # What is compiled is kept: without it the jobs of a workflow spend half their time on compiling.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-
-check_shapes = jaxtyping.jaxtyped
+BY_JAXTYPING = jaxtyping.jaxtyped
 
 
 def has_shape(hint: Any) -> bool:
@@ -24,20 +25,47 @@ def has_shape(hint: Any) -> bool:
 
 
 def check_types(function: Any = None, *, typechecker: Any) -> Any:
-    """What the hook puts on every function: jaxtyping only where a shape is written.
+    """What the hook puts on every function and class, instead of jaxtyping's own `jaxtyped`.
 
-    Where none is, beartype alone checks the same; jaxtyping's own work for each call would be a
-    third of the time of a test of small matrices.
+    That one takes a fifth of the time of a test of small matrices: it checks arguments twice, and
+    builds at import the checks of what is never called.
     """
     if function is None:
         return partial(check_types, typechecker=typechecker)
+    if isinstance(function, type):
+        if is_dataclass(function) and "__init__" in vars(function):
+            function.__init__ = check_types(function.__init__, typechecker=typechecker)  # type: ignore[misc]
+        return function
+    if "<locals>" in function.__qualname__:  # is made anew, and its checks with it, by every call
+        return function
+    checked: Any = None
+
+    @wraps(function)
+    def with_checks(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked
+        checked = checked or checks_of(function)
+        return checked(*args, **kwargs)
+
+    return with_checks
+
+
+def checks_of(function: Any) -> Any:
+    """The function with its checks; axes of one name are equally long within one call."""
     try:
         hints = get_type_hints(function, include_extras=True)
-    except NameError:  # A class that is being defined; jaxtyping knows what to do.
-        return check_shapes(function, typechecker=typechecker)
-    if isinstance(function, type) or any(map(has_shape, hints.values())):
-        return check_shapes(function, typechecker=typechecker)
-    return beartype(function)
+    except NameError:  # an import of `if TYPE_CHECKING`
+        return function
+    if not any(map(has_shape, hints.values())):
+        return beartype(function)
+    if isgeneratorfunction(function):  # beartype would check in the context of who iterates
+        return BY_JAXTYPING(function, typechecker=beartype)
+    checked = beartype(function)
+
+    def in_own_context(*args: Any, **kwargs: Any) -> Any:
+        with BY_JAXTYPING("context"):
+            return checked(*args, **kwargs)
+
+    return in_own_context
 
 
 # Has to come before the first import of spinmesh; users of the package never pay for it.

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from beartype.roar import BeartypeCallHintParamViolation
-from jaxtyping import TypeCheckError
 
 from spinmesh.mesh import TetMesh
 from spinmesh.provenance import code_digest
@@ -72,7 +71,7 @@ def test_no_package_has_more_than_twelve_files() -> None:
 def test_tests_check_the_types_of_arguments() -> None:
     """Points are (point, 3); a transposed array must not pass in the tests."""
     tets, label = torch.tensor([[0, 1, 2, 3]]), torch.tensor([1])
-    with pytest.raises(TypeCheckError):
+    with pytest.raises(BeartypeCallHintParamViolation):
         TetMesh(torch.zeros(2, 5, dtype=torch.float64), tets, label)
 
 
