@@ -1,10 +1,12 @@
 """A result is made again when the code behind it or its configuration changes, and only then."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from spinmesh import provenance
 from spinmesh.provenance import code_digest, config_digest
 
 ROOT = Path(__file__).parents[1]
@@ -65,6 +67,29 @@ def test_a_statement_counts_where_it_is_used(
     before = digest(source)
     (source / file).write_text(text)
     assert (digest(source) != before) == counts
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Nothing has been read before, in this process or another."""
+    monkeypatch.setattr(provenance, "KEPT", tmp_path / "kept.json")
+    provenance._kept.cache_clear()
+    yield tmp_path / "kept.json"
+    provenance._kept.cache_clear()
+
+
+@pytest.mark.parametrize("damage", ["", "[1]", '{"a": 1}', '{"a": '])
+def test_what_was_read_of_the_sources_is_kept(
+    source: Path, kept: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """The next process parses nothing, unless what is kept is damaged; the digest is the same."""
+    first = digest(source)
+    provenance._kept.cache_clear()
+    if damage:
+        kept.write_text(damage)
+    else:
+        monkeypatch.setattr(provenance.ast, "parse", None)
+    assert digest(source) == first
 
 
 def test_a_package_counts_its_version(source: Path) -> None:

@@ -12,11 +12,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
+from importlib.util import cache_from_source
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 GIB = 1 << 30
 # Packages whose version changes numbers.
@@ -83,11 +86,27 @@ def revision() -> str:
 def config_digest(config: Any) -> str:
     """Short digest of a plain configuration (dicts, lists, numbers), independent of key order."""
     text = json.dumps(config, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digest(text)
 
 
 SOURCES = Path(__file__).parents[1]
 OURS = ("spinmesh", "experiments")
+# What has been read of source texts, kept where Python keeps what it has compiled of them: to parse
+# all takes a second, and every start of the workflow asks for it.
+KEPT = Path(cache_from_source(__file__)).with_suffix(".json")
+# Of some 250 texts, earlier states too.
+MOST_KEPT = 1000
+
+
+class Source(NamedTuple):
+    """What counts of a source text."""
+
+    statements: str
+    """Their digest."""
+    imports: list[tuple[str, str]]
+    """(module, name) of every import of our own, wherever it stands."""
+    passed_on: dict[str, tuple[str, str]]
+    """What a package imports at its top or lists in HOME: (module, name there) by its name."""
 
 
 def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path = SOURCES) -> str:
@@ -97,19 +116,53 @@ def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path 
     not count: the syntax tree is hashed. A name imported from a package counts the file that
     defines it. `packages` are distributions whose version changes results.
     """
-    pending, texts = [Path(script)], dict[Path, str]()
+    known = _kept()
+    before, pending, parts = len(known), [Path(script)], dict[Path, Source]()
     while pending:
         file = pending.pop()
-        if file not in texts:
-            texts[file] = file.read_text()
-            homes = (_home(*imported, sources) for imported in _imports(texts[file]))
+        if file not in parts:
+            parts[file] = _source(file, known)
+            homes = (_home(*imported, sources, known) for imported in parts[file].imports)
             pending += [home for home in homes if home is not None]
-    lines = [f"{file.name} {_dumped(texts[file])}" for file in sorted(texts)]
+    if len(known) > before:
+        _keep(known)
+    lines = [f"{file.name} {parts[file].statements}" for file in sorted(parts)]
     lines += [f"{package} {version(package)}" for package in sorted(packages)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    return _digest("\n".join(lines))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
+def _kept() -> dict[str, Source]:
+    """By the digest of the text; empty where nothing of use is kept."""
+    try:
+        if KEPT.stat().st_mtime < Path(__file__).stat().st_mtime:  # read by other rules than these
+            return {}
+        return {text: Source(*parts) for text, parts in json.loads(KEPT.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _keep(known: Mapping[str, Source]) -> None:
+    """Replace the file at once, for others may read it; where nothing can be written, do not."""
+    with suppress(OSError), TemporaryDirectory(dir=KEPT.parent) as folder:
+        new = Path(folder) / KEPT.name
+        new.write_text(json.dumps(dict(list(known.items())[-MOST_KEPT:])))
+        os.replace(new, KEPT)
+
+
+def _source(file: Path, known: dict[str, Source]) -> Source:
+    text = file.read_text()
+    key = _digest(text)
+    if key not in known:
+        tree = _statements(text)
+        known[key] = Source(_digest(ast.dump(tree)), _imports(tree), _passed_on(tree))
+    return known[key]
+
+
 def _statements(text: str) -> ast.Module:
     """The syntax tree without bare strings, which are documentation wherever they stand."""
     tree = ast.parse(text)
@@ -124,20 +177,12 @@ def _statements(text: str) -> ast.Module:
     return tree
 
 
-@cache
-def _dumped(text: str) -> str:
-    return ast.dump(_statements(text))
-
-
-@cache
-def _imports(text: str) -> tuple[tuple[str, str], ...]:
-    """(module, name) of every import of our own in a text, wherever it stands.
-
-    After `import spinmesh`, `spinmesh.name` counts as one, and so does a word
+def _imports(tree: ast.Module) -> list[tuple[str, str]]:
+    """After `import spinmesh`, `spinmesh.name` counts as one, and so does a word
     "spinmesh.module:name", which names what another process runs.
     """
     imports: list[tuple[str, str]] = []
-    for node in ast.walk(_statements(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -147,21 +192,12 @@ def _imports(text: str) -> tuple[tuple[str, str], ...]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             module, colon, name = node.value.partition(":")
             imports += [(module, name)] if colon else []
-    return tuple(pair for pair in imports if pair[0].partition(".")[0] in OURS)
+    return sorted({pair for pair in imports if pair[0].partition(".")[0] in OURS})
 
 
-def _home(module: str, name: str, sources: Path) -> Path | None:
-    """The file behind `from module import name`, followed through packages that pass it on."""
-    file = _file(f"{module}.{name}".rstrip("."), sources) or _file(module, sources)
-    if file is not None and file.name == "__init__.py" and name in (homes := _passed_on(file)):
-        return _home(*homes[name], sources)
-    return file
-
-
-def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
-    """What a package imports at its top or lists in HOME: (module, name there) by its name."""
+def _passed_on(tree: ast.Module) -> dict[str, tuple[str, str]]:
     homes: dict[str, tuple[str, str]] = {}
-    for node in _statements(package.read_text()).body:
+    for node in tree.body:
         if isinstance(node, ast.ImportFrom):
             homes |= {
                 each.asname or each.name: (node.module or "", each.name) for each in node.names
@@ -172,8 +208,18 @@ def _passed_on(package: Path) -> dict[str, tuple[str, str]]:
     return homes
 
 
+def _home(module: str, name: str, sources: Path, known: dict[str, Source]) -> Path | None:
+    """The file behind `from module import name`, followed through packages that pass it on."""
+    file = _file(f"{module}.{name}".rstrip("."), sources) or _file(module, sources)
+    if file is not None and file.name == "__init__.py":
+        passed_on = _source(file, known).passed_on
+        if name in passed_on:
+            return _home(*passed_on[name], sources, known)
+    return file
+
+
 def _file(module: str, sources: Path) -> Path | None:
     """The file of a module; None for a name inside a module."""
-    paths = [folder.joinpath(*module.split(".")) for folder in (sources, sources.parent)]
-    files = (file for path in paths for file in (path.with_suffix(".py"), path / "__init__.py"))
-    return next((file for file in files if file.is_file()), None)
+    paths = [os.path.join(folder, *module.split(".")) for folder in (sources, sources.parent)]
+    files = (path + end for path in paths for end in (".py", "/__init__.py"))
+    return next((Path(file) for file in files if os.path.isfile(file)), None)
