@@ -161,7 +161,7 @@ def jumps(membrane: Float[Tensor, "*shape node node"]) -> Float[Tensor, "*shape 
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
-    """Where the entries of cell matrices go in a sparse matrix; sorted once for all matrices."""
+    """Where the entries of cell matrices go in a sparse matrix; found once for all matrices."""
 
     entry: np.ndarray  # of each block's number: its place among the nonzeros
     column: np.ndarray  # of each nonzero
@@ -169,10 +169,16 @@ class Pattern:
 
     @classmethod
     def of(cls, dofs: np.ndarray, count: int) -> Pattern:
-        key = (dofs[:, :, None] * count + dofs[:, None, :]).ravel()
-        unique, entry = np.unique(key, return_inverse=True)
-        row_start = np.searchsorted(unique // count, np.arange(count + 1))
-        return cls(entry, unique % count, row_start)
+        cells, nodes = dofs.shape
+        starts = np.arange(0, dofs.size + 1, nodes)
+        of_cells = sp.csr_matrix((np.ones(dofs.size, int), dofs.ravel(), starts), (cells, count))
+        numbers = (of_cells.T @ of_cells).tocsr()
+        numbers.sort_indices()
+        numbers.data = np.arange(numbers.nnz)
+        rows, columns = np.repeat(dofs, nodes, axis=1), np.tile(dofs, (1, nodes))
+        # Of no pairs scipy makes a sparse matrix.
+        entry = numbers[rows.ravel(), columns.ravel()] if len(dofs) else np.zeros((1, 0), int)
+        return cls(np.asarray(entry)[0], numbers.indices, numbers.indptr)
 
     def filled(self, blocks: Tensor) -> sp.csr_matrix:
         values = np.bincount(self.entry, blocks.numpy().ravel(), len(self.column))
