@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 
 from rich.console import Console
 from rich.live import Live
@@ -42,6 +45,8 @@ class LogHandler(LogHandlerBase):
         self.console = Console(file=self.stream, highlight=False, markup=False)
         self.run, self.log = Run(), ""
         self.live: Live | None = None
+        self.stopped = False
+        self._note_ctrl_c()
         self.terminal: dict[int, int] = {}
         self.taken: dict[object, Callable[[logging.LogRecord], None]] = {
             LogEvent.WORKFLOW_STARTED: self._workflow_started,
@@ -74,7 +79,8 @@ class LogHandler(LogHandlerBase):
             done, total = self.run.count()
             passed = clock(self.run.passed)
             self._say(
-                f"{done} of {total} jobs in {passed}"
+                ("stopped: " if self.stopped else "")
+                + f"{done} of {total} jobs in {passed}"
                 + (f"; the whole log: {self.log}" if self.log else "")
             )
             self.run = Run()
@@ -114,8 +120,23 @@ class LogHandler(LogHandlerBase):
         job = self.run.running.pop(fields["jobid"], Job(fields["rule_name"], (), fields["log"]))
         # Of a job that no cluster took there is no log.
         job.reason = fields.get("rule_msg") or ""
-        self.run.failed[fields["jobid"]] = job
-        self._say(f"{job.name} FAILED after {clock(job.passed)}")
+        if self.stopped:
+            self._say(f"{job.name} stopped after {clock(job.passed)}")
+        else:
+            self.run.failed[fields["jobid"]] = job
+            self._say(f"{job.name} FAILED after {clock(job.passed)}")
+
+    def _note_ctrl_c(self) -> None:
+        """What ends after Ctrl-C, which all jobs get too, has not failed."""
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.stopped = True
+            signal.signal(signal.SIGINT, before)
+            signal.raise_signal(signal.SIGINT)
+
+        with suppress(ValueError):  # only the main thread may
+            signal.signal(signal.SIGINT, note)
 
     def _other(self, record: logging.LogRecord) -> None:
         if stages := getattr(record, "stages", None):

@@ -78,6 +78,9 @@ def log_to(path: str | Path) -> None:
     _listen(logging.FileHandler(path, mode="w"))
 
     def told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if kind is KeyboardInterrupt:
+            LOGGER.error("stopped by Ctrl-C")
+            return
         LOGGER.error("%s: %s", kind.__name__, error, exc_info=(kind, error, trace))
         print(f"{kind.__name__}: {error} (log: {path})", file=sys.stderr)
         if getattr(error, "refused", False):

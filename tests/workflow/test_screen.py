@@ -7,6 +7,7 @@ import logging
 import os
 import pty
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -88,6 +89,22 @@ def test_of_a_refused_input_the_message_alone_is_shown(tmp_path: Path) -> None:
     trace = "Traceback (most recent call last):\n  File\nspinmesh.errors.MeshError: 3 tets\n"
     log.write_text(f"12:00:00 MeshError: 3 tets\n  are flat\n{trace}12:00:01 {REFUSED}\n")
     assert Job("mesh", (), [str(log)]).last_lines() == (["MeshError: 3 tets", "  are flat"], True)
+
+
+def test_what_ends_after_ctrl_c_has_not_failed() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        say = Sent()
+        say(LogEvent.RUN_INFO, "Job stats", stats={"mesh_input": 1, "total": 1})
+        started(say, 1, "mesh_input", "mesh.log")
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    say(LogEvent.JOB_ERROR, rule_name="mesh_input", jobid=1, log=["mesh.log"])
+    say.handler.close()
+    lines = re.sub(r"\b\d:\d\d\b", "T", say.text.getvalue()).splitlines()
+    assert lines[1:] == ["mesh_input cell stopped after T", "stopped: 0 of 1 jobs in T"]
 
 
 def test_of_a_job_that_was_not_even_started_the_reason_is_shown() -> None:
