@@ -3,18 +3,15 @@
 from spinmesh.mesh.faces import oriented, outer_faces, sizes
 from spinmesh.mesh.families import (
     FAMILIES,
-    PARAMETER_TABLE,
-    PARAMETERS,
     Substrates,
     checked,
-    deform,
     internal_values,
-    neutral_parameters,
     rotation_matrix,
     sample_substrates,
     single_substrate,
     substrates_of,
 )
+from spinmesh.mesh.maps import PARAMETER_TABLE, PARAMETERS, deform, neutral_parameters
 from spinmesh.mesh.packing import STATISTICS, Disks, gamma_radii, pack_disks
 from spinmesh.mesh.plane import PeriodicPlane, mesh_plane
 from spinmesh.mesh.solids import ball, nested_cylinder

@@ -14,50 +14,21 @@ from torch import Tensor
 from spinmesh.errors import ConfigError, MeshError
 from spinmesh.machine import side_by_side
 from spinmesh.mesh.maps import (
-    beaded,
-    bent,
-    fanned,
-    resized,
-    stretched,
-    twisted,
-    undulating,
+    PARAMETER_TABLE,
+    PARAMETERS,
+    deform,
+    name_and_unit,
+    neutral_parameters,
     unfolded,
 )
 from spinmesh.mesh.tetmesh import TetMesh, tet_quality
 from spinmesh.progress import progress
-from spinmesh.settings.mesh import SHAPE_PARAMETERS, Mesh, ShapeKey
+from spinmesh.settings.mesh import DRAWN, Mesh, ShapeKey
 from spinmesh.stored import quantity, store
 from spinmesh.units import rad_from_deg
 
-
-def _name_and_unit(key: ShapeKey) -> tuple[str, str]:
-    """Of a configuration's key; the unit is that of the value as it is written there."""
-    stem, _, unit = key.rpartition("_")
-    return (stem, unit) if unit in ("um", "rad", "deg") else (key, "1")
-
-
-# Name -> (unit, value that leaves the template's shape alone; None = the template's own size).
-PARAMETER_TABLE: dict[str, tuple[str, float | None]] = {
-    name: ("rad" if unit == "deg" else unit, parameter.neutral)
-    for key, parameter in SHAPE_PARAMETERS.items()
-    for name, unit in [_name_and_unit(key)]
-}
-PARAMETERS = tuple(PARAMETER_TABLE)
-
-_SIZE = ("radius", "length", "ellipticity")
-# Families vary size by radius and length; no family draws the axis scalings.
-_DRAWN = tuple(name for name in PARAMETERS if name not in ("scale_x", "scale_y", "scale_z"))
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "straight": _SIZE,
-    "bend_twist": (*_SIZE, "bend", "bend_direction", "twist"),
-    "beading": (*_SIZE, "bead_amplitude", "bead_count", "bead_phase"),
-    "fanning": (*_SIZE, "fan_angle", "fan_height", "fan_direction"),
-    "undulating": (*_SIZE, "undulation_amplitude", "undulation_count"),
-    "combined": _DRAWN,
-}
-
-# A full bend (beta = 1) displaces the tip by this many template radii (ReMiDi uses "order ten").
-BEND_WIDTHS = 10.0
+# The parameters that each family draws.
+FAMILIES = {family: tuple(name_and_unit(key)[0] for key in keys) for family, keys in DRAWN.items()}
 # Shapes that a process checks before it reports.
 AT_ONCE = 500
 
@@ -66,42 +37,9 @@ def internal_values(settings: Mapping[ShapeKey, Any]) -> dict[str, Any]:
     """Values or [low, high] of a configuration, under the names and in the units of PARAMETERS."""
     values = {}
     for key, value in settings.items():
-        name, unit = _name_and_unit(key)
+        name, unit = name_and_unit(key)
         values[name] = rad_from_deg(value) if unit == "deg" else value
     return values
-
-
-def neutral_parameters(template: TetMesh) -> Float[Tensor, " parameter"]:
-    """The parameters that reproduce the template."""
-    radius, length = _template_size(template)
-    size = {"radius": radius, "length": length}
-    values = [size[name] if v is None else v for name, (_, v) in PARAMETER_TABLE.items()]
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def deform(
-    template: TetMesh, parameters: Float[Tensor, "... parameter"]
-) -> Float[Tensor, "... point 3"]:
-    """Node coordinates (um) of the deformed template; differentiable in the parameters.
-
-    Parameters in the order of `PARAMETERS`. The maps of `mesh.maps`, one after the other: a cell of
-    another size and ellipticity is beaded, bent, undulates, is twisted, fans and is stretched.
-    """
-    p = {name: parameters[..., i, None] for i, name in enumerate(PARAMETERS)}
-    radius, length = _template_size(template)
-    t = template.points[:, 2] / length
-    points = resized(template.points, p["radius"] / radius, p["ellipticity"])
-    points = beaded(points, t, p["bead_amplitude"], p["bead_count"], p["bead_phase"])
-    points = bent(points, t, BEND_WIDTHS * p["radius"] * p["bend"], p["bend_direction"])
-    points = undulating(points, t, p["undulation_amplitude"], p["undulation_count"])
-    points = twisted(points, t, p["twist"])
-    points = fanned(points, t, p["length"], p["fan_angle"], p["fan_height"], p["fan_direction"])
-    return stretched(points, p["scale_x"], p["scale_y"], p["scale_z"])
-
-
-def _template_size(template: TetMesh) -> tuple[float, float]:
-    radius = float(template.points[:, :2].norm(dim=1).max())
-    return radius, float(template.points[:, 2].max())
 
 
 @store("spinmesh/substrates", version=3, stage="mesh")
@@ -228,7 +166,8 @@ def checked(table: Substrates) -> Substrates:
     def quality(index: int) -> float:
         values = dict(zip(PARAMETERS, table.parameters[index].tolist(), strict=True))
         # Sizes last: a thick cell may fold in a fan, but then the fan is what was wanted less of.
-        values = {**{name: values[name] for name in PARAMETERS if name not in _SIZE}, **values}
+        size = FAMILIES["straight"]
+        values = {**{name: values[name] for name in PARAMETERS if name not in size}, **values}
         mesh = unfolded(table.mesh(index), points_of, values, neutral, units)
         return float(tet_quality(mesh).min())
 
@@ -252,9 +191,10 @@ def _sample_family(
     # scipy.stats takes two seconds to import, and most users of this module never sample.
     from scipy.stats import qmc
 
-    unit = torch.from_numpy(qmc.LatinHypercube(len(_DRAWN), rng=rng).random(count))
+    drawn = FAMILIES["combined"]
+    unit = torch.from_numpy(qmc.LatinHypercube(len(drawn), rng=rng).random(count))
     values = neutral_parameters(template).repeat(count, 1)
-    for i, name in enumerate(_DRAWN):
+    for i, name in enumerate(drawn):
         if name in free and name in ranges:
             low, high = ranges[name]
             values[:, i] = low + (high - low) * unit[:, i]

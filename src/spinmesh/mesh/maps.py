@@ -21,6 +21,7 @@ from torch import Tensor
 from spinmesh.errors import MeshError
 from spinmesh.mesh.packing import Disks
 from spinmesh.mesh.tetmesh import TetMesh, check_quality
+from spinmesh.settings.mesh import SHAPE_PARAMETERS, ShapeKey
 
 Points = Float[Tensor, "... point 3"]
 Along = Float[Tensor, " point"]
@@ -32,8 +33,58 @@ FAN_WIDTH = 0.7
 _NODES, _WEIGHTS = leggauss(24)
 # Points closer to a fibre (um) are on it.
 ON_FIBRE = 1e-12
+# A full bend (beta = 1) displaces the tip by this many template radii (ReMiDi uses "order ten").
+BEND_WIDTHS = 10.0
 # Halvings by which the limit of a parameter that folds is found.
 HALVINGS = 8
+
+
+def name_and_unit(key: ShapeKey) -> tuple[str, str]:
+    """Of a configuration's key; the unit is that of the value as it is written there."""
+    stem, _, unit = key.rpartition("_")
+    return (stem, unit) if unit in ("um", "rad", "deg") else (key, "1")
+
+
+# Name -> (unit, value that leaves the template's shape alone; None = the template's own size).
+PARAMETER_TABLE: dict[str, tuple[str, float | None]] = {
+    name: ("rad" if unit == "deg" else unit, parameter.neutral)
+    for key, parameter in SHAPE_PARAMETERS.items()
+    for name, unit in [name_and_unit(key)]
+}
+PARAMETERS = tuple(PARAMETER_TABLE)
+
+
+def neutral_parameters(template: TetMesh) -> Float[Tensor, " parameter"]:
+    """The parameters that reproduce the template."""
+    radius, length = _template_size(template)
+    size = {"radius": radius, "length": length}
+    values = [size[name] if v is None else v for name, (_, v) in PARAMETER_TABLE.items()]
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def deform(
+    template: TetMesh, parameters: Float[Tensor, "... parameter"]
+) -> Float[Tensor, "... point 3"]:
+    """Node coordinates (um) of the deformed template; differentiable in the parameters.
+
+    Parameters in the order of `PARAMETERS`. The maps of `mesh.maps`, one after the other: a cell of
+    another size and ellipticity is beaded, bent, undulates, is twisted, fans and is stretched.
+    """
+    p = {name: parameters[..., i, None] for i, name in enumerate(PARAMETERS)}
+    radius, length = _template_size(template)
+    t = template.points[:, 2] / length
+    points = resized(template.points, p["radius"] / radius, p["ellipticity"])
+    points = beaded(points, t, p["bead_amplitude"], p["bead_count"], p["bead_phase"])
+    points = bent(points, t, BEND_WIDTHS * p["radius"] * p["bend"], p["bend_direction"])
+    points = undulating(points, t, p["undulation_amplitude"], p["undulation_count"])
+    points = twisted(points, t, p["twist"])
+    points = fanned(points, t, p["length"], p["fan_angle"], p["fan_height"], p["fan_direction"])
+    return stretched(points, p["scale_x"], p["scale_y"], p["scale_z"])
+
+
+def _template_size(template: TetMesh) -> tuple[float, float]:
+    radius = float(template.points[:, :2].norm(dim=1).max())
+    return radius, float(template.points[:, 2].max())
 
 
 def _wave(t: Tensor, count: Value, phase: Value = 0.0) -> Tensor:

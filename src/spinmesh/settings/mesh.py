@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import (
     BeforeValidator,
@@ -19,8 +19,6 @@ from pydantic import (
 from spinmesh.settings.bundle import PackedBundle
 from spinmesh.settings.physics import TissueSettings
 from spinmesh.settings.setting import Range, Setting
-
-Family = Literal["straight", "bend_twist", "beading", "fanning", "undulating", "combined"]
 
 
 class Parameter(NamedTuple):
@@ -51,13 +49,25 @@ SHAPE_PARAMETERS = {
     "scale_y": Parameter("factor along y, after all else", 1.0, 0.01),
     "scale_z": Parameter("factor along z, after all else", 1.0, 0.01),
 }
+_SIZE = ("radius_um", "length_um", "ellipticity")
+# The parameters that each family of shapes draws. Size varies by radius and length: none scales.
+DRAWN = {
+    "straight": _SIZE,
+    "bend_twist": (*_SIZE, "bend", "bend_direction_rad", "twist_rad"),
+    "beading": (*_SIZE, "bead_amplitude", "bead_count", "bead_phase_rad"),
+    "fanning": (*_SIZE, "fan_angle_deg", "fan_height", "fan_direction_rad"),
+    "undulating": (*_SIZE, "undulation_amplitude_um", "undulation_count"),
+    "combined": tuple(key for key in SHAPE_PARAMETERS if not key.startswith("scale_")),
+}
 if TYPE_CHECKING:
+    Family = str
     ShapeKey = str
 else:
+    Family = Literal[tuple(DRAWN)]
     ShapeKey = Literal[tuple(SHAPE_PARAMETERS)]
 
 # Defaults, copied by pydantic for every configuration.
-FAMILIES: dict[Family, int] = {name: 60 for name in get_args(Family) if name != "undulating"}
+FAMILIES: dict[Family, int] = {name: 60 for name in DRAWN if name != "undulating"}
 DEMO_TARGET: dict[ShapeKey, float] = {"radius_um": 1.7, "length_um": 20.0, "bend": 0.1}
 RANGES: dict[ShapeKey, tuple[float, float]] = {
     "radius_um": (1.0, 3.0),
