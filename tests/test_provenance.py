@@ -22,7 +22,9 @@ PACKAGE = {
     "first/there.py": "noun = 1\n",
     "second/__init__.py": "from spinmesh.first import verb as word\n",
     "user.py": '"""Words."""\n\n\ndef call():\n    from spinmesh.second import word\n'
-    '    return word, "spinmesh.apart:seal"\n',
+    '    return word, "spinmesh.apart:seal", open("page.html")\n',
+    "page.html": "<p>",
+    "other.html": "<p>",
     "apart.py": "seal = 1\n",
     "stranger.py": "import spinmesh.first.there\n",
 }
@@ -55,6 +57,9 @@ def digest(source: Path) -> str:
         ("stranger.py", "EXTRA = 1\n", False),
         # So does a function that another process is told to run.
         ("apart.py", "seal = 2\n", True),
+        # And a file that is named.
+        ("page.html", "<b>", True),
+        ("other.html", "<b>", False),
         # Comments, docstrings and layout do not count.
         ("first/here.py", '"""A page."""\n\n\nverb = 1  # why, never what\n"""More."""\n', False),
         ("user.py", PACKAGE["user.py"].replace("Words", "Others"), False),

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import shlex
 import subprocess
@@ -94,6 +95,7 @@ OURS = ("spinmesh", "experiments")
 # What has been read of source texts, kept where Python keeps what it has compiled of them: to parse
 # all takes a second, and every start of the workflow asks for it.
 KEPT = Path(cache_from_source(__file__)).with_suffix(".json")
+FILE_NAME = re.compile(r"\w+\.[a-z]+$")
 # Of some 250 texts, earlier states too.
 MOST_KEPT = 1000
 
@@ -107,6 +109,8 @@ class Source(NamedTuple):
     """(module, name) of every import of our own, wherever it stands."""
     passed_on: dict[str, tuple[str, str]]
     """What a package imports at its top or lists in HOME: (module, name there) by its name."""
+    file_names: list[str]
+    """What may be a file beside it, such as "page.html"."""
 
 
 def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path = SOURCES) -> str:
@@ -114,7 +118,8 @@ def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path 
 
     Packages are looked for in `sources` and the folder above. Comments, docstrings and layout do
     not count: the syntax tree is hashed. A name imported from a package counts the file that
-    defines it. `packages` are distributions whose version changes results.
+    defines it; a file of that folder counts if it is named. `packages` are distributions whose
+    version changes results.
     """
     known = _kept()
     before, pending, parts = len(known), [Path(script)], dict[Path, Source]()
@@ -127,6 +132,10 @@ def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path 
     if len(known) > before:
         _keep(known)
     lines = [f"{file.name} {parts[file].statements}" for file in sorted(parts)]
+    beside = {file.with_name(name) for file in parts for name in parts[file].file_names}
+    lines += [
+        f"{file.name} {_digest(file.read_text())}" for file in sorted(beside) if file.is_file()
+    ]
     lines += [f"{package} {version(package)}" for package in sorted(packages)]
     return _digest("\n".join(lines))
 
@@ -159,7 +168,11 @@ def _source(file: Path, known: dict[str, Source]) -> Source:
     key = _digest(text)
     if key not in known:
         tree = _statements(text)
-        known[key] = Source(_digest(ast.dump(tree)), _imports(tree), _passed_on(tree))
+        strings = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
+        names = {word for word in strings if isinstance(word, str) and FILE_NAME.match(word)}
+        known[key] = Source(
+            _digest(ast.dump(tree)), _imports(tree), _passed_on(tree), sorted(names)
+        )
     return known[key]
 
 
