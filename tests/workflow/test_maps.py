@@ -81,7 +81,7 @@ def test_every_rule_of_the_workflow_is_planned(new_workspace: Callable[[], Any])
     words = ("--snakefile", "workflow/maps/Snakefile", "--dry-run")
     done = new_workspace().snakemake(*words, config="config/maps.yaml")
     assert done.returncode == 0, done.stdout
-    for rule in ("simulate_kernels", "train_posterior", "calibrate", "map_known", "plot"):
+    for rule in ("simulate_kernels", "train_posterior", "calibrate", "map_known", "plot", "view"):
         assert f"rule {rule}:" in done.stdout
 
 

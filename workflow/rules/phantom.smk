@@ -2,6 +2,7 @@
 PHANTOM = f"{RESULTS}/phantom/phantom.zarr"
 PHANTOM_BIDS = f"{RESULTS}/phantom/bids"
 FIGURE_PHANTOM = f"{RESULTS}/figures/phantom.png"
+PAGE_PHANTOM = f"{RESULTS}/phantom/view.html"
 PHANTOM_STORES = [PHANTOM, PHANTOM_BIDS]
 PHANTOM_FILES = local([*(CONFIG.phantom.acquisition or CONFIG.acquisition).files().values()])
 
@@ -38,3 +39,14 @@ rule plot_phantom:
         figure=report(FIGURE_PHANTOM, category="5 phantom", caption="../report/phantom.rst"),
     script:
         "../scripts/plot_phantom.py"
+
+
+rule view_phantom:
+    input:
+        PHANTOM,
+    output:
+        page=report(PAGE_PHANTOM, category="5 phantom", caption="../report/view.rst"),
+    resources:
+        **needs(4, 10),
+    script:
+        "../scripts/write_view.py"
