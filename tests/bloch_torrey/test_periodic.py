@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from bodies import SEQUENCES, TENSOR, WAVEFORM, box
+from bodies import SEQUENCES, TENSOR, WAVEFORM, box, cells
+from torch.autograd import gradcheck
 
 from spinmesh.analytic import free
-from spinmesh.bloch_torrey import Basis, Signals, simulate_periodic, step_signal
+from spinmesh.bloch_torrey import Basis, Signals, signal_of_cell, simulate_periodic, step_signal
 from spinmesh.bodies import Body, Piece, reduce_piece, simulate, simulate_body
 from spinmesh.bundles import assemble_plane, plane_attenuation
 from spinmesh.errors import MeshError, MeshWarning
@@ -68,6 +69,34 @@ def test_a_cell_of_plain_water_is_free(name):
     assert (
         float((found.signals.attenuation[0] - exact).abs().max()) < max(found.error, 1e-8) <= 1e-5
     )
+
+
+@pytest.mark.slow
+def test_gradients_of_a_cell_are_those_of_finite_differences():
+    """In nodes along a periodic wave, diffusivities, T2, density, permeability."""
+    mesh = periodic(box(3, 3.0, 1), 3.0, 3.0, 3.0)
+    mesh = replace(mesh, compartment=1 + (mesh.points[mesh.tets].mean(1)[:, 0] > 1).long())
+    tissue = cells((TENSOR, 2.0), t2=(30.0, 80.0), density=(1.0, 0.7), kappa=0.2)
+    acquisition = Acquisition.pgse([2.0], ALONG[3:], 1.0, 5.0)
+    found = simulate_periodic(mesh, tissue, acquisition, 1e-2)
+    wave = 0.1 * torch.sin(2 * torch.pi / 3 * mesh.points.roll(1, 1))
+
+    def signal(step):
+        moved = replace(
+            tissue,
+            diffusivity=tissue.diffusivity * torch.exp(step[:2, None, None]),
+            t2=tissue.t2 * torch.exp(step[2]),
+            density=tissue.density + step[3] * torch.tensor([0.0, 1.0]),
+            permeability={(1, 2): 0.2 + step[4]},
+        )
+        points = mesh.points + step[5] * wave
+        parts = signal_of_cell(found.span, points, moved, acquisition, found.parts)
+        return torch.view_as_real(parts)
+
+    zero = torch.zeros(6, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(signal, zero, rtol=1e-5, atol=1e-6)
+    here = torch.view_as_complex(signal(zero).detach())
+    torch.testing.assert_close(here, found.signals.signal[0], rtol=1e-10, atol=0)
 
 
 @pytest.mark.slow

@@ -24,9 +24,9 @@ from spinmesh.bloch_torrey.exponential import cayley_polynomial
 from spinmesh.bloch_torrey.program import mirrored
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError
-from spinmesh.fem import PeriodicMatrices, assemble_periodic
+from spinmesh.fem import PeriodicMatrices, assemble_periodic, periodic_cells
 from spinmesh.mesh import TetMesh
-from spinmesh.reduction import Subspace, shift_inverse, slowest_rate
+from spinmesh.reduction import Span, Subspace, restricted, shift_inverse, slowest_rate
 from spinmesh.sequence import Acquisition, Sequence
 from spinmesh.tissue import Tissue
 from spinmesh.units import GAMMA
@@ -51,7 +51,8 @@ class Periodic:
 
     signals: Signals
     error: float
-    modes: int
+    span: Span
+    parts: int  # of a change of q as large as its largest value
     spins: float  # of the cell at the excitation
 
 
@@ -61,7 +62,7 @@ def simulate_periodic(
     """Signals (um^3 times spin density) of all water of one cell of a mesh with `periods`.
 
     Basis and time steps may each err by half of `tolerance`. Raises MeshError or ConfigError as
-    `assemble`, ReductionError if the tolerance cannot be reached. Not differentiable.
+    `assemble`, ReductionError if the tolerance cannot be reached. `signal_of_cell` differentiates.
     """
     check_memory(mesh, "periodic")
     system = assemble_periodic(mesh, tissue)
@@ -91,7 +92,28 @@ def simulate_periodic(
         change, signals = largest_change(signals, finer), finer
     spins = float(system.matrices.mass.sum())
     signals = basis.cell.signals(acquisition, parts)
-    return Periodic(signals, error + change / BETTER, basis.size, spins)
+    span = Span(torch.from_numpy(basis.subspace.vectors), system.matrices.space, mesh)
+    return Periodic(signals, error + change / BETTER, span, parts, spins)
+
+
+def signal_of_cell(
+    span: Span,
+    points: Float[Tensor, "point 3"],
+    tissue: Tissue,
+    acquisition: Acquisition,
+    parts: int,
+) -> Complex[Tensor, " measurement"]:
+    """Signal (um^3 times spin density) of a periodic cell at `points` (um) on a frozen span.
+
+    Differentiable in points (images of one node move alike), tissue and gradients, as `project` is;
+    span and parts are those of `simulate_periodic`.
+    """
+    cells, others = periodic_cells(span.mesh.with_points(points), span.space, tissue)
+    sign = torch.ones(others.shape[1], 1, 1)
+    sign[:3] = -1
+    operators, mean = restricted(span, cells, others, sign)
+    cell = Cell(operators[0], operators[1:4], operators[4:], tissue.diffusivity, mean.sum(0))
+    return cell.signals(acquisition, parts).signal[0]
 
 
 @dataclass(frozen=True, eq=False)

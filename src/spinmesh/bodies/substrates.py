@@ -96,7 +96,7 @@ def simulate_body(
         return Simulation(stepped.signals, f"at most {stepped.error:.1g} (time stepping)")
     if periodic:
         cell = simulate_periodic(mesh, tissue, acquisition, basis.tolerance)
-        words = f"{cell.error:.1g} (basis of {cell.modes} in a periodic cell)"
+        words = f"{cell.error:.1g} (basis of {cell.span.size} in a periodic cell)"
         return Simulation(sound([mesh.name], cell.signals, torch.tensor([[cell.spins]])), words)
     cut = _cut(mesh, tissue, acquisition, basis)
     if cut is None:

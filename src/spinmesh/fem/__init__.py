@@ -12,5 +12,5 @@ from spinmesh.fem.assembly import (
     summed,
 )
 from spinmesh.fem.elements import element_matrices, face_mass, quadrature
-from spinmesh.fem.periodic import PeriodicMatrices, assemble_periodic
+from spinmesh.fem.periodic import PeriodicMatrices, assemble_periodic, periodic_cells
 from spinmesh.fem.space import Part, Space, function_space

@@ -18,9 +18,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from spinmesh.fem.assembly import Matrices, Patterns, cell_matrices, check_tissue, summed
+from spinmesh.fem.assembly import (
+    CellMatrices,
+    Matrices,
+    Patterns,
+    cell_matrices,
+    check_tissue,
+    summed,
+)
 from spinmesh.fem.elements import quadrature
-from spinmesh.fem.space import function_space
+from spinmesh.fem.space import Space, function_space
 from spinmesh.mesh import TetMesh, check_quality
 from spinmesh.tissue import Tissue
 
@@ -64,6 +71,22 @@ def assemble_periodic(mesh: TetMesh, tissue: Tissue) -> PeriodicMatrices:
         del cells
         spread = (mass * (kind == k)[:, None, None] for k in range(len(diffusivity)))
         return PeriodicMatrices(system, drifts, tuple(map(filled, spread)), diffusivity)
+
+
+def periodic_cells(
+    mesh: TetMesh, space: Space, tissue: Tissue
+) -> tuple[CellMatrices, Float[Tensor, "tet kind node node"]]:
+    """Matrices of each tet; second C of x, y and z, then N of each of the tissue's compartments.
+
+    Differentiable in points and tissue.
+    """
+    cells = cell_matrices(mesh, space, tissue)
+    row = torch.searchsorted(torch.tensor(tissue.labels), mesh.compartment)
+    drift = _drift(
+        mesh.points[mesh.tets], tissue.density[row, None, None] * tissue.diffusivity[row]
+    )
+    member = (row[:, None] == torch.arange(len(tissue.labels))).to(drift)
+    return cells, torch.cat([drift, member[..., None, None] * cells.mass[:, None]], 1)
 
 
 def _drift(

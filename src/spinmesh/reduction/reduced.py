@@ -48,8 +48,22 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     (simulator.md section 3): no eigenvector is differentiated. Raises ReductionError if the points
     are so far from the span's that its functions become dependent.
     """
-    space, cells = span.space, centred_cells(span, points, tissue)
-    local = span.vectors[space.tet_dofs]
+    cells = centred_cells(span, points, tissue)
+    operators, mean = restricted(span, cells, cells.moments)
+    return ReducedModel(operators[0], operators[1:], mean)
+
+
+def restricted(
+    span: Span,
+    cells: CellMatrices,
+    others: Float[Tensor, "tet other node node"],
+    sign: int | Float[Tensor, "other 1 1"] = 1,
+) -> tuple[Float[Tensor, "operator mode mode"], Float[Tensor, "row mode"]]:
+    """S + Q + R and `others` on the span, and the integrals of its functions, whitened.
+
+    `sign` is 1 for those that are symmetric, -1 for those that are antisymmetric.
+    """
+    space, local = span.space, span.vectors[span.space.tet_dofs]
     inner, outer = space.interface_dofs.unbind(1)
 
     def image(blocks: Tensor) -> Tensor:
@@ -64,12 +78,11 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     lost = cells.wall @ span.vectors[space.wall_dofs]
     decay = decay + _gathered(lost, space.wall_dofs, len(space))
     massed = image(cells.mass)
-    moments = torch.stack([image(moment) for moment in cells.moments.unbind(1)])
-    mass, laplacian, *xyz = (
-        _symmetric(span.vectors.T @ product) for product in (massed, decay, *moments)
-    )
+    mass, laplacian = (_symmetric(span.vectors.T @ product) for product in (massed, decay))
+    rest = span.vectors.T @ torch.stack([image(other) for other in others.unbind(1)])
+    rest = (rest + sign * rest.mT) / 2
     mean = integrals(span.space, span.core, cells.mass) @ span.vectors
-    return whitened(mass, laplacian, torch.stack(xyz), mean)
+    return _whitened(mass, torch.cat([laplacian[None], rest]), mean)
 
 
 def centred_cells(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> CellMatrices:
@@ -103,16 +116,17 @@ def whitened(
 
     Raises ReductionError if the mass is not positive definite.
     """
+    operators, mean = _whitened(mass, torch.cat([laplacian[None], moments]), mean)
+    return ReducedModel(operators[0], operators[1:], mean)
+
+
+def _whitened(mass: Tensor, operators: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
     factor, info = torch.linalg.cholesky_ex(mass)
     if int(info.max()) != 0:
         raise ReductionError(
             "reduced mass matrix is not positive definite: the points are too far from those the "
             "span was built on. Build a new span there."
         )
-
-    def both_sides(matrix: Tensor) -> Tensor:
-        left = torch.linalg.solve_triangular(factor, matrix, upper=False)
-        return torch.linalg.solve_triangular(factor, left.mT, upper=False)
-
-    mean = torch.linalg.solve_triangular(factor, mean.T, upper=False).T
-    return ReducedModel(both_sides(laplacian), both_sides(moments), mean)
+    left = torch.linalg.solve_triangular(factor, operators, upper=False)
+    both = torch.linalg.solve_triangular(factor, left.mT, upper=False).mT
+    return both, torch.linalg.solve_triangular(factor, mean.T, upper=False).T
