@@ -95,7 +95,8 @@ OURS = ("spinmesh", "experiments")
 # What has been read of source texts, kept where Python keeps what it has compiled of them: to parse
 # all takes a second, and every start of the workflow asks for it.
 KEPT = Path(cache_from_source(__file__)).with_suffix(".json")
-FILE_NAME = re.compile(r"\w+\.[a-z]+$")
+# Modules are followed by their imports.
+FILE_NAME = re.compile(r"\w+\.(?!py$)[a-z]+$")
 # Of some 250 texts, earlier states too.
 MOST_KEPT = 1000
 
