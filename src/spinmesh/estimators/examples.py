@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from torch import Tensor
 
 from spinmesh.errors import ConfigError
@@ -106,6 +105,8 @@ class Examples:
                     f"examples: class {self.names.classes[label]!r} has one group only: it cannot "
                     "be learnt and judged. Add others, or leave the class out."
                 )
+        from sklearn.model_selection import GroupKFold, StratifiedGroupKFold  # a second
+
         kind = GroupKFold if self.label is None else StratifiedGroupKFold
         folds = kind(count, shuffle=True, random_state=seed % MOST_SEED)
         labels = None if self.label is None else self.label.numpy()

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from sklearn import metrics
 from torch import Tensor
 
 from spinmesh.stored import quantity, store
@@ -45,6 +44,8 @@ class ClassScores:
         classes: tuple[str, ...],
     ) -> ClassScores:
         """Scores of probabilities that sum to 1 along the classes."""
+        from sklearn import metrics  # a second to import
+
         confidence, predicted = probabilities.double().max(1)
         numbers = list(range(len(classes)))
         precision, recall, _, _ = metrics.precision_recall_fscore_support(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from spinmesh.bundles import ImageSet
@@ -78,6 +77,8 @@ def draw_and_compare(
 
 def compare(samples: Images, train: Images, test: Images) -> dict[str, float]:
     """All metrics of `samples` beside the held-out images `test`."""
+    from scipy.stats import wasserstein_distance  # a second to import
+
     fraction, test_fraction = ((x.double().mean((1, 2)) + 1) / 2 for x in (samples, test))
     return {
         "spectrum_log_error": spectrum_log_error(samples, test),

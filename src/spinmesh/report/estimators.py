@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
-from torch import Tensor
 
 from spinmesh.estimators import ClassScores
-from spinmesh.report.style import BLUE, COLOURS, GREY, INK, picture
+from spinmesh.report.style import BLUE, GREY, INK, picture
 from spinmesh.sounds import Recording, at_rate
 from spinmesh.sounds.features import SHORT, decibels, power
 
@@ -56,22 +52,6 @@ def draw_reliability(axes: Axes, scores: ClassScores) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     axes.set_title(f"calibration error {scores.ece:.3f}")
     axes.legend(loc="upper left")
-
-
-def draw_coverage(
-    axes: Axes,
-    levels: Sequence[float],
-    covered: Float[Tensor, "level quantity"],
-    quantities: Sequence[str],
-) -> None:
-    """How often central intervals hold the truth, against how often they should."""
-    axes.plot([0, 1], [0, 1], color=INK, lw=1, ls="--")
-    for name, column, colour in zip(quantities, covered.T, cycle(COLOURS), strict=False):
-        axes.plot(levels, column, "o-", color=colour, ms=3, label=name)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="interval", ylabel="truths inside")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
-    axes.legend()
 
 
 def plot_sounds(recordings: Iterable[Recording], path: str | Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 from numpy import ndarray
+from torch import Tensor
 
 from spinmesh.estimators import coverage
 from spinmesh.maps import MapCalibration, PosteriorMaps, Voxels
 from spinmesh.maps.model import SNR_BANDS
 from spinmesh.phantom import Phantom
-from spinmesh.report.estimators import draw_coverage
-from spinmesh.report.style import blank, picture
+from spinmesh.report.style import COLOURS, INK, blank, picture
 from spinmesh.units import b_to_s_per_mm2
 
 # A tensor describes the signal up to about this b (ms/um^2); beyond it the kurtosis shows.
@@ -106,7 +110,7 @@ def plot_calibration(calibration: MapCalibration, path: str | Path) -> Figure:
         for axes, (low, high) in zip(figure.subplots(1, len(SNR_BANDS)), SNR_BANDS, strict=True):
             inside = (calibration.snr >= low) & (calibration.snr < high)
             names = [name.replace("_", " ") for name in calibration.names]
-            draw_coverage(axes, levels, coverage(calibration.rank[inside], levels), names)
+            _draw_coverage(axes, levels, coverage(calibration.rank[inside], levels), names)
             axes.set_title(f"SNR {low:g} to {high:g}, {int(inside.sum())} substrates")
     return figure
 
@@ -150,3 +154,19 @@ def plot_maps(maps: PosteriorMaps, truth: Voxels, path: str | Path) -> Figure:
         blank(panels[0, -1])
         blank(panels[2, -1])
     return figure
+
+
+def _draw_coverage(
+    axes: Axes,
+    levels: Sequence[float],
+    covered: Float[Tensor, "level quantity"],
+    quantities: Sequence[str],
+) -> None:
+    """How often central intervals hold the truth, against how often they should."""
+    axes.plot([0, 1], [0, 1], color=INK, lw=1, ls="--")
+    for name, column, colour in zip(quantities, covered.T, cycle(COLOURS), strict=False):
+        axes.plot(levels, column, "o-", color=colour, ms=3, label=name)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="interval", ylabel="truths inside")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend()
