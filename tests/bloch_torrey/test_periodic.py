@@ -9,7 +9,14 @@ from bodies import SEQUENCES, TENSOR, WAVEFORM, box, cells
 from torch.autograd import gradcheck
 
 from spinmesh.analytic import free
-from spinmesh.bloch_torrey import Basis, Signals, signal_of_cell, simulate_periodic, step_signal
+from spinmesh.bloch_torrey import (
+    Basis,
+    Periodic,
+    Signals,
+    signal_of_cell,
+    simulate_periodic,
+    step_signal,
+)
 from spinmesh.bodies import Body, Piece, reduce_piece, simulate, simulate_body
 from spinmesh.bundles import assemble_plane, plane_attenuation
 from spinmesh.errors import MeshError, MeshWarning
@@ -72,6 +79,24 @@ def test_a_cell_of_plain_water_is_free(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("curved", [False, True])
+def test_estimated_error_of_a_cells_mesh_is_within_a_factor_of_two_of_the_true_one(curved):
+    """Layers of straight tets, or an axon of curved ones; coarse against fine."""
+    attenuation, estimate, strong = [], 0.0, PULSES.select([4, 7])
+    for size in (1.5, 3.0):
+        mesh = periodic(box(round(12 / size), 4.0, 1), 4.0, 4.0, 4.0)
+        mesh = replace(mesh, compartment=1 + (mesh.points[mesh.tets].mean(1)[:, 0] > 2).long())
+        if curved:
+            mesh = bundle_of(STRAIGHT.replace(radius_um=1.5, size_um=0.3 * size)).mesh()
+        tissue = replace(Tissue.uniform(2.0, labels=(1, 2)), permeability={(1, 2): 0.5})
+        found = simulate_periodic(mesh, tissue, strong, 1e-5)
+        attenuation.append(found.signals.attenuation)
+        estimate = found.discretisation_error(tissue, strong)
+    true = float((attenuation[1] - attenuation[0]).abs().max())
+    assert true / 2 < estimate < 2 * true
+
+
+@pytest.mark.slow
 def test_gradients_of_a_cell_are_those_of_finite_differences():
     """In nodes along a periodic wave, diffusivities, T2, density, permeability."""
     mesh = periodic(box(3, 3.0, 1), 3.0, 3.0, 3.0)
@@ -126,7 +151,7 @@ def test_permeable_axons_have_the_signals_of_a_cut_out_where_its_rim_is_not_felt
     across = Acquisition.pgse([0.0, 0.3, 0.3], [ALONG[0], ALONG[0], ALONG[1]], 0.2, 0.4)
     tissue = permeable(0.5, 0.5)
     found = simulate_body(cell, tissue, across, Basis(tolerance=1e-6))
-    assert "periodic cell" in found.words
+    assert "periodic cell" in found.words and isinstance(found.reduction, Periodic)
     body = Body.of(replace(tiled(cell, (3, 3, 1)), periods=None), tissue)
     count = len(cell.tets)
     piece = Piece(body, np.arange(9 * count), np.arange(9 * count) // count == 4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spinmesh import machine
-from spinmesh.bloch_torrey import Basis, reduce_mesh
+from spinmesh.bloch_torrey import Basis, check_resolution, reduce_mesh
 from spinmesh.bloch_torrey import basis as basis_module
 from spinmesh.bloch_torrey.basis import needed_memory
 from spinmesh.bodies import signals_of, simulate
@@ -287,11 +287,11 @@ def test_a_tolerance_below_what_the_mesh_resolves_is_warned_of_and_by_far_refuse
     acquisition = Acquisition.pgse([0.5, 4.0], Z * 2, 10.0, 40.0)
     reduction = reduce_mesh(mesh, filling, acquisition)
     own = reduction.discretisation_error(filling, acquisition)
-    reduction.check_resolution(own, 2 * own)
+    check_resolution(mesh, own, 2 * own)
     with pytest.warns(ResolutionWarning, match="Refine the mesh"):
-        reduction.check_resolution(own, own / 10)
+        check_resolution(mesh, own, own / 10)
     with pytest.raises(ReductionError, match=r"64 tets alone.*Refine the mesh"):
-        reduction.check_resolution(own, own / 1000)
+        check_resolution(mesh, own, own / 1000)
     with pytest.raises(ConfigError, match="1e-9"):
         Basis(tolerance=1e-12)
     with pytest.raises(ConfigError, match="`tolerance` is nan"):

@@ -8,7 +8,8 @@ from spinmesh.bloch_torrey.basis import (
     reduce_mesh,
 )
 from spinmesh.bloch_torrey.definition import matrix_formalism, pgse_signal
-from spinmesh.bloch_torrey.periodic import signal_of_cell, simulate_periodic
+from spinmesh.bloch_torrey.discretisation import check_resolution
+from spinmesh.bloch_torrey.periodic import Periodic, signal_of_cell, simulate_periodic
 from spinmesh.bloch_torrey.signal import (
     Signals,
     simulate_compartments,

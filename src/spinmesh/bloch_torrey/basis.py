@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar, runtime_checkable
@@ -16,7 +15,7 @@ from spinmesh.bloch_torrey.error_estimate import (
     residual_block,
 )
 from spinmesh.bloch_torrey.signal import Signals
-from spinmesh.errors import ReductionError, ResolutionWarning
+from spinmesh.errors import ReductionError
 from spinmesh.fem import assemble
 from spinmesh.machine import available_memory
 from spinmesh.mesh import TetMesh
@@ -33,9 +32,6 @@ from spinmesh.sequence import Acquisition
 from spinmesh.settings import Basis
 from spinmesh.tissue import Tissue
 
-# A tolerance this much below the mesh's own error asks for digits that are not there. The estimate
-# is good to a factor of a few, so a smaller excess is only warned of.
-FAR_BEYOND = 100
 # Without an acquisition there is no signal to measure: these serve most protocols to 1e-5.
 USUAL_BLOCKS, USUAL_MODES = 3, 120
 # A new block is this many random residuals, or this part of the basis if that is more.
@@ -71,22 +67,6 @@ class Reduction:
     def discretisation_error(self, tissue: Tissue, acquisition: Acquisition) -> float:
         """Estimated error that the mesh's elements cause (docs/decisions/0004)."""
         return discretisation_error(self.span, self.reduced, tissue, acquisition)
-
-    def check_resolution(self, error: float, tolerance: float) -> None:
-        """Warn (ResolutionWarning) if the mesh's `error` exceeds a tolerance; refuse if by far.
-
-        Raises ReductionError if no digit that was asked for is one the mesh can give.
-        """
-        if error <= tolerance:
-            return
-        message = (
-            f"{self.span.mesh.name}: its {len(self.span.mesh.tets):,} tets alone cause an error of "
-            f"about {error:.1g} of the unweighted signal; {tolerance:g} was asked for. Refine the "
-            "mesh (half the edges, or curved tetra10), or raise the tolerance."
-        )
-        if error > FAR_BEYOND * tolerance:
-            raise ReductionError(message)
-        warnings.warn(message, ResolutionWarning, stacklevel=2)
 
 
 def reduce_mesh(

@@ -12,6 +12,7 @@ layer's mass, energy and moments are added to the reduced operators.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -23,13 +24,16 @@ from torch import Tensor
 
 from spinmesh.bloch_torrey.error_estimate import largest_change, representatives
 from spinmesh.bloch_torrey.signal import Signals
-from spinmesh.errors import ReductionError
+from spinmesh.errors import ReductionError, ResolutionWarning
 from spinmesh.fem import quadrature
 from spinmesh.mesh import TetMesh, reference_nodes, shape_functions
 from spinmesh.reduction import ReducedModel, Span, whitened
 from spinmesh.sequence import Acquisition
 from spinmesh.tissue import Tissue
 
+# A tolerance this much below the mesh's own error asks for digits that are not there. The estimate
+# is good to a factor of a few, so a smaller excess is only warned of.
+FAR_BEYOND = 100
 # Measurements that are looked at: the estimate is to cost a small part of the simulation.
 FEW = 8
 # Tets whose energy is looked at; of more, so many at random.
@@ -60,19 +64,48 @@ def discretisation_error(
     if len(span.mesh.points) <= QUADRATICS:
         return float("inf")
     with torch.no_grad():
-        defect = torch.from_numpy(recovered_defect(span, tissue)).to(reduced.laplacian)
-        rates = reduced.laplacian
-        # L (L + E)^-1 L = L - E to first order, and never negative.
-        unit = torch.eye(len(rates), dtype=rates.dtype)
-        shifted = rates + defect + REGULAR * rates.diagonal().max() * unit
-        finer = replace(reduced, laplacian=rates @ torch.linalg.solve(shifted, rates))
+        finer = replace(reduced, laplacian=finer_rates(span, reduced.laplacian, tissue))
         try:
             smooth = with_hidden_layer(span, finer, tissue)
         except ReductionError:
             return float("inf")
-        few = representatives(acquisition)
-        some = few.select(torch.arange(0, len(few), -(-len(few) // FEW)))
+        some = looked_at(acquisition)
         return largest_change(Signals.of(reduced, some), Signals.of(smooth, some))
+
+
+def looked_at(acquisition: Acquisition) -> Acquisition:
+    """The few measurements that the mesh's error is estimated for."""
+    few = representatives(acquisition)
+    return few.select(torch.arange(0, len(few), -(-len(few) // FEW)))
+
+
+def finer_rates(
+    span: Span, rates: Float[Tensor, "mode mode"], tissue: Tissue
+) -> Float[Tensor, "mode mode"]:
+    """S + Q + R in a mass-orthonormal span, less the energy of the functions' error (1/ms)."""
+    defect = torch.from_numpy(recovered_defect(span, tissue)).to(rates)
+    # L (L + E)^-1 L = L - E to first order, and never negative.
+    unit = torch.eye(len(rates), dtype=rates.dtype)
+    return rates @ torch.linalg.solve(
+        rates + defect + REGULAR * rates.diagonal().max() * unit, rates
+    )
+
+
+def check_resolution(mesh: TetMesh, error: float, tolerance: float) -> None:
+    """Warn (ResolutionWarning) if a mesh's estimated `error` exceeds a tolerance; refuse if by far.
+
+    Raises ReductionError if no digit that was asked for is one the mesh can give.
+    """
+    if error <= tolerance:
+        return
+    message = (
+        f"{mesh.name}: its {len(mesh.tets):,} tets alone cause an error of about {error:.1g} of "
+        f"the unweighted signal; {tolerance:g} was asked for. Refine the mesh (half the edges, or "
+        "curved tetra10), or raise the tolerance."
+    )
+    if error > FAR_BEYOND * tolerance:
+        raise ReductionError(message)
+    warnings.warn(message, ResolutionWarning, stacklevel=2)
 
 
 def recovered_defect(span: Span, tissue: Tissue) -> Float[ndarray, "mode mode"]:

@@ -19,6 +19,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.bloch_torrey.basis import COLUMNS, GROWTH, check_memory, grown
+from spinmesh.bloch_torrey.discretisation import finer_rates, looked_at
 from spinmesh.bloch_torrey.error_estimate import largest_change, representatives
 from spinmesh.bloch_torrey.exponential import cayley_polynomial
 from spinmesh.bloch_torrey.program import mirrored
@@ -52,8 +53,15 @@ class Periodic:
     signals: Signals
     error: float
     span: Span
+    cell: Cell
     parts: int  # of a change of q as large as its largest value
     spins: float  # of the cell at the excitation
+
+    def discretisation_error(self, tissue: Tissue, acquisition: Acquisition) -> float:
+        """Estimated error that the elements cause (docs/decisions/0004), not facets of walls."""
+        some = looked_at(acquisition)
+        finer = replace(self.cell, decay=finer_rates(self.span, self.cell.decay, tissue))
+        return largest_change(*(each.signals(some, self.parts) for each in (self.cell, finer)))
 
 
 def simulate_periodic(
@@ -93,7 +101,7 @@ def simulate_periodic(
     spins = float(system.matrices.mass.sum())
     signals = basis.cell.signals(acquisition, parts)
     span = Span(torch.from_numpy(basis.subspace.vectors), system.matrices.space, mesh)
-    return Periodic(signals, error + change / BETTER, span, parts, spins)
+    return Periodic(signals, error + change / BETTER, span, basis.cell, parts, spins)
 
 
 def signal_of_cell(

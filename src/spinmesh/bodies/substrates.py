@@ -8,7 +8,14 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from spinmesh.bloch_torrey import Reduction, Signals, reduce_mesh, simulate_periodic, step_signal
+from spinmesh.bloch_torrey import (
+    Periodic,
+    Reduction,
+    Signals,
+    reduce_mesh,
+    simulate_periodic,
+    step_signal,
+)
 from spinmesh.bodies.pieces import Cut, Parts, cut_where_it_pays, joined_jobs, simulate_cut
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.fem import check_tissue, function_space
@@ -58,7 +65,8 @@ class Simulation:
 
     signals: Signals
     words: str  # estimated and bounded errors, as fractions of the unweighted signal
-    reduction: Reduction | None = None  # of the body, or of its piece with the most water
+    # Of the body, of its piece with the most water, or of a periodic cell: knows the mesh's error.
+    reduction: Reduction | Periodic | None = None
     parts: Parts | None = None  # if it was cut
     compartments: Signals | None = None  # a row for each label of the mesh, if asked for
 
@@ -97,7 +105,9 @@ def simulate_body(
     if periodic:
         cell = simulate_periodic(mesh, tissue, acquisition, basis.tolerance)
         words = f"{cell.error:.1g} (basis of {cell.span.size} in a periodic cell)"
-        return Simulation(sound([mesh.name], cell.signals, torch.tensor([[cell.spins]])), words)
+        return Simulation(
+            sound([mesh.name], cell.signals, torch.tensor([[cell.spins]])), words, cell
+        )
     cut = _cut(mesh, tissue, acquisition, basis)
     if cut is None:
         reduction = reduce_mesh(mesh, tissue, acquisition, basis)

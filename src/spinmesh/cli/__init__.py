@@ -189,6 +189,7 @@ def _simulate(
     tolerance: float | None,
     way: dict[str, Any],
 ) -> None:
+    from spinmesh.bloch_torrey import check_resolution
     from spinmesh.bodies import simulate_body
 
     shape, filling = body
@@ -200,7 +201,7 @@ def _simulate(
         mesh_error = result.reduction.discretisation_error(filling, acquisition)
         words = f"{mesh_error:.1g}"
         if tolerance is not None:
-            result.reduction.check_resolution(mesh_error, tolerance)
+            check_resolution(shape, mesh_error, tolerance)
     error = f"estimated error {result.words} and {words} (mesh) of S0"
     each = result.compartments
     by_label = None if each is None else dict(zip(shape.labels, each.rows(), strict=True))
