@@ -156,7 +156,7 @@ def test_permeable_axons_have_the_signals_of_a_cut_out_where_its_rim_is_not_felt
     count = len(cell.tets)
     piece = Piece(body, np.arange(9 * count), np.arange(9 * count) // count == 4)
     reduction = reduce_piece(piece, across, Basis(tolerance=1e-6))
-    middle = Signals.of(reduction.reduced, across, core=True)
+    middle = Signals.of(reduction.reduced, across)
     torch.testing.assert_close(found.signals.unweighted, middle.unweighted, rtol=1e-9, atol=0)
     error = (found.signals.attenuation - middle.attenuation).abs().max()
     # Bases of 1e-6 each, positions and phases on elements of 0.6 um.

@@ -113,13 +113,17 @@ def test_sequences_that_differ_in_the_middle_rest_share_a_program():
 
 
 def small(seed, compartments):
-    """Operators small enough for finite differences, and what makes a symmetric model of them."""
+    """Operators small enough for finite differences, and what makes a symmetric model of them.
+
+    With a core: what has none runs through the same lines and is judged in test_gradients.
+    """
     L, J, mean = operators(seed, size=4, compartments=compartments, stiffest=1)
+    core = operators(seed + 1, size=4, stiffest=0)[0]
 
-    def model(L, J, mean):
-        return ReducedModel((L + L.T) / 2, (J + J.mT) / 2, mean)
+    def model(L, J, mean, core):
+        return ReducedModel((L + L.T) / 2, (J + J.mT) / 2, mean, (core + core.T) / 2)
 
-    return (L, J, mean), model
+    return (L, J, mean, core), model
 
 
 @pytest.mark.parametrize(
@@ -141,13 +145,13 @@ def test_derivatives_are_those_of_the_discrete_map(kind):
     acquisition = acquisition_of(SEQUENCES[kind], count=3)
     turn = torch.eye(3).double()
 
-    def signals(L, J, mean, turn):
-        reduced, turned = model(L, J, mean), acquisition.rotated(turn)
+    def signals(L, J, mean, core, turn):
+        reduced, turned = model(L, J, mean, core), acquisition.rotated(turn)
         return simulate_reduced(reduced, turned), simulate_compartments(reduced, turned)
 
     # A frame must stay a rotation, so vector profiles are not turned here.
     tensors = [x.clone().requires_grad_() for x in (*inputs, turn)]
-    tensors[3].requires_grad_(SEQUENCES[kind].axes == 1)
+    tensors[-1].requires_grad_(SEQUENCES[kind].axes == 1)
     assert torch.autograd.gradcheck(
         signals,
         tensors,

@@ -18,8 +18,6 @@ from spinmesh.bodies import (
     simulate,
     strongest_protocol,
 )
-from spinmesh.bodies.packs import observed
-from spinmesh.bodies.replay import LIKE
 from spinmesh.errors import ConfigError, MachineError, ReductionError, StoreError
 from spinmesh.io import load, save
 from spinmesh.mesh import SweptDisk, TetMesh, sample_substrates, swept_disk
@@ -110,16 +108,17 @@ def test_slower_water_in_pieces_stays_within_estimate_and_bound(long: Pack) -> N
 
 
 def test_pieces_that_are_replayed_together_have_each_their_own_signals(long: Pack) -> None:
-    """Functions that pad smaller ones to one size add nothing but rounding."""
+    """Pieces of one size are a batch; steps may change a tenth of the tolerance (`SETTLED`)."""
     sizes = long.models.sizes.clone()
     sizes[0, 1] = sizes[0, 0]  # the others keep a fifth more
     uneven = replace(long, models=replace(long.models, sizes=sizes))
     used = sizes[:, 1].tolist()
-    assert min(used) < max(used) <= LIKE * min(used)
+    assert min(used) < max(used) and len(set(used)) < len(used)
     models = [piece.model(size) for piece, size in zip(uneven.models.split(), used, strict=True)]
-    alone = sum(observed(model, pulses()).signal for model in models)
-    together = replay(uneven, pulses(), tolerance=1.0).signals.signal
-    torch.testing.assert_close(together, alone, rtol=1e-9, atol=0)
+    alone = sum(Signals.of(model, pulses()).signal for model in models)
+    together = replay(uneven, pulses(), tolerance=1.0).signals
+    error = (together.signal - alone).abs() / together.unweighted
+    assert float(error.max()) <= 0.1 * TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -148,7 +147,7 @@ def test_protocols_beyond_a_pack_are_refused_and_say_what_next(exchanging: Pack)
 
 def test_water_that_reaches_farther_than_the_halos_is_refused(long: Pack) -> None:
     longer = Acquisition.pgse([0.1], torch.eye(3)[:1].double(), 1.0, 4.0)
-    with pytest.raises(ReductionError, match="halos for 4 ms"):
+    with pytest.raises(ReductionError, match="halos for 2 ms"):
         replay(long, longer)
     with pytest.raises(ReductionError, match=r"1.1 times the diffusivity"):
         replay(long, pulses(), Tissue.uniform(2.2, 40.0))
@@ -193,8 +192,8 @@ def test_packs_of_another_version_are_refused(
     exchanging: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(exchanging, tmp_path / "pack.zarr")
-    monkeypatch.setattr(Pack, "__store__", replace(Pack.__store__, version=2))
-    with pytest.raises(StoreError, match="pack version 2"):
+    monkeypatch.setattr(Pack, "__store__", replace(Pack.__store__, version=3))
+    with pytest.raises(StoreError, match="pack version 3"):
         load(Pack, tmp_path / "pack.zarr")
 
 

@@ -16,6 +16,7 @@ from spinmesh.bloch_torrey import Basis, Signals, reduce_mesh, simulate_reduced
 from spinmesh.bodies import (
     Body,
     Cut,
+    bound_of_cut,
     cut_body,
     cut_where_it_pays,
     joined_shares,
@@ -148,7 +149,7 @@ def test_cores_share_the_body_and_their_water_adds_up_to_all() -> None:
 def cut_by(body: Body, halo: float) -> Cut:
     """Pieces of one halo, whatever the error."""
     pieces = [piece_around(body, tets, halo) for tets in body.cores(10.0)]
-    changed = 2 * sum(spins_from_cut(piece, ECHO) for piece in pieces)
+    changed = sum(bound_of_cut(piece, ECHO / 2) for piece in pieces)
     return Cut(pieces, np.full(len(pieces), 1 / len(pieces)), changed)
 
 

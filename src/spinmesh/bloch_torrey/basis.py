@@ -114,7 +114,7 @@ def reduce_from(
     if basis.kind == "krylov":
         start = krylov_projection(empty, solve, basis.degree, FIRST_BLOCKS)
         smaller, larger, error = grown(
-            start, enriched, lambda b: _observed(b, few), basis.tolerance
+            start, enriched, lambda b: Signals.of(b.reduced, few), basis.tolerance
         )
         span = replace(larger.span, vectors=larger.span.vectors[:, : smaller.size])
         return Reduction(span, smaller.reduced, error, larger.span)
@@ -123,11 +123,6 @@ def reduce_from(
 
 def _reduction(basis: Projection, error: float | None = None) -> Reduction:
     return Reduction(basis.span, basis.reduced, error)
-
-
-def _observed(basis: Projection, acquisition: Acquisition) -> Signals:
-    """Signals of all, or of the core if there is one."""
-    return Signals.of(basis.reduced, acquisition, core=basis.core is not None)
 
 
 @runtime_checkable
@@ -173,7 +168,7 @@ def _grown_laplace(
     count = FIRST_MODES
     while True:
         basis = modes(count)
-        signals, finer = (_observed(b, acquisition) for b in (basis, enriched(basis)))
+        signals, finer = (Signals.of(b.reduced, acquisition) for b in (basis, enriched(basis)))
         # One block of residuals takes most of the error away: modes converge slowly, they do not.
         error = largest_change(signals, finer) / (1 - FIRST_RATIO / 2)
         if error <= tolerance:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from spinmesh.bloch_torrey.exponential import (
+    CorePart,
     Frame,
     Pulse,
     PulsePart,
@@ -27,7 +28,7 @@ class Sweep:
     `twice` and `real`: dS = 2 e or 2 Re e of what the contributions give, for a mirrored sequence.
     """
 
-    parts: list[PulsePart | RestPart]
+    parts: list[PulsePart | RestPart | CorePart]
     start: Tensor | None = None  # (compartment, shape, direction, mode, measurement)
     total: bool = True
     twice: bool = False
@@ -38,7 +39,7 @@ class Sweep:
         cls, stages: list[Pulse | Rest], tapes: list[list[Tensor]], left: Tensor, total: bool
     ) -> Sweep:
         """Carry an adjoint state back through all stages."""
-        parts: list[PulsePart | RestPart] = []
+        parts: list[PulsePart | RestPart | CorePart] = []
         for stage, tape in zip(reversed(stages), reversed(tapes), strict=True):
             left, of_stage = stage.backward(left, tape)
             parts += of_stage
@@ -62,14 +63,18 @@ class Tangent:
     frame: Frame
     operators: Tensor  # (shape, 4 mode mode): dL, dJx, dJy, dJz
     mean: Tensor  # (compartment, shape, mode)
+    core: Tensor | None = None  # (shape, 1 mode mode)
 
     @classmethod
-    def of(cls, frame: Frame, laplacian: Tensor, moments: Tensor, mean: Tensor) -> Tangent:
-        """From dL (shape, mode, mode), dJ (shape, 3, ...) and dm (shape, compartment, mode)."""
+    def of(
+        cls, frame: Frame, laplacian: Tensor, moments: Tensor, mean: Tensor, core: Tensor | None
+    ) -> Tangent:
+        """From dL, dX (shape, mode, mode), dJ (shape, 3, ...) and dm (shape, compartment, mode)."""
         Q = frame.vectors
         operators = torch.cat([laplacian[:, None], moments], 1)
         operators = Q[:, None].mT @ operators @ Q[:, None]
-        return cls(frame, operators.flatten(-2), (mean @ Q).movedim(1, 0))
+        square = None if core is None else (Q.mT @ core @ Q).flatten(-2)[:, None]
+        return cls(frame, operators.flatten(-2), (mean @ Q).movedim(1, 0), square)
 
     def along(self, sweep: Sweep, vectors: Tensor | None) -> Tensor:
         """dS (compartment, shape, direction, measurement); `vectors` are the moving gradients."""
@@ -80,7 +85,10 @@ class Tangent:
             value = value + (sweep.start * mean[:, :, None, :, None]).sum(-2)
         return sweep.folded(value)
 
-    def _part(self, part: PulsePart | RestPart, vectors: Tensor | None) -> Tensor:
+    def _part(self, part: PulsePart | RestPart | CorePart, vectors: Tensor | None) -> Tensor:
+        if isinstance(part, CorePart):
+            assert self.core is not None
+            return _contracted(_outer(part.left, part.right), self.core)[..., 0]
         if isinstance(part, RestPart):
             differences, which = part.rest.differences()
             outer = _outer(part.left, part.right) * differences[:, which]
@@ -130,13 +138,15 @@ class Cotangent:
     laplacian: Tensor
     moments: Tensor
     mean: Tensor  # (compartment, shape, mode)
+    core: Tensor
     vectors: Tensor  # empty if their gradient is not asked for
 
     @classmethod
     def zero(cls, frame: Frame, mean: Tensor, vectors: Tensor) -> Cotangent:
         """Nothing yet."""
         Q, J = torch.zeros_like(frame.vectors), torch.zeros_like(frame.moments)
-        return cls(frame, Q, J, torch.zeros_like(mean.movedim(1, 0)), torch.zeros_like(vectors))
+        rows = torch.zeros_like(mean.movedim(1, 0))
+        return cls(frame, Q, J, rows, torch.zeros_like(Q), torch.zeros_like(vectors))
 
     def add(self, sweep: Sweep, weight: Tensor, index: Tensor) -> None:
         """Re(weight dS), the weights zero where measurements are padding."""
@@ -144,6 +154,8 @@ class Cotangent:
         for part in sweep.parts:
             if isinstance(part, RestPart):
                 self._add_rest(part, weight)
+            elif isinstance(part, CorePart):
+                self.core = self.core + _summed(part, weight).sum(1)
             else:
                 self._add_pulse(part, weight, index)
         if sweep.start is not None:
@@ -168,16 +180,17 @@ class Cotangent:
             rows = index.flatten()
             self.vectors = self.vectors.index_add(0, rows, moved.flatten(0, 1))
 
-    def out_of_frame(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gradients in L, J, mean and vectors as they were given."""
+    def out_of_frame(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Gradients in L, J, mean, core and vectors as they were given."""
         Q = self.frame.vectors
         moments = Q[:, None] @ self.moments @ Q[:, None].mT
         mean = self.mean.movedim(0, 1) @ Q.mT
-        return Q @ self.laplacian @ Q.mT, moments, mean, self.vectors
+        laplacian, core = (Q @ square @ Q.mT for square in (self.laplacian, self.core))
+        return laplacian, moments, mean, core, self.vectors
 
 
 def _summed(
-    part: PulsePart | RestPart, weight: Tensor
+    part: PulsePart | RestPart | CorePart, weight: Tensor
 ) -> Float[Tensor, "shape direction mode mode"]:
     """Re sum_m weight_m sum_n left_n right_n', summed over compartments: one real product."""
     left, right = torch.broadcast_tensors(part.left * weight[:, :, :, None, None, :], part.right)

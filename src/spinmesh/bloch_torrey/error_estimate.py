@@ -11,11 +11,13 @@ from numpy import ndarray
 from torch import Tensor
 
 from spinmesh.bloch_torrey.exponential import steps_and_polynomial
-from spinmesh.bloch_torrey.program import mirrored
+from spinmesh.bloch_torrey.program import halves, mirrored
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.reduction import Projection, ReducedModel
-from spinmesh.sequence import Acquisition
+from spinmesh.sequence import Acquisition, Sequence
 from spinmesh.units import GAMMA
+
+Steps = list[tuple[float, list[float]]]
 
 # Measurements that residuals and the error estimate look at, at most (at least 2 per sequence).
 REPRESENTATIVES = 24
@@ -35,14 +37,18 @@ def representatives(acquisition: Acquisition, most: int = REPRESENTATIVES) -> Ac
     Within a sequence the signal depends smoothly on the gradient, and g and -g give conjugate
     signals, so the distance of two gradients is that of the nearer sign.
     """
+    return acquisition.select(representative_rows(acquisition, most))
+
+
+def representative_rows(acquisition: Acquisition, most: int) -> Int[Tensor, " chosen"]:
+    """Which ones `representatives` are."""
     if len(acquisition) <= most:
-        return acquisition
+        return torch.arange(len(acquisition))
     used = torch.unique(acquisition.timing).tolist()
     each = max(2, most // len(used))
     rows = [(acquisition.timing == number).nonzero()[:, 0] for number in used]
-    return acquisition.select(
-        torch.cat([these[_farthest(acquisition.vectors(these).flatten(1), each)] for these in rows])
-    )
+    chosen = (_farthest(acquisition.vectors(these).flatten(1), each) for these in rows)
+    return torch.cat([these[place] for these, place in zip(rows, chosen, strict=True)])
 
 
 def _farthest(points: Float[Tensor, "point component"], count: int) -> Int[Tensor, " chosen"]:
@@ -57,45 +63,65 @@ def _farthest(points: Float[Tensor, "point component"], count: int) -> Int[Tenso
 
 
 def reduced_states(
-    reduced: ReducedModel, acquisition: Acquisition, core: bool = False
+    reduced: ReducedModel, acquisition: Acquisition
 ) -> tuple[Complex[ndarray, "mode state"], Float[ndarray, "3 state"]]:
     """States of all measurements along their sequences, and the gradient (mT/m) on at the time.
 
     And those of the adjoint where it differs: the operator is complex symmetric, so the adjoint
     solution runs through the reversed profile; where that is the profile up to its sign it gives
-    nothing new. With `core` it starts from what is observed, all but the last of the means, as long
-    as the excited state, so that both weigh the same.
+    nothing new. With a core it starts in the middle, from what is observed there of the state that
+    comes from the other end (`_observed`).
     """
-    excited = reduced.initial[None]
-    observed = reduced.mean[:-1].sum(0, keepdim=True) if core else excited
-    observed = observed * (excited.norm() / observed.norm())
     states = []
     for number, sequence in enumerate(acquisition.sequences):
         rows = (acquisition.timing == number).nonzero()[:, 0]
         if len(rows):
-            durations, levels = sequence.steps()
-            gradients = acquisition.vectors(rows) @ torch.from_numpy(levels).T
-            steps = [*zip(durations.tolist(), gradients.unbind(-1), strict=True)]
-            if mirrored(durations, levels):
-                both = torch.cat([excited, observed]) if core else excited
-                states += _along(reduced, both, steps)
-            else:
-                states += _along(reduced, excited, steps)
-                states += _along(reduced, observed, steps[::-1])
+            parts, mirror = _parts(sequence, reduced.core is not None)
+            vectors = acquisition.vectors(rows)
+            ways = [parts] if mirror else [parts, [part[::-1] for part in parts[::-1]]]
+            for way in ways:
+                state = reduced.initial.to(torch.complex128).expand(len(rows), -1)
+                for number, steps in enumerate(way):
+                    if number:
+                        state = _observed(reduced, state)
+                    gradients = [(time, vectors @ vectors.new_tensor(f)) for time, f in steps]
+                    states += _along(reduced, state, gradients)
+                    state = states[-1][0]
     values, fields = (torch.cat(parts).T.numpy() for parts in zip(*states, strict=True))
     return values, fields
 
 
+def _parts(sequence: Sequence, core: bool) -> tuple[list[Steps], bool]:
+    """The steps, with a core before and after the middle; and whether they mirror themselves."""
+    durations, levels = sequence.steps()
+    if not core:
+        steps = [*zip(durations.tolist(), levels.tolist(), strict=True)]
+        return [steps], mirrored(durations, levels) is not None
+    program, rest = halves(sequence)
+    sides = ([(s.duration, list(s.level)) for s in side] for side in (program.ket, program.after))
+    before, after = sides
+    half = [(rest / 2, [0.0] * levels.shape[1])] if rest or not (before and after) else []
+    return [before + half, half + after], program.mirror is not None
+
+
+def _observed(reduced: ReducedModel, state: Complex[Tensor, "m mode"]) -> Tensor:
+    """What is in the core, scaled so that without decay it is as long as the excited state."""
+    assert reduced.core is not None
+    excited = reduced.initial
+    scale = excited.norm() / (reduced.core @ excited).norm()
+    return state @ (scale * reduced.core).to(state.dtype)
+
+
 def _along(
     reduced: ReducedModel,
-    starts: Float[Tensor, "start mode"],
+    start: Complex[Tensor, "m mode"],
     steps: list[tuple[float, Float[Tensor, "m 3"]]],
 ) -> list[tuple[Complex[Tensor, "state mode"], Float[Tensor, "state 3"]]]:
     """Some states of each interval."""
     samples = int(np.ceil(SAMPLES / len(steps)))
     size = len(reduced.laplacian)
     unit = torch.eye(size, dtype=torch.complex128)
-    state = starts.T.to(torch.complex128).expand(len(steps[0][1]), -1, -1)
+    state = start[..., None]
     result = []
     for length, gradient in steps:
         # Without gradient one operator serves all.
@@ -108,7 +134,7 @@ def _along(
         scale = length / (each * samples * polynomial.pole)
         inverse = torch.linalg.inv(unit + scale * operator)
         for number in range(samples + 1):
-            result.append((state.mT.flatten(0, 1), gradient.repeat_interleave(len(starts), 0)))
+            result.append((state[..., 0], gradient))
             for _ in range(each if number < samples else 0):
                 state = polynomial.of(partial(torch.matmul, inverse), state)
     return result
@@ -124,9 +150,7 @@ def residual_block(
     """
     random = np.random.default_rng(projection.size)
     some = torch.from_numpy(random.permutation(len(acquisition))[:MEASUREMENTS])
-    states, gradient = reduced_states(
-        projection.reduced, acquisition.select(some), projection.core is not None
-    )
+    states, gradient = reduced_states(projection.reduced, acquisition.select(some))
     mixture = random.standard_normal((2 * states.shape[1], columns))
     return projection.residual(states, gradient, mixture)
 

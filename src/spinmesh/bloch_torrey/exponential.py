@@ -113,12 +113,14 @@ class Frame:
     rates: Float[Tensor, "shape mode"]  # 1/ms
     vectors: Float[Tensor, "shape mode mode"]
     moments: Float[Tensor, "shape 3 mode mode"]  # um
+    core: Float[Tensor, "shape mode mode"] | None = None
 
     @classmethod
-    def of(cls, laplacian: Tensor, moments: Tensor) -> Frame:
-        """Of L (shape, mode, mode) and J (shape, 3, mode, mode); no derivative is taken of Q."""
+    def of(cls, laplacian: Tensor, moments: Tensor, core: Tensor | None = None) -> Frame:
+        """Of L and the core (shape, mode, mode), J (shape, 3, ...); no derivative is taken of Q."""
         rates, vectors = torch.linalg.eigh(laplacian)
-        return cls(rates, vectors, vectors[:, None].mT @ moments @ vectors[:, None])
+        turned = vectors[:, None].mT @ moments @ vectors[:, None]
+        return cls(rates, vectors, turned, None if core is None else vectors.mT @ core @ vectors)
 
     def along(self, direction: Float[Tensor, "direction 3"]) -> Tensor:
         """n.J of unit directions, (shape, direction, mode, mode)."""
@@ -184,6 +186,14 @@ class RestPart:
     left: Tensor  # (compartment, shape, direction, mode, 1, measurement), in the frame
     right: Tensor
     rest: Rest
+
+
+@dataclass(frozen=True, eq=False)
+class CorePart:
+    """The core's part of dS: left' dX right, in the frame."""
+
+    left: Tensor  # (compartment, shape, direction, mode, 1, measurement)
+    right: Tensor
 
 
 @dataclass(frozen=True, eq=False)

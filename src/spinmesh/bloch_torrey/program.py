@@ -47,7 +47,8 @@ class Program:
     read-out carried backwards through those after it. `mirror` = -1 or 1 says that the profile's
     second half is that multiple of the first one, read backwards: the bra of the total signal is
     then the ket's complex conjugate (-1) or the ket itself (1). Sequences that differ in the
-    middle rest t alone, as PGSE of one delta do, share a program.
+    middle rest t alone, as PGSE of one delta do, share a program. Where a model has a core X, the
+    signal is bra' exp(-t/2 L) X exp(-t/2 L) ket, of spins that are there in the middle of the rest.
     """
 
     ket: tuple[Stage, ...]
@@ -58,6 +59,15 @@ class Program:
     def stages(self) -> tuple[Stage, ...]:
         """All but the middle rest."""
         return self.ket + self.bra
+
+    @property
+    def after(self) -> tuple[Stage, ...]:
+        """Those after the middle rest, in the order of time."""
+        if self.mirror is None:
+            return self.bra[::-1]
+        sign = self.mirror
+        back = self.ket[::-1]
+        return tuple(Stage(s.duration, tuple(sign * x for x in s.level)) for s in back)
 
 
 # What a signal without gradient runs through: nothing but the rest.
@@ -76,20 +86,20 @@ class Run:
 
 def runs(acquisition: Acquisition, pairs: int = PAIRS) -> list[Run]:
     """The acquisition's programs with their measurements, from `pairs` as `Sequence.steps`."""
-    halves = [_halves(sequence, pairs) for sequence in acquisition.sequences]
+    both = [halves(sequence, pairs) for sequence in acquisition.sequences]
     result = []
-    for program in dict.fromkeys(program for program, _ in halves):
-        numbers = [number for number, half in enumerate(halves) if half[0] == program]
+    for program in dict.fromkeys(program for program, _ in both):
+        numbers = [number for number, half in enumerate(both) if half[0] == program]
         member = torch.isin(acquisition.timing, torch.tensor(numbers).to(acquisition.timing))
         rows = member.nonzero()[:, 0]
         if len(rows):
-            rest = torch.tensor([half[1] for half in halves], dtype=torch.float64)
+            rest = torch.tensor([half[1] for half in both], dtype=torch.float64)
             rest = rest.to(acquisition.gradient.device)[acquisition.timing[rows]]
             result.append(Run(program, rows, rest, acquisition.vectors(rows)))
     return result
 
 
-def _halves(sequence: Sequence, pairs: int) -> tuple[Program, float]:
+def halves(sequence: Sequence, pairs: int = PAIRS) -> tuple[Program, float]:
     """The sequence's program and its middle rest (ms)."""
     durations, levels = sequence.steps(pairs)
     stages = [
@@ -111,6 +121,16 @@ def _halves(sequence: Sequence, pairs: int) -> tuple[Program, float]:
     at = min(rests, key=lambda i: abs(i - middle))
     ket, bra = tuple(stages[:at]), tuple(stages[:at:-1])
     return Program(ket, bra, None), stages[at].duration
+
+
+def longest_half(acquisition: Acquisition) -> float:
+    """Longest time (ms) from excitation to the middle of the rest, or from there to the echo."""
+    times = [0.0]
+    for number in torch.unique(acquisition.timing).tolist():
+        program, rest = halves(acquisition.sequences[number])
+        sides = program.ket, program.after
+        times += [sum(stage.duration for stage in side) + rest / 2 for side in sides]
+    return max(times)
 
 
 def mirrored(durations: np.ndarray, levels: np.ndarray) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,10 +15,12 @@ from torch.autograd.function import once_differentiable
 from spinmesh.bloch_torrey.derivative import Cotangent, Sweep, Tangent
 from spinmesh.bloch_torrey.exponential import (
     Along,
+    CorePart,
     Frame,
     Pencil,
     Pulse,
     Rest,
+    real_product,
     steps_and_polynomial,
 )
 from spinmesh.bloch_torrey.program import CHUNK, Chunk, Program, Stage, chunks_of
@@ -32,6 +35,7 @@ def signal(
     laplacian: Float[Tensor, "shape mode mode"],
     moments: Float[Tensor, "shape 3 mode mode"],
     mean: Float[Tensor, "shape compartment mode"],
+    core: Float[Tensor, "shape mode mode"] | None,
     vectors: Float[Tensor, "measurement 3 axis"],
     rest: Float[Tensor, " measurement"],
     program: Program,
@@ -39,15 +43,17 @@ def signal(
     """mean_c' prod_i exp(-dt_i (L + i gamma f_i.J)) initial, (shape, compartment, measurement).
 
     `vectors[m, :, a]` (mT/m) is what axis a of the profile is multiplied by, `rest` (ms) the time
-    without gradient in the middle. Differentiable once in L, J, mean and vectors, in forward and
-    reverse mode; under a `vmap` over directions one adjoint sweep serves every derivative.
+    without gradient in the middle, where a `core` is observed. Differentiable once in L, J, mean,
+    core and vectors, in forward and reverse mode; under a `vmap` over directions one adjoint sweep
+    serves every derivative.
     """
     few = max(1, CACHED // (min(len(rest), CHUNK) * laplacian.shape[-1]))
     if laplacian.device.type == "cpu" and len(laplacian) > few:
         # So few at a time that the states of a chunk stay in the cache.
-        shapes = zip(laplacian.split(few), moments.split(few), mean.split(few), strict=True)
+        cores = itertools.repeat(None) if core is None else core.split(few)
+        shapes = zip(laplacian.split(few), moments.split(few), mean.split(few), cores, strict=False)
         return torch.cat([signal(*shape, vectors, rest, program) for shape in shapes])
-    result: Tensor = _Propagation.apply(laplacian, moments, mean, vectors, rest, program)
+    result: Tensor = _Propagation.apply(laplacian, moments, mean, core, vectors, rest, program)
     return result
 
 
@@ -55,13 +61,14 @@ class _Propagation(torch.autograd.Function):
     """The signal, with its exact derivatives of first order."""
 
     @staticmethod
-    def forward(laplacian, moments, mean, vectors, rest, program):
-        frame = Frame.of(laplacian, moments)
+    def forward(laplacian, moments, mean, core, vectors, rest, program):
+        frame = Frame.of(laplacian, moments, core)
         chunks = chunks_of(frame, vectors, rest, program)
         values = []
         for chunk in chunks:
-            bra, ket = _Halves(frame, mean, chunk, program).states()
-            values.append((bra * Rest(frame, chunk.rest).forward(ket)).sum(-2))
+            halves = _Halves(frame, mean, chunk, program)
+            bra, ket = halves.states()
+            values.append((bra * halves.across(ket)).sum(-2))
         return _in_order(values, chunks)
 
     @staticmethod
@@ -77,26 +84,27 @@ class _Propagation(torch.autograd.Function):
     @staticmethod
     def jvp(ctx, *tangents):
         moving = [
-            torch.zeros_like(primal)[None] if tangent is None else tangent[None]
-            for primal, tangent in zip(ctx.saved_tensors[:3], tangents[:3], strict=True)
+            primal if primal is None else _or_zero(tangent, primal)[None]
+            for primal, tangent in zip(ctx.saved_tensors[:4], tangents[:4], strict=True)
         ]
-        turning = None if tangents[3] is None else tangents[3][None]
+        turning = None if tangents[4] is None else tangents[4][None]
         return _Pushforward.apply(*ctx.saved_tensors, ctx.program, *moving, turning)[0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx, cotangent):
-        """Gradients of Re(conj(cotangent) S) in L, J, mean and the vectors."""
-        laplacian, moments, mean, vectors, rest = ctx.saved_tensors
-        frame, turned = Frame.of(laplacian, moments), ctx.needs_input_grad[3]
+        """Gradients of Re(conj(cotangent) S) in L, J, mean, core and the vectors."""
+        laplacian, moments, mean, core, vectors, rest = ctx.saved_tensors
+        frame, turned = Frame.of(laplacian, moments, core), ctx.needs_input_grad[4]
         total = Cotangent.zero(frame, mean, vectors if turned else vectors[:0])
         for chunk in chunks_of(frame, vectors, rest, ctx.program):
             # S is holomorphic in real inputs: the gradient is Re(conj(cotangent) dS).
             weight = cotangent.conj().movedim(1, 0)[..., chunk.index] * chunk.measured
             for sweep in _Halves(frame, mean, chunk, ctx.program).sweeps():
                 total.add(sweep, weight, chunk.index)
-        *gradients, in_vectors = total.out_of_frame()
-        return (*gradients, in_vectors if turned else None, None, None)
+        *gradients, in_core, in_vectors = total.out_of_frame()
+        last = None if core is None else in_core, in_vectors if turned else None
+        return (*gradients, *last, None, None)
 
 
 class _Pushforward(torch.autograd.Function):
@@ -106,12 +114,13 @@ class _Pushforward(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(laplacian, moments, mean, vectors, rest, program, *directions):
-        frame = Frame.of(laplacian, moments)
+    def forward(laplacian, moments, mean, core, vectors, rest, program, *directions):
+        frame = Frame.of(laplacian, moments, core)
         chunks = chunks_of(frame, vectors, rest, program)
 
-        def along(d_laplacian, d_moments, d_mean, d_vectors):
-            tangent, values = Tangent.of(frame, d_laplacian, d_moments, d_mean), []
+        def along(*operators_and_vectors):
+            *operators, d_vectors = operators_and_vectors
+            tangent, values = Tangent.of(frame, *operators), []
             for chunk, parts in zip(chunks, sweeps, strict=True):
                 turned = None if d_vectors is None else d_vectors[chunk.index]
                 first, *others = [tangent.along(sweep, turned) for sweep in parts]
@@ -129,15 +138,19 @@ class _Pushforward(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, *inputs):
         """Over directions: their batch joins the first axis."""
-        if any(dim is not None for dim in in_dims[:6]):
+        if any(dim is not None for dim in in_dims[:7]):
             raise SpinmeshError(NO_BATCH)
         count = info.batch_size
         joined = [
             x if x is None else _batch(x, dim, count).flatten(0, 1)
-            for x, dim in zip(inputs[6:], in_dims[6:], strict=True)
+            for x, dim in zip(inputs[7:], in_dims[7:], strict=True)
         ]
-        result = _Pushforward.apply(*inputs[:6], *joined)
+        result = _Pushforward.apply(*inputs[:7], *joined)
         return result.unflatten(0, (count, -1)), 0
+
+
+def _or_zero(tangent: Tensor | None, primal: Tensor) -> Tensor:
+    return torch.zeros_like(primal) if tangent is None else tangent
 
 
 def _batch(x: Tensor, dim: int | None, count: int) -> Tensor:
@@ -182,21 +195,41 @@ class _Halves:
         ket = _through(self.ket, self._started(self.initial))
         return _through(self.bra, self._started(self.read_out)), ket
 
+    def across(self, state: Tensor) -> Tensor:
+        """A state on the other side of the middle rest; of a core, what is in it half way."""
+        if self.frame.core is None:
+            return Rest(self.frame, self.chunk.rest).forward(state)
+        return self.half.forward(self._seen(state))
+
+    @property
+    def half(self) -> Rest:
+        """Half the middle rest."""
+        return Rest(self.frame, self.chunk.rest / 2)
+
+    def _seen(self, state: Tensor) -> Tensor:
+        """X exp(-t/2 L) of a state."""
+        assert self.frame.core is not None
+        return real_product(self.frame.core[:, None], self.half.forward(state))
+
     def sweeps(self) -> Iterator[Sweep]:
         """Everything the signals' derivatives consist of."""
-        rest = Rest(self.frame, self.chunk.rest)
         taped_ket: list[list[Tensor]] = []
         ket = _through(self.ket, self._started(self.initial), taped_ket)
         if self.mirrored:
             bra = self._mirror(ket)
-            sweep = Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
+            sweep = Sweep.back(self.ket, taped_ket, self.across(bra), total=True)
             yield replace(sweep, twice=True, real=self.program.mirror == -1)
         else:
             taped_bra: list[list[Tensor]] = []
             bra = _through(self.bra, self._started(self.read_out), taped_bra)
-            yield Sweep.back(self.ket, taped_ket, rest.forward(bra), total=True)
-            yield Sweep.back(self.bra, taped_bra, rest.forward(ket), total=False)
-        yield Sweep([rest.between(bra, ket)])
+            yield Sweep.back(self.ket, taped_ket, self.across(bra), total=True)
+            yield Sweep.back(self.bra, taped_bra, self.across(ket), total=False)
+        if self.frame.core is None:
+            yield Sweep([Rest(self.frame, self.chunk.rest).between(bra, ket)])
+        else:
+            half, both = self.half, [self.half.forward(x)[..., None, :] for x in (bra, ket)]
+            rests = half.between(bra, self._seen(ket)), half.between(self._seen(bra), ket)
+            yield Sweep([*rests, CorePart(*both)])
 
     def _started(self, start: Tensor) -> Tensor:
         size = self.chunk.index.shape

@@ -32,16 +32,8 @@ class Signals:
     unweighted: Float[Tensor, "substrate measurement"] = quantity(SPINS, finite=True)
 
     @classmethod
-    def of(cls, reduced: ReducedModel, acquisition: Acquisition, core: bool = False) -> Signals:
-        """Of a reduced model or a batch of them, computed on its device; without gradients.
-
-        With `core` of all but the last of the model's means, which is what its core leaves.
-        """
-        if core:
-            rows = cls.of_compartments(reduced, acquisition)
-            pairs = (rows.signal, rows.unweighted)
-            shape = (-1, reduced.mean.shape[-2], len(acquisition))
-            return cls(acquisition, *(part.reshape(shape)[:, :-1].sum(1) for part in pairs))
+    def of(cls, reduced: ReducedModel, acquisition: Acquisition) -> Signals:
+        """Of a reduced model or a batch of them, computed on its device; without gradients."""
         return cls._computed((simulate_reduced, unweighted), reduced, acquisition)
 
     @classmethod
@@ -93,22 +85,25 @@ def simulate_compartments(
 
 def _signals(reduced: ReducedModel, mean: Tensor, acquisition: Acquisition) -> Tensor:
     """One call of `signal` for each program of the acquisition."""
-    laplacian, moments, mean, batch = _flat(reduced, mean)
+    laplacian, moments, mean, core, batch = _flat(reduced, mean)
     parts, rows = [], []
     for run in runs(acquisition):
-        parts.append(signal(laplacian, moments, mean, run.vectors, run.rest, run.program))
+        parts.append(signal(laplacian, moments, mean, core, run.vectors, run.rest, run.program))
         rows.append(run.rows)
     ordered = torch.cat(parts, -1)[..., torch.cat(rows).argsort()]
     return ordered.reshape(*batch, *ordered.shape[1:])
 
 
-def _flat(reduced: ReducedModel, mean: Tensor) -> tuple[Tensor, Tensor, Tensor, torch.Size]:
+def _flat(
+    reduced: ReducedModel, mean: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, torch.Size]:
     """Operators with exactly one axis of shapes, and the axes they had."""
     batch, size = reduced.laplacian.shape[:-2], reduced.laplacian.shape[-1]
     return (
         reduced.laplacian.reshape(-1, size, size),
         reduced.moments.reshape(-1, 3, size, size),
         mean.reshape(-1, *mean.shape[-2:]),
+        None if reduced.core is None else reduced.core.reshape(-1, size, size),
         batch,
     )
 
@@ -128,7 +123,7 @@ def _unweighted_rows(
     device = acquisition.gradient.device
     echo = [sequence.echo_time for sequence in acquisition.sequences]
     rest = torch.tensor(echo, dtype=torch.float64, device=device)
-    laplacian, moments, mean, batch = _flat(reduced, reduced.mean)
+    laplacian, moments, mean, core, batch = _flat(reduced, reduced.mean)
     vectors = torch.zeros(len(rest), 3, 1, dtype=torch.float64, device=device)
-    values = signal(laplacian, moments, mean, vectors, rest, AT_REST).real
+    values = signal(laplacian, moments, mean, core, vectors, rest, AT_REST).real
     return values[..., acquisition.timing].reshape(*batch, *values.shape[1:-1], -1)

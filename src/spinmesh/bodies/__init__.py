@@ -6,6 +6,7 @@ from spinmesh.bodies.packs import Pack, reduce, reduce_substrates, strongest_pro
 from spinmesh.bodies.pieces import (
     Cut,
     Parts,
+    bound_of_cut,
     cut_body,
     cut_where_it_pays,
     reach,

@@ -1,8 +1,9 @@
 """A body cut into cores with halos: what is observed, and what its water can come from.
 
-The signal is a sum over cores, S = sum_i integral over core i of m(x, TE), and there m depends on
-what lies within the reach of diffusion: the halo. Distances are geodesic, along the edges of the
-mesh and through permeable membranes, so that water on the other side of a sealed one is not near.
+The signal is a sum over the cores where spins are in the middle of the sequence, and what happens
+to them before and after depends on what lies within the reach of diffusion: the halo. Distances
+are geodesic, along the edges of the mesh and through permeable membranes, so that water on the
+other side of a sealed one is not near.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from spinmesh.fem import (
     CellMatrices,
     Matrices,
     Part,
+    Patterns,
     Space,
     assemble,
     cell_matrices,
@@ -30,7 +32,7 @@ from spinmesh.fem import (
     summed,
 )
 from spinmesh.mesh import TetMesh, check_quality
-from spinmesh.reduction import Projection, integrals
+from spinmesh.reduction import Projection
 from spinmesh.tissue import Tissue
 
 # The cost of a piece grows as its tets to this power (measured on a neuron: 1.7 to 2.3).
@@ -154,8 +156,8 @@ class Piece:
         part, body = self.part, self.body
         cells = body.cells.part(torch.from_numpy(self.tets), part.faces, part.walls)
         core = torch.from_numpy(self.core)
-        rows = integrals(part.space, core, cells.mass).numpy()
-        return Projection.empty(self.mesh, summed(part.space, cells), core, rows)
+        mass = Patterns.of(part.space).tets.filled(cells.mass * core[:, None, None])
+        return Projection.empty(self.mesh, summed(part.space, cells), core, mass)
 
 
 def piece_around(body: Body, tets: Int[ndarray, " tet"], halo: float) -> Piece:

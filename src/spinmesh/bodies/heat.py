@@ -1,8 +1,9 @@
 """How much a cut can change a core's signal: heat that comes from the cut (docs/methods/pieces.md).
 
-m(x, TE) is a mean of exp(i phase) over reflected paths that end in x. Paths that never reached the
-cut are the same in the piece and in the whole body, so that the cut changes a core's signal by at
-most twice the spins that reached it: of paths, by their symmetry, those that start in the core.
+The magnetisation at x in the middle of a sequence is a mean of exp(i phase) over reflected paths
+that end in x, and so is what is still to come, over paths that start there. Paths that never reach
+the cut are the same in the piece and in the whole body, so that the cut changes either of the two
+by at most twice the chance that a path from x has reached it in half the sequence.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from spinmesh.bloch_torrey.error_estimate import (
     reduced_states,
     representatives,
 )
+from spinmesh.bloch_torrey.program import longest_half
 from spinmesh.bloch_torrey.signal import SPINS
-from spinmesh.bodies.pieces import cut_where_it_pays, longest_echo, reduce_piece
+from spinmesh.bodies.pieces import cut_where_it_pays, reduce_piece
 from spinmesh.errors import ConfigError
 from spinmesh.machine import side_by_side
 from spinmesh.mesh import Substrates, TetMesh
@@ -45,58 +46,66 @@ class Models:
 
     The functions of each piece are ordered by how much of a protocol's states they hold: `sizes`
     are how many serve a fifth too few, the signals, and their error's estimate. `mean` integrates
-    over what is observed, and over the rest.
+    over the whole piece, `core` is the mass of what is observed.
     """
 
     sizes: Int[Tensor, "piece 3"]
     error: Float[Tensor, " piece"]  # of the basis they were taken from, of the piece's own S0
     laplacian: Float[Tensor, " entry"] = quantity("1/ms")
     moments: Float[Tensor, "3 entry"] = quantity("um")
-    mean: Float[Tensor, "2 mode"] = quantity("um^(3/2)")
+    core: Float[Tensor, " entry"] = quantity()
+    mean: Float[Tensor, " mode"] = quantity("um^(3/2)")
 
     @classmethod
     def of(cls, model: ReducedModel, sizes: tuple[int, int, int], error: float) -> Models:
         """Of one piece."""
-        mean = torch.cat([model.mean, torch.zeros_like(model.mean)])[:2]
+        assert model.core is not None
         row, column = torch.tril_indices(sizes[-1], sizes[-1])
-        matrices = model.laplacian[row, column], model.moments[:, row, column]
+        L, J, X = (m[..., row, column] for m in (model.laplacian, model.moments, model.core))
         missed = torch.tensor([error], dtype=torch.float64)
-        return cls(torch.tensor([sizes]), missed, *matrices, mean[:, : sizes[-1]])
+        return cls(torch.tensor([sizes]), missed, L, J, X, model.initial[: sizes[-1]])
 
     @classmethod
     def joined(cls, parts: Sequence[Models]) -> Models:
         """One after the other."""
-        rows = ([getattr(part, item.name) for part in parts] for item in fields(cls))
-        sizes, error, laplacian, *others = rows
-        along_first = (torch.cat(row) for row in (sizes, error, laplacian))
-        return cls(*along_first, *(torch.cat(row, 1) for row in others))
+        rows = {item.name: [getattr(part, item.name) for part in parts] for item in fields(cls)}
+        return cls(*(torch.cat(row, int(name == "moments")) for name, row in rows.items()))
 
     def split(self) -> list[Models]:
         """Each piece alone."""
         modes = self.sizes[:, -1].tolist()
         entries = [size * (size + 1) // 2 for size in modes]
-        matrices = self.laplacian.split(entries), self.moments.split(entries, 1)
-        rows = self.sizes.split(1), self.error.split(1), *matrices, self.mean.split(modes, 1)
+        matrices = (
+            self.laplacian.split(entries),
+            self.moments.split(entries, 1),
+            self.core.split(entries),
+        )
+        rows = self.sizes.split(1), self.error.split(1), *matrices, self.mean.split(modes)
         return [Models(*row) for row in zip(*rows, strict=True)]
 
+    @property
+    def observed(self) -> float:
+        """Spins (um^3 times density) of one piece's core."""
+        _, _, mean, core = self.model(int(self.sizes[0, -1])).operators
+        return float(mean @ core @ mean.T)
+
     def model(self, size: int) -> ReducedModel:
-        """Of one piece, on its first `size` functions; with one mean if all is observed."""
+        """Of one piece, on its first `size` functions."""
         row, column = torch.tril_indices(size, size)
-        both = torch.cat([self.laplacian[None], self.moments])[:, : len(row)]
-        matrices = both.new_zeros(4, size, size)
-        matrices[:, row, column] = both
-        matrices[:, column, row] = both
-        mean = self.mean[: 1 + bool(self.mean[1].any()), :size]
-        return ReducedModel(matrices[0], matrices[1:], mean)
+        every = torch.cat([self.laplacian[None], self.moments, self.core[None]])[:, : len(row)]
+        matrices = every.new_zeros(5, size, size)
+        matrices[:, row, column] = every
+        matrices[:, column, row] = every
+        return ReducedModel(matrices[0], matrices[1:4], self.mean[None, :size], matrices[4])
 
 
-@store("spinmesh/pack", version=1, stage="spinmesh reduce")
+@store("spinmesh/pack", version=2, stage="spinmesh reduce")
 @dataclass(frozen=True, eq=False)
 class Pack:
     """Reduced models of bodies, of each one or one for each of its pieces.
 
-    Of a body in pieces, echoes up to `echo_time` have signals that the cuts change by `cut_bound`
-    at most; of others it is 0.
+    Of a body in pieces, sequences whose halves last up to `half_time` have signals that the cuts
+    change by `cut_bound` at most; of others it is 0.
     """
 
     names: tuple[str, ...] = quantity(axis="substrate")
@@ -105,7 +114,7 @@ class Pack:
     substrate: Int[Tensor, " piece"] = quantity()  # which one each piece is of
     models: Models = quantity()
     cut_bound: Float[Tensor, " substrate"] = quantity(SPINS)
-    echo_time: float = quantity("ms")
+    half_time: float = quantity("ms")
 
     @classmethod
     def joined(cls, packs: Sequence[Pack]) -> Pack:
@@ -169,7 +178,7 @@ def reduce(
         torch.zeros(len(models)).long(),
         Models.joined(models),
         torch.tensor([0.0 if cut is None else cut.changed], dtype=torch.float64),
-        longest_echo(acquisition),
+        longest_half(acquisition),
     )
 
 
@@ -186,15 +195,15 @@ def _smallest(
     few = representatives(acquisition)
     with torch.no_grad():
         exact = _observing(reduction.larger, tissue)
-    states = reduced_states(exact, few, core=len(exact.mean) > 1)[0]
+    states = reduced_states(exact, few)[0]
     columns = np.hstack([states.real, states.imag])
     turn = torch.from_numpy(np.linalg.svd(columns, full_matrices=False)[0])
-    turned = ReducedModel(
-        turn.T @ exact.laplacian @ turn, turn.T @ exact.moments @ turn, exact.mean @ turn
-    )
-    signals, tried, sizes = observed(exact, few), list[Signals](), list(_ladder(turn.shape[1]))
+    L, J, mean, *core = exact.operators
+    square = (turn.T @ matrix @ turn for matrix in core)
+    turned = ReducedModel(turn.T @ L @ turn, turn.T @ J @ turn, mean @ turn, *square)
+    signals, tried, sizes = Signals.of(exact, few), list[Signals](), list(_ladder(turn.shape[1]))
     for size in sizes:
-        tried.append(observed(_leading(turned, size), few))
+        tried.append(Signals.of(turned.leading(size), few))
         if largest_change(tried[-1], signals) <= SPARE * tolerance:
             break
     errors = [estimated_error(*_changes(tried, number)) for number in range(len(tried) - 1)]
@@ -205,19 +214,10 @@ def _smallest(
 
 
 def _observing(span: Span, tissue: Tissue) -> ReducedModel:
-    """With a mean of what is observed, and one of the rest if there is any."""
+    """With one mean, and a core even if all is observed."""
     model = project(span, span.mesh.points, tissue)
-    core = model.mean if span.core is None else model.mean[:-1]
-    rest = model.mean[len(core) :]
-    return replace(model, mean=torch.cat([core.sum(0, keepdim=True), rest]))
-
-
-def _leading(model: ReducedModel, size: int) -> ReducedModel:
-    """On the first functions."""
-    first = slice(size)
-    return ReducedModel(
-        model.laplacian[first, first], model.moments[:, first, first], model.mean[:, first]
-    )
+    core = torch.eye(span.size).double() if model.core is None else model.core
+    return replace(model, mean=model.initial[None], core=core)
 
 
 def _changes(tried: list[Signals], number: int) -> tuple[float, float]:
@@ -233,11 +233,6 @@ def _ladder(size: int) -> Iterator[int]:
         yield count
         count = int(np.ceil(STEP * count))
     yield size
-
-
-def observed(model: ReducedModel, acquisition: Acquisition) -> Signals:
-    """Of the first of a model's two means, or of all."""
-    return Signals.of(model, acquisition, core=model.mean.shape[-2] > 1)
 
 
 def reduce_substrates(

@@ -18,8 +18,9 @@ from spinmesh.bloch_torrey import (
     Signals,
     check_memory,
     reduce_from,
-    simulate_compartments,
+    simulate_reduced,
 )
+from spinmesh.bloch_torrey.program import longest_half
 from spinmesh.bodies.cutting import Body, Piece, joined, piece_around
 from spinmesh.bodies.heat import spins_from_cut
 from spinmesh.machine import side_by_side
@@ -32,12 +33,12 @@ from spinmesh.settings.physics import LEAST_TOLERANCE
 from spinmesh.tissue import Tissue
 
 # Seeds of cores are this many times the usual halo apart.
-CORE = 1.5
+CORE = 2.1
 # The halo of a piece starts at this part of the usual one, and grows by this factor; most end near
 # LIKELY of it.
 FIRST, LARGER, LIKELY = 0.4, 1.2, 0.7
 # A body of fewer halos is one piece; so is one whose pieces have together this many times its tets.
-SHORTEST, MOST_REPEATED = 4.0, 8.0
+SHORTEST, MOST_REPEATED = 5.6, 8.0
 # Part of the error that cores share by their water; the rest is shared equally.
 BY_WATER = 0.75
 # A core of little water may err by this much of its own signal.
@@ -74,9 +75,9 @@ class Cut:
 
 
 def reach(tissue: Tissue, acquisition: Acquisition, tolerance: float) -> float:
-    """Distance (um) along a line that a part `tolerance` of the spins covers within the echo."""
+    """Distance (um) along a line that a part `tolerance` of the spins covers in half a sequence."""
     fastest = float(torch.linalg.eigvalsh(tissue.diffusivity.detach()).max())
-    return float(2 * np.sqrt(fastest * longest_echo(acquisition)) * erfcinv(tolerance))
+    return float(2 * np.sqrt(fastest * longest_half(acquisition)) * erfcinv(tolerance))
 
 
 def longest_echo(acquisition: Acquisition) -> float:
@@ -106,21 +107,26 @@ def cut_body(
     for much water costs most; the rest equally: in a core of little water a large error of its own
     signal is small.
     """
-    usual, time = reach(body.tissue, acquisition, tolerance), longest_echo(acquisition)
+    usual, time = reach(body.tissue, acquisition, tolerance), longest_half(acquisition)
     cores = body.cores(core) if core else joined(body, body.cores(CORE * usual), LIKELY * usual)
-    left = _left(body, time)
+    left = _left(body, longest_echo(acquisition))
     water = np.array([float(left[tets].sum()) for tets in cores])
     share = BY_WATER * water / water.sum() + (1 - BY_WATER) / len(cores)
     pieces, changed = [], 0.0
     for tets, part in zip(cores, share.tolist(), strict=True):
         halo, most = FIRST * usual, tolerance / 2 * part * float(water.sum())
         piece = piece_around(body, tets, halo)
-        while (bound := 2 * spins_from_cut(piece, time)) > most:
+        while (bound := bound_of_cut(piece, time)) > most:
             halo *= LARGER
             piece = piece_around(body, tets, halo)
         pieces.append(piece)
         changed += bound
     return Cut(pieces, share, changed)
+
+
+def bound_of_cut(piece: Piece, time: float) -> float:
+    """Of what the cut changes in a signal whose halves last `time` (ms): twice u in either."""
+    return 4 * spins_from_cut(piece, time)
 
 
 def _left(body: Body, time: float) -> Float[ndarray, " tet"]:
@@ -178,7 +184,7 @@ def simulate_cut(
         fine = basis.replace(tolerance=tolerances[number])
         reduction = reduce_piece(cut.pieces[number], acquisition, fine)
         part = Signals.of_compartments(reduction.reduced.to(device), acquisition)
-        missed = (reduction.error or 0.0) * float(part.unweighted[:-1].sum(0).max())
+        missed = (reduction.error or 0.0) * float(part.unweighted.sum(0).max())
         judged = _of_whole_piece(reduction, body.tissue) if number == most_water else None
         return part, cut.pieces[number].mesh.labels, missed, reduction.span.size, judged
 
@@ -188,8 +194,8 @@ def simulate_cut(
     each = _summed(signals, labels, body.mesh.labels)
     rows = Signals(
         acquisition,
-        torch.stack([part.signal[:-1].sum(0) for part in signals]),
-        torch.stack([part.unweighted[:-1].sum(0) for part in signals]),
+        torch.stack([part.signal.sum(0) for part in signals]),
+        torch.stack([part.unweighted.sum(0) for part in signals]),
     )
     sums = joined_jobs(rows)
     least = float(sums.unweighted.min())
@@ -207,14 +213,14 @@ def joined_jobs(rows: Signals) -> Signals:
 def _summed(
     parts: Sequence[Signals], labels: Sequence[tuple[int, ...]], every: tuple[int, ...]
 ) -> Signals:
-    """Of each compartment, from the rows of the pieces' cores: that of their halos comes last."""
+    """Of each compartment, from the rows of the pieces."""
     acquisition = parts[0].acquisition
     signal = torch.zeros(len(every), len(acquisition), dtype=torch.complex128)
     left = torch.zeros_like(signal.real)
     for part, present in zip(parts, labels, strict=True):
         rows = torch.tensor([every.index(label) for label in present])
-        signal.index_add_(0, rows, part.signal[:-1])
-        left.index_add_(0, rows, part.unweighted[:-1])
+        signal.index_add_(0, rows, part.signal)
+        left.index_add_(0, rows, part.unweighted)
     return Signals(acquisition, signal, left)
 
 
@@ -224,7 +230,7 @@ def _of_whole_piece(reduction: Reduction, tissue: Tissue) -> Reduction:
     mean = reduced.mean.new_zeros(len(tissue.labels), reduction.span.size)
     mean[0] = reduced.initial
     span = replace(reduction.span, core=None)
-    return replace(reduction, span=span, reduced=replace(reduced, mean=mean))
+    return replace(reduction, span=span, reduced=replace(reduced, mean=mean, core=None))
 
 
 def reduce_piece(piece: Piece, acquisition: Acquisition, basis: Basis) -> Reduction:
@@ -248,5 +254,5 @@ def signal_of_pieces(
     total = torch.zeros(len(acquisition), dtype=torch.complex128)
     for piece, span in zip(cut.pieces, spans, strict=True):
         reduced = project(span, points[piece.part.points], tissue)
-        total = total + simulate_compartments(reduced, acquisition)[:-1].sum(0)
+        total = total + simulate_reduced(reduced, acquisition)
     return total

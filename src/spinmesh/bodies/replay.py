@@ -8,9 +8,15 @@ from itertools import pairwise
 import torch
 
 from spinmesh.bloch_torrey import Signals
-from spinmesh.bloch_torrey.error_estimate import estimated_error, largest_change, representatives
-from spinmesh.bodies.packs import Models, Pack, observed
-from spinmesh.bodies.pieces import Parts, longest_echo
+from spinmesh.bloch_torrey.error_estimate import (
+    estimated_error,
+    largest_change,
+    representative_rows,
+)
+from spinmesh.bloch_torrey.program import longest_half
+from spinmesh.bodies.packs import Models, Pack
+from spinmesh.bodies.pieces import Parts
+from spinmesh.bodies.splitting import extrapolated
 from spinmesh.bodies.substrates import sound
 from spinmesh.errors import ConfigError, ReductionError
 from spinmesh.machine import device_named
@@ -22,8 +28,8 @@ from spinmesh.tissue import Tissue
 # Measurements that the estimate looks at, at most (at least 2 per sequence): three times as many
 # take longer than the signals of a few hundred.
 FEW = 8
-# Functions of pieces that are worked on together differ by this factor at most.
-LIKE = 1.5
+# Of the tolerance: what extrapolation in the number of steps may still change in a signal.
+SETTLED = 0.1
 # Numbers of two tissues, and times (ms), that are closer than this are one.
 EQUAL = 1e-9
 
@@ -50,11 +56,11 @@ def replay(
     echo = torch.tensor([sequence.echo_time for sequence in acquisition.sequences])
     # The shift takes this from every path, also from those that reach a cut.
     lasting = torch.exp(-shift * echo.double())[acquisition.timing]
-    models, bodies = pack.models.split(), []
+    models, bodies, settled = pack.models.split(), [], SETTLED * min(most, pack.tolerance)
     for number, name in enumerate(progress(pack.names, "replay")):
         rows = (pack.substrate == number).nonzero()[:, 0].tolist()
         pieces = [models[row] for row in rows]
-        signals, missed = _replayed(name, pieces, (stretch, shift), acquisition, device)
+        signals, missed = _replayed(name, pieces, (stretch, shift), acquisition, device, settled)
         error = missed / float(signals.unweighted.min())
         bound = float((pack.cut_bound[number] * lasting / signals.unweighted).max())
         if not error + bound <= most:
@@ -83,68 +89,45 @@ def _replayed(
     change: tuple[float, float],
     acquisition: Acquisition,
     device: str,
+    tolerance: float,
 ) -> tuple[Signals, float]:
     """Signals of one body, and the estimated error of its bases (um^3 times density)."""
-    few, missed = representatives(acquisition, FEW), 0.0
+    rows, missed = representative_rows(acquisition, FEW), 0.0
+    few = acquisition.select(rows)
     signal = torch.zeros(1, len(acquisition), dtype=torch.complex128)
     left = torch.zeros_like(signal.real)
-    for group in _of_like_size(pieces):
-        each, *tried = (
-            _of_all(group, place, change, asked, device)
-            for place, asked in ((1, acquisition), (0, few), (1, few), (2, few))
+    for group in _of_one_size(pieces):
+        below, here, above = (
+            _changed(_stacked(group, place), *change).to(device) for place in range(3)
         )
-        signal += each.signal.sum(0)
-        left += each.unweighted.sum(0)
-        rows = zip(group, each.rows(), *(few_of.rows() for few_of in tried), strict=True)
-        for piece, part, *three in rows:
+        part, settled = extrapolated(here, acquisition, tolerance)
+        signal += part.signal.sum(0)
+        left += part.unweighted.sum(0)
+        tried = [extrapolated(other, few, tolerance)[0].rows() for other in (below, above)]
+        middle = Signals(few, part.signal[:, rows], part.unweighted[:, rows]).rows()
+        for number, three in enumerate(zip(tried[0], middle, tried[1], strict=True)):
             previous, last = (largest_change(*pair) for pair in pairwise(three))
-            if int(piece.sizes[0, 1]) == int(piece.sizes[0, 2]):
+            if here.laplacian.shape == above.laplacian.shape:
                 previous, last = 0.0, previous
-            error = float(piece.error) + estimated_error(previous, last)
-            missed += error * float(part.unweighted.max())
-    excited = sum(float(piece.mean[0] @ piece.mean.sum(0)) for piece in pieces)
+            basis = float(group[number].error) + estimated_error(previous, last)
+            missed += (basis + float(settled[number])) * float(part.unweighted[number].max())
+    excited = sum(piece.observed for piece in pieces)
     all_water = torch.tensor([[excited]], dtype=torch.float64)
     return sound([name], Signals(acquisition, signal, left), all_water), missed
 
 
-def _of_like_size(pieces: list[Models]) -> list[list[Models]]:
-    """Pieces that are worth working on together."""
-    groups = list[list[Models]]()
-    for piece in sorted(pieces, key=lambda piece: int(piece.sizes[0, 1])):
-        if groups and int(piece.sizes[0, 1]) <= LIKE * int(groups[-1][0].sizes[0, 1]):
-            groups[-1].append(piece)
-        else:
-            groups.append([piece])
-    return groups
+def _of_one_size(pieces: list[Models]) -> list[list[Models]]:
+    """Pieces that are worked on together."""
+    groups = dict[tuple[int, ...], list[Models]]()
+    for piece in pieces:
+        groups.setdefault(tuple(piece.sizes[0].tolist()), []).append(piece)
+    return list(groups.values())
 
 
-def _of_all(
-    pieces: list[Models],
-    place: int,
-    change: tuple[float, float],
-    acquisition: Acquisition,
-    device: str,
-) -> Signals:
-    """A row for each piece, on the number of functions at a place of its sizes."""
-    models = [piece.model(int(piece.sizes[0, place])) for piece in pieces]
-    return observed(_changed(_stacked(models), *change).to(device), acquisition)
-
-
-def _stacked(models: list[ReducedModel]) -> ReducedModel:
-    """All pieces at once, with functions added that nothing excites."""
-    most = max(len(model.laplacian) for model in models)
-    several = any(len(model.mean) > 1 for model in models)
-    stack = ReducedModel(
-        torch.eye(most, dtype=torch.float64).repeat(len(models), 1, 1),
-        torch.zeros(len(models), 3, most, most, dtype=torch.float64),
-        torch.zeros(len(models), 1 + several, most, dtype=torch.float64),
-    )
-    for number, model in enumerate(models):
-        size = len(model.laplacian)
-        stack.laplacian[number, :size, :size] = model.laplacian
-        stack.moments[number, :, :size, :size] = model.moments
-        stack.mean[number, : len(model.mean), :size] = model.mean
-    return stack
+def _stacked(pieces: list[Models], place: int) -> ReducedModel:
+    """All pieces at once, on the number of functions at a place of their sizes."""
+    models = [piece.model(int(piece.sizes[0, place])).operators for piece in pieces]
+    return ReducedModel(*(torch.stack(parts) for parts in zip(*models, strict=True)))
 
 
 def _changed(model: ReducedModel, stretch: float, shift: float) -> ReducedModel:
@@ -186,10 +169,10 @@ def change_between(before: Tissue, after: Tissue) -> tuple[float, float]:
 
 def _check_reach(pack: Pack, stretch: float, acquisition: Acquisition) -> None:
     """ReductionError if water reaches farther than the halos were made for."""
-    time = longest_echo(acquisition)
-    if stretch * time > pack.echo_time + EQUAL:
+    time = longest_half(acquisition)
+    if stretch * time > pack.half_time + EQUAL:
         raise ReductionError(
-            f"pack: its pieces have halos for {pack.echo_time:g} ms; echoes of {time:g} ms at "
-            f"{stretch:g} times the diffusivity ask for more. Reduce the mesh for the longer time "
-            "(spinmesh reduce)."
+            f"pack: its pieces have halos for {pack.half_time:g} ms on either side of a sequence's "
+            f"middle; {time:g} ms at {stretch:g} times the diffusivity ask for more. Reduce the "
+            "mesh for the longer time (spinmesh reduce)."
         )

@@ -63,7 +63,7 @@ def reduce(
     sizes = pack.models.sizes[:, 1]
     numbers = {"models": len(sizes), "functions": int(sizes.max()), "megabytes": size}
     words = "{models} reduced models of at most {functions} functions, {megabytes:.2g} MB"
-    reach = f"for echoes up to {pack.echo_time:g} ms at {tolerance:g} of S0"
+    reach = f"for echoes up to {2 * pack.half_time:g} ms at {tolerance:g} of S0"
     words = f"{out}: {mesh} in {words.format(**numbers)}; {reach}"
     measured.tell(words, file=str(out), mesh=str(mesh), **numbers)
 

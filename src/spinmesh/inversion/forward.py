@@ -76,7 +76,7 @@ def jacobian(
     All directions at once, so that the adjoint states of `simulate` are computed only once.
     """
     tangents = turned(unknowns.tangents(point, prediction.span), point.rotation)
-    at = tuple(vars(prediction.reduced).values())
+    at = prediction.reduced.operators
 
     def measured(*operators: Tensor) -> Tensor:
         return attenuation(ReducedModel(*operators), acquisition)
@@ -85,4 +85,4 @@ def jacobian(
         result: Tensor = torch.func.jvp(measured, at, direction)[1]
         return result
 
-    return torch.func.vmap(along)(*vars(tangents).values()).T
+    return torch.func.vmap(along)(*tangents.operators).T

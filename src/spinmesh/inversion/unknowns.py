@@ -187,8 +187,8 @@ class Unknowns:
             return self.shape(there), self.tissue_at(there)
 
         changes = push_forward(span, where, torch.zeros(size, dtype=torch.float64), unit[moving])
-        result = ReducedModel(*(x.new_zeros(size, *x.shape[1:]) for x in vars(changes).values()))
-        for part, values in zip(vars(result).values(), vars(changes).values(), strict=True):
+        result = ReducedModel(*(x.new_zeros(size, *x.shape[1:]) for x in changes.operators))
+        for part, values in zip(result.operators, changes.operators, strict=True):
             part[moving] = values
         if turn:
             here = project(span, self.shape(point), self.tissue_at(point)).moments

@@ -12,5 +12,5 @@ from spinmesh.reduction.projection import Projection
 from spinmesh.reduction.pushforward import push_forward
 from spinmesh.reduction.reduced import ReducedModel, project, restricted, whitened
 from spinmesh.reduction.shift_invert import conjugate_gradients, envelope, multigrid, shift_inverse
-from spinmesh.reduction.span import Span, factorise, integrals, orthonormal, slowest_rate
+from spinmesh.reduction.span import Span, factorise, orthonormal, slowest_rate
 from spinmesh.reduction.subspace import Subspace

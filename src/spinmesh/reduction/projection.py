@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import scipy.sparse as sp
 import torch
 from jaxtyping import Bool, Complex, Float, Inexact
 from numpy import ndarray
@@ -29,7 +30,7 @@ class Projection:
     mesh: TetMesh
     matrices: Matrices
     core: Bool[Tensor, " tet"] | None  # as that of `Span`
-    integrals: Float[ndarray, "row dof"]
+    core_mass: sp.csr_matrix | None
     subspace: Subspace  # of S + Q + R and the three moments
 
     @classmethod
@@ -38,15 +39,13 @@ class Projection:
         mesh: TetMesh,
         matrices: Matrices,
         core: Bool[Tensor, " tet"] | None = None,
-        integrals: Float[ndarray, "row dof"] | None = None,
+        core_mass: sp.csr_matrix | None = None,
     ) -> Projection:
-        """No functions yet; `integrals` of the `core` go with it."""
+        """No functions yet; the mass of the `core` goes with it."""
         centre = mesh.points[mesh.vertices].mean(0).detach().tolist()
         operators = (matrices.decay, *matrices.moments_about(centre))
-        if integrals is None:
-            integrals = matrices.space.inside.numpy() @ matrices.mass
         subspace = Subspace.empty(matrices.mass, operators, [1] * len(operators))
-        return cls(mesh, matrices, core, integrals, subspace)
+        return cls(mesh, matrices, core, core_mass, subspace)
 
     @property
     def size(self) -> int:
@@ -71,8 +70,11 @@ class Projection:
     def reduced(self) -> ReducedModel:
         """Operators in the basis."""
         laplacian, *moments = torch.from_numpy(self.subspace.products.copy())
-        mean = torch.from_numpy(self.integrals @ self.vectors)
-        return ReducedModel(laplacian, torch.stack(moments), mean)
+        integrals = self.matrices.space.inside.numpy() @ self.matrices.mass
+        mean = torch.from_numpy(integrals @ self.vectors)
+        squares = (mass for mass in (self.core_mass,) if mass is not None)
+        core = (torch.from_numpy(self.vectors.T @ (mass @ self.vectors)) for mass in squares)
+        return ReducedModel(laplacian, torch.stack(moments), mean, *core)
 
     def residual(
         self,

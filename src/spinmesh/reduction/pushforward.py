@@ -40,16 +40,15 @@ def push_forward(
     along = [_projected(span, patterns, CellMatrices(*one)) for one in tangents]
     stacked = tuple(torch.stack(parts) for parts in zip(*along, strict=True))
 
-    def slope(*tangent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        result: tuple[Tensor, Tensor, Tensor] = torch.func.jvp(_operators, value, tangent)[1]
+    def slope(*tangent: Tensor) -> tuple[Tensor, ...]:
+        result: tuple[Tensor, ...] = torch.func.jvp(_operators, value, tangent)[1]
         return result
 
     return ReducedModel(*torch.func.vmap(slope)(*stacked))
 
 
-def _operators(mass: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    model = whitened(mass, *rest)
-    return model.laplacian, model.moments, model.mean
+def _operators(mass: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    return whitened(mass, *rest).operators
 
 
 def _chunked(
@@ -69,12 +68,14 @@ def _chunked(
 
 
 def _projected(span: Span, patterns: Patterns, cells: CellMatrices) -> tuple[Tensor, ...]:
-    """V'AV of mass, decay and moments, and the compartments' means, from the cells."""
+    """V'AV of mass, decay, moments and core, and the compartments' means, from the cells."""
     V, filled = span.vectors.numpy(), patterns.tets.filled
     massed = filled(cells.mass) @ V
     decayed = (filled(cells.decay) + patterns.flux(cells.membrane, cells.wall)) @ V
-    images = (massed, decayed, *(filled(moment) @ V for moment in cells.moments.unbind(1)))
+    images = [massed, decayed, *(filled(moment) @ V for moment in cells.moments.unbind(1))]
+    if span.core is not None:
+        images.append(filled(cells.mass * span.core[:, None, None]) @ V)
     square = [torch.from_numpy(V.T @ image) for image in images]
-    whole, laplacian, *xyz = ((matrix + matrix.T) / 2 for matrix in square)
-    mean = integrals(span.space, span.core, cells.mass) @ span.vectors
-    return whole, laplacian, torch.stack(xyz), mean
+    whole, laplacian, x, y, z, *core = ((matrix + matrix.T) / 2 for matrix in square)
+    mean = integrals(span.space, cells.mass) @ span.vectors
+    return whole, laplacian, torch.stack([x, y, z]), mean, *core

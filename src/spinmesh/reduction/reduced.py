@@ -21,22 +21,37 @@ class ReducedModel:
     `laplacian` holds stiffness, flux and relaxation. Positions in J count from `centre`, which a
     refocused gradient cannot see. `mean[c]` integrates over compartment c; their sum is also the
     initial state, since the symmetric form starts from w = 1 (fem.CellMatrices). Leading axes, if
-    any, run over shapes.
+    any, run over shapes. `core` is the mass of the tets whose water is observed, None for all: the
+    water that is in the core in the middle of a sequence (`Program`).
     """
 
     laplacian: Float[Tensor, "*shape mode mode"]  # 1/ms
     moments: Float[Tensor, "*shape 3 mode mode"]  # um
     mean: Float[Tensor, "*shape compartment mode"]  # um^(3/2)
+    core: Float[Tensor, "*shape mode mode"] | None = None
 
     @property
     def initial(self) -> Float[Tensor, "*shape mode"]:
         """Magnetisation at the excitation: the spin density."""
         return self.mean.sum(-2)
 
+    @property
+    def operators(self) -> tuple[Tensor, ...]:
+        """All that there are, in order."""
+        return tuple(part for part in vars(self).values() if part is not None)
+
     def to(self, device: str) -> ReducedModel:
         """The same operators on another device."""
+        return ReducedModel(*(part.to(device) for part in self.operators))
+
+    def leading(self, size: int) -> ReducedModel:
+        """On the first functions."""
+        L, J, mean, *core = self.operators
         return ReducedModel(
-            self.laplacian.to(device), self.moments.to(device), self.mean.to(device)
+            L[..., :size, :size],
+            J[..., :size, :size],
+            mean[..., :size],
+            *(X[..., :size, :size] for X in core),
         )
 
 
@@ -49,8 +64,11 @@ def project(span: Span, points: Float[Tensor, "point 3"], tissue: Tissue) -> Red
     are so far from the span's that its functions become dependent.
     """
     cells = centred_cells(span, points, tissue)
-    operators, mean = restricted(span, cells, cells.moments)
-    return ReducedModel(operators[0], operators[1:], mean)
+    others = [cells.moments]
+    if span.core is not None:
+        others.append((cells.mass * span.core[:, None, None])[:, None])
+    operators, mean = restricted(span, cells, torch.cat(others, 1))
+    return ReducedModel(operators[0], operators[1:4], mean, *operators[4:])
 
 
 def restricted(
@@ -81,7 +99,7 @@ def restricted(
     mass, laplacian = (_symmetric(span.vectors.T @ product) for product in (massed, decay))
     rest = span.vectors.T @ torch.stack([image(other) for other in others.unbind(1)])
     rest = (rest + sign * rest.mT) / 2
-    mean = integrals(span.space, span.core, cells.mass) @ span.vectors
+    mean = integrals(span.space, cells.mass) @ span.vectors
     return _whitened(mass, torch.cat([laplacian[None], rest]), mean)
 
 
@@ -111,13 +129,15 @@ def whitened(
     laplacian: Float[Tensor, "mode mode"],
     moments: Float[Tensor, "3 mode mode"],
     mean: Float[Tensor, "compartment mode"],
+    *core: Float[Tensor, "mode mode"],
 ) -> ReducedModel:
     """Cholesky-whiten: the mass is the identity where the span was built, its derivative is not.
 
     Raises ReductionError if the mass is not positive definite.
     """
-    operators, mean = _whitened(mass, torch.cat([laplacian[None], moments]), mean)
-    return ReducedModel(operators[0], operators[1:], mean)
+    squares = torch.stack([laplacian, *moments, *core])
+    operators, mean = _whitened(mass, squares, mean)
+    return ReducedModel(operators[0], operators[1:4], mean, *operators[4:])
 
 
 def _whitened(mass: Tensor, operators: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,7 @@ DEPENDENT = 1e-7
 class Span:
     """A frozen, mass-orthonormal basis V of finite-element functions on one connectivity.
 
-    `core` are the tets whose signal is observed; None: all of them (`integrals`).
+    `core` are the tets whose water is observed, as `ReducedModel.core` says; None: all of them.
     """
 
     vectors: Float[Tensor, "dof mode"]
@@ -40,22 +40,16 @@ class Span:
 
 
 def integrals(
-    space: Space, core: Bool[Tensor, " tet"] | None, mass: Float[Tensor, "tet node node"]
-) -> Float[Tensor, "row dof"]:
+    space: Space, mass: Float[Tensor, "tet node node"]
+) -> Float[Tensor, "compartment dof"]:
     """What each function of a space has in the integrals of `ReducedModel.mean`.
 
-    One row for each compartment; with a `core` of each one's part in it, and last a row of all that
-    is not in the core. Differentiable in the tets' mass matrices.
+    Differentiable in the tets' mass matrices.
     """
-
-    def over(tets: Tensor) -> Tensor:
-        whole = mass.new_zeros(len(space))
-        return whole.index_add(0, space.tet_dofs[tets].flatten(), mass[tets].sum(1).flatten())
-
-    inside = space.inside.to(mass)
-    if core is None:
-        return inside * over(torch.ones(len(mass), dtype=torch.bool))
-    return torch.cat([inside * over(core), over(~core)[None]])
+    whole = mass.new_zeros(len(space))
+    return space.inside.to(mass) * whole.index_add(
+        0, space.tet_dofs.flatten(), mass.sum(1).flatten()
+    )
 
 
 def factorise(matrix: sp.spmatrix) -> SuperLU:
