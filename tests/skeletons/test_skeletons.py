@@ -208,6 +208,25 @@ def test_a_small_solid_beside_a_large_one_is_no_crumb() -> None:
     np.testing.assert_allclose(volume, np.sort(4 / 3 * np.pi * radius**3), rtol=0.15)
 
 
+@pytest.mark.parametrize("angle", [0, 20, 90])
+@pytest.mark.parametrize("gap", [0.3, 0.07])
+def test_branches_that_do_not_touch_stay_apart(gap: float, angle: int) -> None:
+    """Radii of 1 and 0.6 um; gaps from above a tenth of the smaller radius, tets being 1.5 wide.
+
+    Turned at random twice, since it matters where the grid lies.
+    """
+    way, radii = np.radians(angle), np.array([1, 0.6])
+    along = np.array([[4, 0, 0], [4 * np.cos(way), 4 * np.sin(way), 0]])
+    middle = np.array([[0, 0, 0], [0, 0, radii.sum() + gap]])
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+        turn, shift = np.linalg.qr(random.normal(size=(3, 3)))[0], random.uniform(0, 3, 3)
+        start, end = (each @ turn + shift for each in (middle - along, middle + along))
+        cones = RoundCones(start, end, radii, radii).in_pieces()
+        _, tets = cut(cones, *background(cones, 1.5, 3.0))
+        assert parts_by_faces(tets).max() == 1 and not len(pinches(tets))
+
+
 @pytest.mark.parametrize("factor", [1e3, 1e-3])
 def test_another_unit_is_refused_unless_it_is_said(tmp_path: Path, factor: float) -> None:
     nodes = [f"{n} 3 0 0 {50 * n * factor} {2 * factor} {n - 1 or -1}" for n in (1, 2, 3)]

@@ -20,6 +20,8 @@ CUT_SIZE = 1.5
 # Tets that are kept at most: some 3 GB at work.
 MOST_TETS = 20_000_000
 MOST_PLACES = 2.0**62  # of a grid whose places are numbered
+# Edges at the surface are halved this often at the most to keep branches apart.
+HALVINGS = 4
 
 
 def expected_tets(cones: RoundCones, size: float, longest: float) -> float:
@@ -41,19 +43,27 @@ def background(
     """Points (um) and conforming tets that cover the union of cones.
 
     A tet that the surface crosses has edges of at most `size` local radii, others of at most
-    `longest` um. Tets surely outside are left away.
+    `longest` um. No edge goes from inside one branch into another across a gap between them. Tets
+    surely outside are left away.
     """
     side = 2 * longest / np.sqrt(3)
     reach = cones.largest_radius[:, None] * 1.1 + 0.3 * side
     low = np.minimum(cones.start, cones.end).min(0) - reach.max() - side
     depth = max(2, int(np.ceil(np.log2(2 * side / (size * cones.smallest_radius)))) + 3)
-    bisected = _Bisected(_cubes(cones, low, side, reach), depth)
+    cubes = _cubes(cones, low, side, reach)
+    room = np.log2(MOST_PLACES / np.prod(cubes.max(0) + 3.0)) / 3 - depth
+    halvings = int(np.clip(room, 0, HALVINGS))
+    bisected = _Bisected(cubes, depth + halvings)
     fresh = np.ones(len(bisected.tets), dtype=bool)
+    gaps = _Gaps(cones, size * cones.smallest_radius / 2**halvings)
     while True:
         points = low + bisected.corners * (side / bisected.unit)
         wide, outside = _judged(cones, points, bisected.tets, np.flatnonzero(fresh), size)
         marked = (wide | bisected.hanging)[~outside]
-        bisected.keep(~outside)
+        if outside.any():
+            bisected.keep(~outside)
+        if not marked.any():
+            marked = gaps.across(points, bisected.tets)
         if not marked.any():
             return points, bisected.tets
         if len(bisected.tets) > MOST_TETS:
@@ -89,6 +99,36 @@ def _judged(
     wide[fresh] = edge > allowed * 1.0001
     outside[fresh] = np.isinf(nearest)
     return wide, outside
+
+
+class _Gaps:
+    """Where tets reach over a gap between branches, whose edges see no surface in between."""
+
+    def __init__(self, cones: RoundCones, shortest: float) -> None:
+        self.cones, self.shortest = cones, shortest
+        self.distance, self.cone = np.zeros(0), np.zeros(0, dtype=int)
+
+    def across(self, points: ndarray, tets: ndarray) -> ndarray:
+        """Which tets have an edge, of two corners inside, that leaves the union in between.
+
+        Only new tets are looked at: from call to call corners stay the same, new ones follow, and
+        a tet made of another has one of them.
+        """
+        new = (tets >= len(self.distance)).any(1)
+        there = points[len(self.distance) :]
+        found = self.cones.distance(there, np.full(len(there), self.cones.median_radius))
+        self.distance = np.concatenate([self.distance, found[0]])
+        self.cone = np.concatenate([self.cone, found[2]])
+        ends = np.sort(tets[new][:, np.array(EDGES)].reshape(-1, 2), 1)
+        inside = (self.distance[ends] < 0).all(1) & (self.cone[ends[:, 0]] != self.cone[ends[:, 1]])
+        edges, edge = np.unique(ends[inside], axis=0, return_inverse=True)
+        wide = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1) > self.shortest
+        wide[wide] = self.cones.apart(points[edges[wide]], self.cone[edges[wide]])
+        hit = np.zeros(len(ends), dtype=bool)
+        hit[inside] = wide[edge]
+        across = np.zeros(len(tets), dtype=bool)
+        across[new] = hit.reshape(-1, len(EDGES)).any(1)
+        return across
 
 
 class _Bisected:
@@ -127,7 +167,7 @@ class _Bisected:
         double = self.corners[tets[:, 0]] + self.corners[tets[np.arange(len(tets)), stage]]
         if (double % 2).any():
             raise MeshError("radii differ by too much for one grid. Mesh the cell in pieces.")
-        middle, new = self._corner_at(double // 2)
+        middle = self._corner_at(double // 2)
         first, second = np.empty_like(tets), np.empty_like(tets)
         for each in (1, 2, 3):
             at = stage == each
@@ -141,19 +181,22 @@ class _Bisected:
         self.tets = np.concatenate([self.tets, second])
         self.stage = np.concatenate([self.stage, after])
         self.hanging = np.zeros(len(self.tets), dtype=bool)
-        # A tet that was there can hang on new corners only, a new one on all.
-        for which, keys in ((np.flatnonzero(fresh), self._sorted), (np.flatnonzero(~fresh), new)):
-            for a, b in EDGES:
-                ends = self.corners[self.tets[which, a]] + self.corners[self.tets[which, b]]
-                self.hanging[which] |= self._has(keys, ends)
+        # A tet that was there can hang on new corners only, if it has both of the corners that one
+        # is between; a new tet on all.
+        halved = np.zeros(len(self.corners), dtype=bool)
+        halved[tets[:, 0]] = halved[tets[np.arange(len(tets)), stage]] = True
+        which = np.flatnonzero(fresh | (halved[self.tets].sum(1) > 1))
+        for a, b in EDGES:
+            ends = self.corners[self.tets[which, a]] + self.corners[self.tets[which, b]]
+            self.hanging[which] |= self._has(ends)
         return fresh
 
     def _keys(self, corners: ndarray) -> ndarray:
         _, y, z = self._span
         return (corners[:, 0] * y + corners[:, 1]) * z + corners[:, 2]
 
-    def _corner_at(self, places: ndarray) -> tuple[ndarray, ndarray]:
-        """The corner at each place, made where there is none; and the keys of those made."""
+    def _corner_at(self, places: ndarray) -> ndarray:
+        """The corner at each place, made where there is none."""
         keys, first, which = np.unique(self._keys(places), return_index=True, return_inverse=True)
         at = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
         there = self._sorted[at] == keys
@@ -164,12 +207,10 @@ class _Bisected:
         place = np.searchsorted(self._sorted, keys[~there])
         self._sorted = np.insert(self._sorted, place, keys[~there])
         self._order = np.insert(self._order, place, number[~there])
-        return number[which.ravel()], keys[~there]
+        return number[which.ravel()]
 
-    def _has(self, keys: ndarray, double: ndarray) -> ndarray:
-        """Whether the middle of each edge, given as the sum of its ends, is among the keys."""
-        if not len(keys) or not len(double):
-            return np.zeros(len(double), dtype=bool)
+    def _has(self, double: ndarray) -> ndarray:
+        """Whether the middle of each edge, given as the sum of its ends, is a corner."""
         wanted = self._keys(double >> 1)
-        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        return (keys[at] == wanted) & ~(double & 1).any(1)
+        at = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
+        return (self._sorted[at] == wanted) & ~(double & 1).any(1)

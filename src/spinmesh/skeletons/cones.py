@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy.spatial import cKDTree
 
@@ -17,6 +17,8 @@ MOST_PIECES = 1_000_000
 POINTS = 200_000  # looked up in one go
 # Steps onto the surface: one is enough but where cones meet. Of the median radius, what is left.
 STEPS, ON_SURFACE = 8, 1e-9
+# Branches farther apart than twice this share of the smaller radius stay apart.
+APART = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ class RoundCones:
                 count = np.fromiter(map(len, lists), int, len(lists))
                 cone = np.repeat(np.arange(len(count)), count)
                 point = these[np.concatenate([np.asarray(found, int) for found in lists])]
-                distance, radius = self._distance(points[point], cone)
+                distance, radius = self.at(points[point], cone)
                 close = distance < band[point]
                 blocks.append((point[close], cone[close], distance[close], radius[close]))
         if not blocks:
@@ -115,7 +117,10 @@ class RoundCones:
         share = np.clip((apart * axis).sum(1) / length, 0, 1)
         return share, apart - share[:, None] * axis
 
-    def _distance(self, points: ndarray, cone: ndarray) -> tuple[ndarray, ndarray]:
+    def at(
+        self, points: Float[ndarray, "point 3"], cone: Int[ndarray, " point"]
+    ) -> tuple[Float[ndarray, " point"], Float[ndarray, " point"]]:
+        """Distance (um) of each point to a cone of its own, negative inside, and radius there."""
         share, away = self._along(points, cone)
         widening = self.end_radius[cone] - self.start_radius[cone]
         radius = self.start_radius[cone] + share * widening
@@ -133,6 +138,31 @@ class RoundCones:
         distance[point[first]], radius[point[first]] = apart[first], there[first]
         nearest[point[first]] = cone[first]
         return distance, radius, nearest
+
+    def apart(
+        self, ends: Float[ndarray, "edge 2 3"], cone: Int[ndarray, "edge 2"]
+    ) -> Bool[ndarray, " edge"]:
+        """Which edges, whose ends are in or on the cones given, leave the union in between.
+
+        An edge is looked at where it is as far from the cone of its start as from that of its end.
+        Gaps of less than a tenth of the smaller radius are not taken for any, nor is what lies
+        between cones that start or end in one place.
+        """
+        axis = ends[:, 1] - ends[:, 0]
+        low, high = np.zeros(len(ends)), np.ones(len(ends))
+        for _ in range(6):
+            share = (low + high) / 2
+            place = ends[:, 0] + share[:, None] * axis
+            first, second = (self.at(place, each)[0] for each in cone.T)
+            low, high = np.where(first < second, share, low), np.where(first < second, high, share)
+        least = APART * self.largest_radius[cone].min(1)
+        leaves = np.minimum(first, second) > least
+        joints = np.stack([self.start, self.end], 1)[cone[leaves]]
+        between = np.linalg.norm(joints[:, 0, :, None] - joints[:, 1, None], axis=3)
+        leaves[leaves] = between.min((1, 2)) > APART * least[leaves]
+        length = np.linalg.norm(axis[leaves], axis=1)
+        leaves[leaves] = self.distance(place[leaves], length)[0] > least[leaves]
+        return leaves
 
     def nearest(self, points: Float[ndarray, "point 3"]) -> Float[ndarray, "point 3"]:
         """Points of the union's surface, straight away from the axes; those far from it stay.

@@ -7,7 +7,7 @@ parts conform and never overlap because the background does not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -20,6 +20,8 @@ from spinmesh.skeletons.cones import RoundCones
 # A corner moves to a crossing nearer than SNAP of the edge, unless a tet gets worse than WORST.
 SNAP = 0.3
 WORST = 0.05
+# Where a corner does not move, its edges are cut off it by this share at least.
+CLEAR = 0.03
 ROUNDS = 20
 # A part of a union of round cones holds a ball of the radius at each of its places; one with less
 # than this share of such a ball is a crumb of the grid.
@@ -33,6 +35,12 @@ class Crossings:
     edges: Int[ndarray, "edge 2"]
     share: Float[ndarray, " edge"]
     points: Float[ndarray, "edge 3"]
+
+    def clear_of_corners(self, points: ndarray) -> Crossings:
+        """The same, each away from the ends of its edge, lest tets be cut off that are flat."""
+        first, second = points[self.edges[:, 0]], points[self.edges[:, 1]]
+        share = np.clip(self.share, CLEAR, 1 - CLEAR)
+        return replace(self, share=share, points=first + share[:, None] * (second - first))
 
     def number(self, first: ndarray, second: ndarray, count: int) -> ndarray:
         """The point of an edge, numbered after `count` corners."""
@@ -50,13 +58,15 @@ def cut(
         edge = np.linalg.norm(points[tets[:, a]] - points[tets[:, b]], axis=1)
         np.maximum.at(length, tets[:, a], edge)
         np.maximum.at(length, tets[:, b], edge)
-    distance = cones.distance(points, length)[0]
+    distance, _, cone = cones.distance(points, length)
     distance = np.where(distance == 0, 1e-12, distance)
     inside = distance < 0
     tets = positive(points, tets[inside[tets].any(1)])
     crossed = tets[~inside[tets].all(1)]
     crossings = _crossings(cones, points, crossed, distance)
     snapped, moved = _snapped(points, tets, crossings)
+    _let_go(cones, points, tets, inside, cone, snapped, moved)
+    crossings = crossings.clear_of_corners(points)
     for _ in range(ROUNDS):
         sign = np.where(snapped, 0, np.where(inside, -1, 1))
         every, cells = _cut(cones, moved, tets, sign, crossings)
@@ -107,6 +117,29 @@ def _snapped(points: ndarray, tets: ndarray, crossings: Crossings) -> tuple[ndar
         undo = undo[snapped[undo]]
         snapped[undo], moved[undo] = False, points[undo]
     return snapped, moved
+
+
+def _let_go(
+    cones: RoundCones,
+    points: ndarray,
+    tets: ndarray,
+    inside: ndarray,
+    cone: ndarray,
+    snapped: ndarray,
+    moved: ndarray,
+) -> None:
+    """Corners go back from the surface where an edge of theirs leads over a gap to another one."""
+    some = tets[snapped[tets].any(1)]
+    edges = np.unique(np.sort(some[:, np.array(EDGES)].reshape(-1, 2), 1), axis=0)
+    edges = edges[(snapped | inside)[edges].all(1) & snapped[edges].any(1)]
+    there, cone = np.unique(edges), cone.copy()
+    there = there[snapped[there]]
+    reach = np.full(len(there), cones.median_radius)
+    cone[there] = cones.distance(moved[there], reach)[2]
+    edges = edges[(cone[edges[:, 0]] != cone[edges[:, 1]]) & (cone[edges] >= 0).all(1)]
+    undo = np.unique(edges[cones.apart(moved[edges], cone[edges])])
+    undo = undo[snapped[undo]]
+    snapped[undo], moved[undo] = False, points[undo]
 
 
 def _cut(

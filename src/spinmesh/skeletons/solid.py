@@ -24,6 +24,9 @@ Tets = tuple[ndarray, ndarray]
 GRADATION = 1.6
 # Of the distance that facets may keep, where mmg lets two sheets meet in a corner.
 CLOSER = (1.0, 0.5)
+# Of the smallest edge wanted, that mmg never goes below. With 0.3 it collapses where branches are
+# close and gives up (a cell of 9,680 nodes).
+SHORTEST = 0.05
 # Quality below which a corner's way to the surface must not bring a tet.
 FLOOR = 0.12
 # Tets below this quality have their corners moved, by ever less of the edges around them.
@@ -109,7 +112,7 @@ def _evened(
     mesh.remesh(
         hausd=hausdorff * cones.median_radius,
         hgrad=GRADATION,
-        hmin=0.3 * float(wanted.min()),
+        hmin=SHORTEST * float(wanted.min()),
         hmax=longest,
         angle=0,
         verbose=-1,
@@ -131,7 +134,11 @@ def _on_surface(cones: RoundCones, points: ndarray, tets: ndarray) -> ndarray:
     normal[corners] = cones.normals(points[corners], cone)
     local[corners] = np.where(cone >= 0, radius, 0)
     step[corners] = np.where(cone >= 0, -distance, 0)[:, None] * normal[corners]
-    step += _gaps(points + step, normal, faces, local)[:, None] * normal
+    out = _gaps(points + step, normal, faces, local)
+    # Half the way to another branch at the most: out there that one may be nearer than its own.
+    there = (points + step + out[:, None] * normal)[corners]
+    out[corners] = np.minimum(out[corners], (out[corners] + cones.distance(there, band)[0]) / 2)
+    step += out[:, None] * normal
     length, most = np.linalg.norm(step, axis=1), 0.3 * local
     step *= np.minimum(1, most / np.maximum(length, 1e-300))[:, None]
     return moved(points, step, tets, FLOOR)
