@@ -18,6 +18,7 @@ from spinmesh.meshing.tets import (
     quality,
     volumes,
 )
+from spinmesh.skeletons import solid as made
 from spinmesh.skeletons.background import background
 from spinmesh.skeletons.cones import RoundCones
 from spinmesh.skeletons.cutting import cut
@@ -291,6 +292,23 @@ def test_curved_tets_of_a_skeleton_reach_its_cones() -> None:
     coefficients = jacobian_coefficients(points, tets)
     assert coefficients.mean(1).sum() / 6 == pytest.approx(exact, rel=4e-3)
     assert coefficients.min() > 0
+
+
+def test_where_mmg_gives_up_it_may_make_smaller_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a neuron of 9,680 nodes has no mesh. Volume of a ball to fourth order, 0.5^4/8."""
+    evened, least = made._evened, []
+
+    def fails_once(*arguments: object) -> object:
+        least.append(arguments[-1])
+        if len(least) == 1:
+            raise RuntimeError
+        return evened(*arguments)
+
+    monkeypatch.setattr(made, "_evened", fails_once)
+    ball = RoundCones(np.zeros((1, 3)), np.zeros((1, 3)), np.ones(1), np.ones(1))
+    points, tets = made.solid(ball, 0.5, 0.2, 3.0, lambda _: None)
+    assert least == [0.3, 0.05]
+    assert volumes(points, tets).sum() == pytest.approx(4 / 3 * np.pi, rel=0.01)
 
 
 def test_a_cell_too_fine_for_its_length_is_refused() -> None:
