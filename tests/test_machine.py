@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
-import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from spinmesh import machine
 from spinmesh.errors import ConfigError
-from spinmesh.machine import check_gpus, device_named, devices_named, memory_kept
+from spinmesh.machine import check_gpus, device_named, devices_named
 
 
 @pytest.fixture
@@ -87,23 +84,6 @@ def jobs(*counts: int) -> Iterator[Callable[[int], tuple[list[str], Any]]]:
 def _hold(count: int, pipe: Any) -> None:
     pipe.send(devices_named("cuda", count))
     signal.pause()
-
-
-def faults() -> int:
-    """Pages that the system had to clear for ten arrays of 64 MB, one after the other."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        np.ones(8_000_000)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_large_arrays_take_the_memory_of_earlier_ones_for_a_while() -> None:
-    """Ten arrays in the pages of the first: half of the faults, and more, are gone."""
-    before = faults()
-    with memory_kept():
-        inside = faults()
-    assert inside < before / 2 and faults() > before / 2
 
 
 @pytest.mark.usefixtures("three_cards")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import itertools
 import os
-import platform
 import socket
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -30,8 +27,6 @@ Result = TypeVar("Result")
 LIMIT, USED = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"
 # Set by Slurm in a job that was given GPUs.
 GIVEN = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
-# Options of mallopt that glibc otherwise adapts: M_MMAP_MAX, M_TRIM_THRESHOLD, M_MMAP_THRESHOLD.
-MAPPED_ARRAYS, KEPT_BYTES, MAPPED_FROM = -4, -1, -3
 # Cards that this process uses, and for each a socket whose name says so to others.
 _CARDS: dict[int, socket.socket] = {}
 # What a process of its own does with a number; it was there when the process was forked.
@@ -149,27 +144,6 @@ def check_partitions(names: Iterable[str], file: Path) -> None:
             f"{file}: partition {', '.join(unknown)} is not of this cluster, which has "
             f"{', '.join(present)}. Correct the file."
         )
-
-
-@contextmanager
-def memory_kept() -> Iterator[None]:
-    """Large arrays take the memory of those that were let go, with glibc; it is given back after.
-
-    Else each array over 32 MB asks the system, which clears its pages: a fifth of the time of a
-    periodic cell of 300,000 nodes (docs/results/any_size.md).
-    """
-    if platform.libc_ver()[0] != "glibc":
-        yield
-        return
-    libc = ctypes.CDLL(None)
-    for option, value in ((MAPPED_ARRAYS, 0), (KEPT_BYTES, -1)):
-        libc.mallopt(option, value)
-    try:
-        yield
-    finally:
-        for option, value in ((MAPPED_ARRAYS, 65_536), (KEPT_BYTES, 2**26), (MAPPED_FROM, 2**25)):
-            libc.mallopt(option, value)
-        libc.malloc_trim(0)
 
 
 def side_by_side(work: Callable[[int], Result], count: int) -> Iterator[Result]:

@@ -26,7 +26,6 @@ from spinmesh.bloch_torrey.program import mirrored
 from spinmesh.bloch_torrey.signal import Signals
 from spinmesh.errors import ReductionError
 from spinmesh.fem import PeriodicMatrices, assemble_periodic, periodic_cells
-from spinmesh.machine import memory_kept
 from spinmesh.mesh import TetMesh
 from spinmesh.reduction import Span, Subspace, restricted, shift_inverse, slowest_rate
 from spinmesh.sequence import Acquisition, Sequence
@@ -65,7 +64,6 @@ class Periodic:
         return largest_change(*(each.signals(some, self.parts) for each in (self.cell, finer)))
 
 
-@memory_kept()
 def simulate_periodic(
     mesh: TetMesh, tissue: Tissue, acquisition: Acquisition, tolerance: float
 ) -> Periodic:
