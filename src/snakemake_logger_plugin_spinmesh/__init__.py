@@ -135,8 +135,9 @@ class LogHandler(LogHandlerBase):
             signal.signal(signal.SIGINT, before)
             signal.raise_signal(signal.SIGINT)
 
-        with suppress(ValueError):  # only the main thread may
-            signal.signal(signal.SIGINT, note)
+        if callable(before):  # it is not in the background, where Ctrl-C does nothing
+            with suppress(ValueError):  # only the main thread may
+                signal.signal(signal.SIGINT, note)
 
     def _other(self, record: logging.LogRecord) -> None:
         if stages := getattr(record, "stages", None):

@@ -92,7 +92,7 @@ def test_of_a_refused_input_the_message_alone_is_shown(tmp_path: Path) -> None:
 
 
 def test_what_ends_after_ctrl_c_has_not_failed() -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background
     try:
         say = Sent()
         say(LogEvent.RUN_INFO, "Job stats", stats={"mesh_input": 1, "total": 1})
