@@ -179,7 +179,7 @@ def test_distance_to_a_capsule_and_in_pieces_too() -> None:
 
 def test_background_conforms_covers_the_solid_and_is_fine_at_its_surface() -> None:
     """Each face belongs to two tets or, away from the solid, to one."""
-    points, tets = background(capsule(), 1.5, 3.0)
+    points, tets, _ = background(capsule(), 1.5, 3.0)
     tets = positive(points, tets)
     faces = np.sort(tets[:, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]].reshape(-1, 3), 1)
     assert np.unique(faces, axis=0, return_counts=True)[1].max() == 2
@@ -191,7 +191,7 @@ def test_background_conforms_covers_the_solid_and_is_fine_at_its_surface() -> No
 
 def test_cut_is_closed_and_has_no_pinch() -> None:
     """Corners lie on the surface, so that facets cut off a share of the order (size/2)^2/8."""
-    points, tets = cut(capsule(), *background(capsule(), 1.0, 3.0))
+    points, tets = cut(capsule(), *background(capsule(), 1.0, 3.0)[:2])
     assert not len(pinches(tets)) and parts_by_faces(tets).max() == 0
     assert volumes(points, tets).min() > 0
     exact = np.pi * 6 + 4 / 3 * np.pi
@@ -203,7 +203,7 @@ def test_a_small_solid_beside_a_large_one_is_no_crumb() -> None:
     radius = np.array([4.0, 0.3])
     place = np.array([[0.0, 0.0, 0.0], [9.0, 0.0, 0.0]])
     balls = RoundCones(place, place, radius, radius)
-    points, tets = cut(balls, *background(balls, 1.0, 3.0))
+    points, tets = cut(balls, *background(balls, 1.0, 3.0)[:2])
     part = parts_by_faces(tets)
     volume = np.sort(np.bincount(part, volumes(points, tets)))
     np.testing.assert_allclose(volume, np.sort(4 / 3 * np.pi * radius**3), rtol=0.15)
@@ -224,7 +224,7 @@ def test_branches_that_do_not_touch_stay_apart(gap: float, angle: int) -> None:
         turn, shift = np.linalg.qr(random.normal(size=(3, 3)))[0], random.uniform(0, 3, 3)
         start, end = (each @ turn + shift for each in (middle - along, middle + along))
         cones = RoundCones(start, end, radii, radii).in_pieces()
-        _, tets = cut(cones, *background(cones, 1.5, 3.0))
+        _, tets = cut(cones, *background(cones, 1.5, 3.0)[:2])
         assert parts_by_faces(tets).max() == 1 and not len(pinches(tets))
 
 
@@ -294,21 +294,40 @@ def test_curved_tets_of_a_skeleton_reach_its_cones() -> None:
     assert coefficients.min() > 0
 
 
-def test_where_mmg_gives_up_it_may_make_smaller_edges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a neuron of 9,680 nodes has no mesh. Volume of a ball to fourth order, 0.5^4/8."""
-    evened, least = made._evened, []
+def test_where_mmg_gives_up_on_close_branches_it_may_make_smaller_edges(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a neuron of 9,680 nodes has no mesh. Volume of a ball to fourth order, 0.5^4/8.
+
+    Elsewhere mmg would work for minutes on what it gives up in seconds.
+    """
+    evened, least, close = made._evened, [], True
 
     def fails_once(*arguments: object) -> object:
         least.append(arguments[-1])
         if len(least) == 1:
-            raise RuntimeError
+            raise RuntimeError("mmg gave up")
         return evened(*arguments)
 
     monkeypatch.setattr(made, "_evened", fails_once)
+    monkeypatch.setattr(made, "background", lambda *given: (*background(*given)[:2], close))
     ball = RoundCones(np.zeros((1, 3)), np.zeros((1, 3)), np.ones(1), np.ones(1))
     points, tets = made.solid(ball, 0.5, 0.2, 3.0, lambda _: None)
     assert least == [0.3, 0.05]
     assert volumes(points, tets).sum() == pytest.approx(4 / 3 * np.pi, rel=0.01)
+    close = False
+    least.clear()
+    with pytest.raises(RuntimeError, match="gave up"):
+        made.solid(ball, 0.5, 0.2, 3.0, lambda _: None)
+
+
+def test_the_background_says_whether_branches_are_close() -> None:
+    """Two parallel cylinders of radius 1, 0.2 and 8 um apart; tets are 1.5 wide."""
+    for gap, close in ((0.2, True), (8.0, False)):
+        start = np.array([[0.0, 0, 0], [0, 2 + gap, 0]])
+        end = start + np.array([8, 0, 0])
+        cones = RoundCones(start, end, np.ones(2), np.ones(2)).in_pieces()
+        assert background(cones, 1.5, 3.0)[2] == close
 
 
 def test_a_cell_too_fine_for_its_length_is_refused() -> None:
@@ -328,7 +347,7 @@ def test_a_cell_of_more_tets_than_memory_holds_is_refused() -> None:
 def test_corners_of_bad_tets_move_and_those_of_the_surface_stay_on_it() -> None:
     """One corner inside and one of the surface are put where their tets are flat."""
     ball = RoundCones(np.zeros((1, 3)), np.zeros((1, 3)), np.ones(1), np.ones(1))
-    points, tets = cut(ball, *background(ball, 1.0, 1.0))
+    points, tets = cut(ball, *background(ball, 1.0, 1.0)[:2])
     inner = np.setdiff1d(tets, boundary(tets))[0]
     star = tets[(tets == inner).any(1)][0]
     points[inner] = points[star[star != inner]].mean(0) * 0.999 + 0.001 * points[inner]

@@ -39,8 +39,8 @@ def expected_tets(cones: RoundCones, size: float, longest: float) -> float:
 
 def background(
     cones: RoundCones, size: float, longest: float
-) -> tuple[Float[ndarray, "point 3"], Int[ndarray, "tet 4"]]:
-    """Points (um) and conforming tets that cover the union of cones.
+) -> tuple[Float[ndarray, "point 3"], Int[ndarray, "tet 4"], bool]:
+    """Points (um) and conforming tets that cover the union of cones; whether branches are close.
 
     A tet that the surface crosses has edges of at most `size` local radii, others of at most
     `longest` um. No edge goes from inside one branch into another across a gap between them. Tets
@@ -56,6 +56,7 @@ def background(
     bisected = _Bisected(cubes, depth + halvings)
     fresh = np.ones(len(bisected.tets), dtype=bool)
     gaps = _Gaps(cones, size * cones.smallest_radius / 2**halvings)
+    close = False
     while True:
         points = low + bisected.corners * (side / bisected.unit)
         wide, outside = _judged(cones, points, bisected.tets, np.flatnonzero(fresh), size)
@@ -64,8 +65,9 @@ def background(
             bisected.keep(~outside)
         if not marked.any():
             marked = gaps.across(points, bisected.tets)
-        if not marked.any():
-            return points, bisected.tets
+            if not marked.any():
+                return points, bisected.tets, close
+            close = True
         if len(bisected.tets) > MOST_TETS:
             raise MeshError("too many tets: give a larger --size.")
         fresh = bisected.bisect(np.flatnonzero(marked))

@@ -22,10 +22,12 @@ from spinmesh.skeletons.cutting import cut
 Tets = tuple[ndarray, ndarray]
 # How far mmg's edges may grow from one to the next.
 GRADATION = 1.6
-# Tried in turn where mmg lets two sheets meet in a corner, or gives up: of the distance that facets
-# may keep, and of the smallest edge wanted, that mmg never goes below. With the larger one it gives
-# up where branches are close; the smaller makes more tets at creases (of one cell, 43 % more).
-TRIES = ((1.0, 0.3), (1.0, 0.05), (0.5, 0.05))
+# Tried in turn where mmg lets two sheets meet in a corner: of the distance that facets may keep,
+# and of the smallest edge wanted, that mmg never goes below.
+TRIES = ((1.0, 0.3), (0.5, 0.3))
+# Where edges were halved to keep branches apart, mmg may give up with the larger one; the smaller
+# makes more tets at creases (of one cell, 43 % more).
+TRIES_APART = ((1.0, 0.3), (1.0, 0.05), (0.5, 0.05))
 # Quality below which a corner's way to the surface must not bring a tet.
 FLOOR = 0.12
 # Tets below this quality have their corners moved, by ever less of the edges around them.
@@ -42,16 +44,17 @@ def solid(
     Edges are `size` local radii, at most `longest` um; facets stay within `hausdorff` median radii.
     """
     say("the background is bisected")
-    points, tets = background(cones, CUT_SIZE, longest)
+    points, tets, halved = background(cones, CUT_SIZE, longest)
+    tries = TRIES_APART if halved else TRIES
     say(f"{len(tets):,} tets are cut")
     points, tets = cut(cones, points, tets)
     say(f"mmg evens {len(tets):,} tets")
     rough = points, tets
-    for number, (closer, least) in enumerate(TRIES, 1):
+    for number, (closer, least) in enumerate(tries, 1):
         try:
             points, tets = _evened(cones, *rough, size, closer * hausdorff, longest, least)
         except RuntimeError:
-            if number == len(TRIES):
+            if number == len(tries) or not halved:
                 raise
             continue
         if not len(pinches(tets)):
