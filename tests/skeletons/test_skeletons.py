@@ -301,20 +301,26 @@ def test_where_mmg_gives_up_on_close_branches_it_may_make_smaller_edges(
 
     Elsewhere mmg would work for minutes on what it gives up in seconds.
     """
-    evened, least, close = made._evened, [], True
+    evened, least, close, failures = made._evened, [], True, 1
 
-    def fails_once(*arguments: object) -> object:
+    def fails_at_first(*arguments: object) -> object:
         least.append(arguments[-1])
-        if len(least) == 1:
+        if len(least) <= failures:
             raise RuntimeError("mmg gave up")
         return evened(*arguments)
 
-    monkeypatch.setattr(made, "_evened", fails_once)
-    monkeypatch.setattr(made, "background", lambda *given: (*background(*given)[:2], close))
+    monkeypatch.setattr(made, "_evened", fails_at_first)
+    monkeypatch.setattr(
+        made, "background", lambda *given: (*background(*given)[:2], close and given[-1])
+    )
     ball = RoundCones(np.zeros((1, 3)), np.zeros((1, 3)), np.ones(1), np.ones(1))
     points, tets = made.solid(ball, 0.5, 0.2, 3.0, lambda _: None)
     assert least == [0.3, 0.05]
     assert volumes(points, tets).sum() == pytest.approx(4 / 3 * np.pi, rel=0.01)
+    failures = 3
+    least.clear()
+    made.solid(ball, 0.5, 0.2, 3.0, lambda _: None)
+    assert least == [0.3, 0.05, 0.05, 0.3]  # the last with branches fused
     close = False
     least.clear()
     with pytest.raises(RuntimeError, match="gave up"):

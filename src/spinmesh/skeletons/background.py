@@ -38,13 +38,13 @@ def expected_tets(cones: RoundCones, size: float, longest: float) -> float:
 
 
 def background(
-    cones: RoundCones, size: float, longest: float
+    cones: RoundCones, size: float, longest: float, apart: bool = True
 ) -> tuple[Float[ndarray, "point 3"], Int[ndarray, "tet 4"], bool]:
     """Points (um) and conforming tets that cover the union of cones; whether branches are close.
 
     A tet that the surface crosses has edges of at most `size` local radii, others of at most
-    `longest` um. No edge goes from inside one branch into another across a gap between them. Tets
-    surely outside are left away.
+    `longest` um. With `apart` no edge goes from inside one branch into another across a gap between
+    them. Tets surely outside are left away.
     """
     side = 2 * longest / np.sqrt(3)
     reach = cones.largest_radius[:, None] * 1.1 + 0.3 * side
@@ -52,7 +52,7 @@ def background(
     depth = max(2, int(np.ceil(np.log2(2 * side / (size * cones.smallest_radius)))) + 3)
     cubes = _cubes(cones, low, side, reach)
     room = np.log2(MOST_PLACES / np.prod(cubes.max(0) + 3.0)) / 3 - depth
-    halvings = int(np.clip(room, 0, HALVINGS))
+    halvings = int(np.clip(room, 0, HALVINGS if apart else 0))
     bisected = _Bisected(cubes, depth + halvings)
     fresh = np.ones(len(bisected.tets), dtype=bool)
     gaps = _Gaps(cones, size * cones.smallest_radius / 2**halvings)
@@ -63,11 +63,11 @@ def background(
         marked = (wide | bisected.hanging)[~outside]
         if outside.any():
             bisected.keep(~outside)
-        if not marked.any():
+        if not marked.any() and apart:
             marked = gaps.across(points, bisected.tets)
-            if not marked.any():
-                return points, bisected.tets, close
-            close = True
+            close |= bool(marked.any())
+        if not marked.any():
+            return points, bisected.tets, close
         if len(bisected.tets) > MOST_TETS:
             raise MeshError("too many tets: give a larger --size.")
         fresh = bisected.bisect(np.flatnonzero(marked))

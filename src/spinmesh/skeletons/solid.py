@@ -37,28 +37,36 @@ PLACES = 64
 
 
 def solid(
-    cones: RoundCones, size: float, hausdorff: float, longest: float, say: Callable[[str], None]
+    cones: RoundCones,
+    size: float,
+    hausdorff: float,
+    longest: float,
+    say: Callable[[str], None],
+    apart: bool = True,
 ) -> tuple[Float[ndarray, "point 3"], Int[ndarray, "tet 4"]]:
     """Points (um) and tets of the union of cones, which are short.
 
     Edges are `size` local radii, at most `longest` um; facets stay within `hausdorff` median radii.
+    Branches that nearly touch are kept `apart`, or fused if mmg cannot make that good.
     """
     say("the background is bisected")
-    points, tets, halved = background(cones, CUT_SIZE, longest)
-    tries = TRIES_APART if halved else TRIES
+    points, tets, halved = background(cones, CUT_SIZE, longest, apart)
     say(f"{len(tets):,} tets are cut")
     points, tets = cut(cones, points, tets)
     say(f"mmg evens {len(tets):,} tets")
     rough = points, tets
-    for number, (closer, least) in enumerate(tries, 1):
+    for closer, least in TRIES_APART if halved else TRIES:
         try:
             points, tets = _evened(cones, *rough, size, closer * hausdorff, longest, least)
         except RuntimeError:
-            if number == len(tries) or not halved:
+            if not halved:
                 raise
             continue
         if not len(pinches(tets)):
             break
+    else:
+        if halved:
+            return solid(cones, size, hausdorff, longest, say, apart=False)
     points = _on_surface(cones, points, tets)
     say(f"mmg mends {len(tets):,} tets")
     mesh = mmgpy.MmgMesh3D(np.ascontiguousarray(points), np.ascontiguousarray(tets, np.int32))
