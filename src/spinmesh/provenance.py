@@ -122,16 +122,16 @@ def code_digest(script: str | Path, packages: Iterable[str] = (), sources: Path 
     defines it; a file of that folder counts if it is named. `packages` are distributions whose
     version changes results.
     """
-    known = _kept()
-    before, pending, parts = len(known), [Path(script)], dict[Path, Source]()
+    by_text = _kept()
+    before, pending, parts = len(by_text), [Path(script)], dict[Path, Source]()
     while pending:
         file = pending.pop()
         if file not in parts:
-            parts[file] = _source(file, known)
-            homes = (_home(*imported, sources, known) for imported in parts[file].imports)
+            parts[file] = _source(file, by_text)
+            homes = (_home(*imported, sources, by_text) for imported in parts[file].imports)
             pending += [home for home in homes if home is not None]
-    if len(known) > before:
-        _keep(known)
+    if len(by_text) > before:
+        _keep(by_text)
     lines = [f"{file.name} {parts[file].statements}" for file in sorted(parts)]
     beside = {file.with_name(name) for file in parts for name in parts[file].file_names}
     lines += [
@@ -156,25 +156,25 @@ def _kept() -> dict[str, Source]:
         return {}
 
 
-def _keep(known: Mapping[str, Source]) -> None:
+def _keep(by_text: Mapping[str, Source]) -> None:
     """Replace the file at once, for others may read it; where nothing can be written, do not."""
     with suppress(OSError), TemporaryDirectory(dir=KEPT.parent) as folder:
         new = Path(folder) / KEPT.name
-        new.write_text(json.dumps(dict(list(known.items())[-MOST_KEPT:])))
+        new.write_text(json.dumps(dict(list(by_text.items())[-MOST_KEPT:])))
         os.replace(new, KEPT)
 
 
-def _source(file: Path, known: dict[str, Source]) -> Source:
+def _source(file: Path, by_text: dict[str, Source]) -> Source:
     text = file.read_text()
     key = _digest(text)
-    if key not in known:
+    if key not in by_text:
         tree = _statements(text)
         strings = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
         names = {word for word in strings if isinstance(word, str) and FILE_NAME.match(word)}
-        known[key] = Source(
+        by_text[key] = Source(
             _digest(ast.dump(tree)), _imports(tree), _passed_on(tree), sorted(names)
         )
-    return known[key]
+    return by_text[key]
 
 
 def _statements(text: str) -> ast.Module:
@@ -222,13 +222,13 @@ def _passed_on(tree: ast.Module) -> dict[str, tuple[str, str]]:
     return homes
 
 
-def _home(module: str, name: str, sources: Path, known: dict[str, Source]) -> Path | None:
+def _home(module: str, name: str, sources: Path, by_text: dict[str, Source]) -> Path | None:
     """The file behind `from module import name`, followed through packages that pass it on."""
     file = _file(f"{module}.{name}".rstrip("."), sources) or _file(module, sources)
     if file is not None and file.name == "__init__.py":
-        passed_on = _source(file, known).passed_on
+        passed_on = _source(file, by_text).passed_on
         if name in passed_on:
-            return _home(*passed_on[name], sources, known)
+            return _home(*passed_on[name], sources, by_text)
     return file
 
 

@@ -177,10 +177,10 @@ def simulate_cut(
     # The largest first, so that none is left to wait for at the end.
     order = sorted(range(len(cut.pieces)), key=lambda number: -len(cut.pieces[number].tets))
     most_water = max(order, key=lambda number: cut.water[number])
-    own = order[job::jobs]
+    numbers = order[job::jobs]
 
     def work(place: int) -> tuple[Signals, tuple[int, ...], float, int, Reduction | None]:
-        number = own[place]
+        number = numbers[place]
         fine = basis.replace(tolerance=tolerances[number])
         reduction = reduce_piece(cut.pieces[number], acquisition, fine)
         part = Signals.of_compartments(reduction.reduced.to(device), acquisition)
@@ -188,8 +188,8 @@ def simulate_cut(
         judged = _of_whole_piece(reduction, body.tissue) if number == most_water else None
         return part, cut.pieces[number].mesh.labels, missed, reduction.span.size, judged
 
-    results = side_by_side(work, len(own)) if device == "cpu" else map(work, range(len(own)))
-    parts = list(progress(results, f"{body.mesh.name} in pieces", total=len(own)))
+    results = side_by_side(work, len(numbers)) if device == "cpu" else map(work, range(len(numbers)))
+    parts = list(progress(results, f"{body.mesh.name} in pieces", total=len(numbers)))
     signals, labels, missed, modes, reductions = zip(*parts, strict=True)
     each = _summed(signals, labels, body.mesh.labels)
     rows = Signals(
