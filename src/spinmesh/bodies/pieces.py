@@ -178,6 +178,7 @@ def simulate_cut(
     order = sorted(range(len(cut.pieces)), key=lambda number: -len(cut.pieces[number].tets))
     most_water = max(order, key=lambda number: cut.water[number])
     numbers = order[job::jobs]
+    count = len(numbers)
 
     def work(place: int) -> tuple[Signals, tuple[int, ...], float, int, Reduction | None]:
         number = numbers[place]
@@ -188,8 +189,8 @@ def simulate_cut(
         judged = _of_whole_piece(reduction, body.tissue) if number == most_water else None
         return part, cut.pieces[number].mesh.labels, missed, reduction.span.size, judged
 
-    results = side_by_side(work, len(numbers)) if device == "cpu" else map(work, range(len(numbers)))
-    parts = list(progress(results, f"{body.mesh.name} in pieces", total=len(numbers)))
+    results = side_by_side(work, count) if device == "cpu" else map(work, range(count))
+    parts = list(progress(results, f"{body.mesh.name} in pieces", total=count))
     signals, labels, missed, modes, reductions = zip(*parts, strict=True)
     each = _summed(signals, labels, body.mesh.labels)
     rows = Signals(
